@@ -1,0 +1,37 @@
+"""What the solves cost."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from common.flows.cnf import CNF
+from common.ode.solve import Evaluations
+
+
+class FunctionEvaluations(Callback):
+    """Logs the evaluations (NFE) of every CNF's last solve, forward and backward.
+
+    As `<stage>/nfe_forward/<name of the CNF>` and `.../nfe_backward/...`; a stage that solves
+    nothing, such as flow matching's training, logs nothing.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._log(pl_module, "train")
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any
+    ) -> None:
+        self._log(pl_module, "val")
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._log(pl_module, "test")
+
+    @staticmethod
+    def _log(pl_module: LightningModule, stage: str) -> None:
+        for name, module in pl_module.named_modules():
+            if not isinstance(module, CNF) or not module.evaluations.forward:
+                continue
+            counts, module.evaluations = module.evaluations, Evaluations()
+            pl_module.log(f"{stage}/nfe_forward/{name}", float(counts.forward))
+            if stage == "train":
+                pl_module.log(f"{stage}/nfe_backward/{name}", float(counts.backward))

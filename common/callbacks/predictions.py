@@ -1,0 +1,41 @@
+"""Predictions as a file."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import Tensor
+
+
+class PredictionTable(BasePredictionWriter):
+    """Writes one number an image, in the order of the data, as `predictions.csv`.
+
+    With several processes each writes its own share, `predictions_<rank>.csv`.
+
+    Args:
+        name: Of the number.
+    """
+
+    def __init__(self, name: str = "value") -> None:
+        super().__init__(write_interval="epoch")
+        self.name = name
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Tensor],
+        batch_indices: Sequence[Sequence[Sequence[int]]],
+    ) -> None:
+        suffix = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = Path(trainer.log_dir or trainer.default_root_dir) / f"predictions{suffix}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        indices = [i for batch in batch_indices[0] for i in batch]
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["index", self.name])
+            writer.writerows(zip(indices, torch.cat(list(predictions)).tolist(), strict=True))
+        print(f"predictions: {path.resolve()}")

@@ -1,0 +1,124 @@
+"""Checkpoints that rebuild their model by themselves, and run nothing that isn't ours on the way."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from common.errors import InputError
+
+TRUSTED = ("common", "msflow", "video_ode", "mimic", "torch", "pytorch_lightning")
+
+
+class Reloadable(LightningModule):
+    """A LightningModule whose checkpoint is enough to rebuild it: `load_from_checkpoint(path)`.
+
+    Under the command line a checkpoint records class paths and arguments, no live objects, and so
+    loads with `weights_only=True`. A model rebuilt from it and saved again keeps that record. One
+    built by hand has none: its injected modules are left out, to be given again on loading.
+    """
+
+    _record: dict[str, Any] | None = None
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, trusted: tuple[str, ...] = (), **kwargs: Any
+    ) -> Self:
+        """Rebuilds the model of a checkpoint file.
+
+        Args:
+            checkpoint_path: A local file.
+            trusted: Packages beside this project's whose classes the checkpoint may name.
+            kwargs: As in Lightning; overrides recorded arguments.
+
+        Raises:
+            InputError: There is no such file, or it names a class of a package not trusted:
+                importing it would run its code.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        for path in _class_paths(checkpoint.get("hyper_parameters", {})):
+            if path.split(".")[0] not in TRUSTED + trusted:
+                raise InputError(
+                    f"{checkpoint_path} names the class {path}, which loading would import and "
+                    f"run; if you trust it, pass trusted=({path.split('.')[0]!r},)"
+                )
+        return super().load_from_checkpoint(checkpoint_path, weights_only=True, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "_instantiator" in checkpoint.get("hyper_parameters", {}):
+            return
+        checkpoint.pop("hyper_parameters", None)
+        if self._record is not None:
+            checkpoint["hyper_parameters"] = self._record
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._record = checkpoint.get("hyper_parameters")
+        theirs = {name: tuple(x.shape) for name, x in checkpoint["state_dict"].items()}
+        ours = {name: tuple(x.shape) for name, x in self.state_dict().items()}
+        if theirs != ours:
+            names = sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n))
+            first = names[0]
+            raise InputError(
+                f"the checkpoint is of another model: {len(names)} weights differ, the first is "
+                f"{first}, {theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} "
+                "here; use the configuration it was trained with"
+            )
+
+
+class Checkpoint(ModelCheckpoint):
+    """Keeps `best.ckpt` by the monitored number and `last.ckpt`, under these names.
+
+    A checkpoint's record of older files is believed only inside its own folder: Lightning deletes
+    what the record names.
+
+    Args:
+        monitor: Logged number to judge by.
+        mode: Whether it shall be small or large.
+        every_n_train_steps: Also save in between, for long epochs.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/bpd",
+        mode: str = "min",
+        every_n_train_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            filename="best",
+            save_last=True,
+            every_n_train_steps=every_n_train_steps,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(state_dict["dirpath"]).resolve()
+
+        def inside(path: str) -> bool:
+            return bool(path) and Path(path).resolve().parent == folder
+
+        kept = {p: score for p, score in state_dict["best_k_models"].items() if inside(p)}
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = {name: state_dict[name] if inside(state_dict[name]) else "" for name in names}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": kept})
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a local checkpoint file, loaded without running anything in it."""
+    if not Path(path).is_file():
+        raise InputError(f"there is no checkpoint file {path}")
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return checkpoint
+
+
+def _class_paths(record: Any) -> list[str]:
+    """Every class path named anywhere in nested plain data."""
+    if isinstance(record, dict):
+        named = [v for k, v in record.items() if k in ("class_path", "_class_path")]
+        return [*map(str, named), *(p for v in record.values() for p in _class_paths(v))]
+    if isinstance(record, list | tuple):
+        return [p for v in record for p in _class_paths(v)]
+    return []

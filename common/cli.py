@@ -1,0 +1,130 @@
+"""The command line that the packages share: LightningCLI, with its traps removed.
+
+A run is named after its configuration file and lives in `lightning_logs/<name>/version_<k>`, with
+`checkpoints/best.ckpt` and `checkpoints/last.ckpt`.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from common.callbacks.evaluations import FunctionEvaluations
+from common.callbacks.random_state import RandomState
+from common.checkpoints import Checkpoint
+from common.errors import InputError
+from common.ode.solve import SolveError
+
+# Injected modules belong among the hyper-parameters here: a checkpoint records their class paths.
+warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and is already saved")
+warnings.filterwarnings("ignore", message=r".*does not have many workers")
+warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+warnings.filterwarnings("ignore", message=r".*exists and is not empty")
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI as this project uses it.
+
+    - `--ckpt_path` loads weights and nothing else: the checkpoint's hyper-parameters don't
+      override the command line, and no class named there is imported.
+    - `--ckpt_path last` and `best` mean those of this configuration's newest run; `fit` with
+      `last` goes on in that run's folder.
+    - Checkpoints load with `weights_only=True`, from local files.
+    """
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would merge the checkpoint's hyper-parameters over the arguments here."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        trainer = config.trainer
+        name = Path(str(config.config[0])).stem if config.config else "unnamed"
+        runs = Path(trainer.default_root_dir or "lightning_logs") / name
+        version = None
+        wanted = config.get("ckpt_path")
+        if wanted in ("best", "last"):
+            config.ckpt_path = newest_checkpoint(runs, wanted)
+            if config.ckpt_path is None and self.subcommand != "fit":
+                raise InputError(f"no {wanted}.ckpt in {runs}: fit first, or give a file's path")
+            if config.ckpt_path is not None:
+                version = Path(config.ckpt_path).parent.parent.name
+        elif wanted is not None and not Path(wanted).is_file():
+            raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
+        elif wanted is None and self.subcommand != "fit":
+            raise InputError(f"{self.subcommand} needs --ckpt_path: best, last or a file's path")
+        if "weights_only" in config:
+            config.weights_only = True
+        if trainer.logger in (None, True):
+            arguments = Namespace(save_dir=str(runs.parent), name=name, version=version)
+            trainer.logger = Namespace(
+                class_path="pytorch_lightning.loggers.TensorBoardLogger", init_args=arguments
+            )
+
+
+def newest_checkpoint(runs: Path, which: str) -> str | None:
+    """The `best` or `last` checkpoint of the newest version among the runs, if there is one."""
+    found = runs.glob(f"version_*/checkpoints/{which}.ckpt")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else str(newest)
+
+
+def run(
+    model: type[LightningModule],
+    data: type[LightningDataModule],
+    configs: Path,
+    args: Sequence[str] | None = None,
+    command_line: type[CommandLine] = CommandLine,
+    trainer: type[Trainer] = Trainer,
+) -> None:
+    """Runs a package's command line; what the user got wrong ends it with one message.
+
+    Args:
+        model: The system to train.
+        data: Base class of the data sets to choose from.
+        configs: Folder of the configurations that ship.
+        args: Arguments; those of the process if none.
+        command_line: The class to parse them with.
+        trainer: The class whose methods are the subcommands.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    # Also where Lightning would decide otherwise: nothing in a checkpoint is ever run.
+    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    try:
+        _check_config_is_given(arguments, configs)
+        command_line(
+            model,
+            data,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_class=trainer,
+            trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations()]},
+            args=args,
+        )
+    except (InputError, SolveError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _check_config_is_given(arguments: list[str], configs: Path) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        return
+    given = {argument.split("=")[0] for argument in arguments[1:]}
+    if not given & {"-c", "--config", "-h", "--help", "--print_config"}:
+        shipped = "\n".join(f"  {path}" for path in sorted(_relative(configs).glob("*.yaml")))
+        raise InputError(f"{arguments[0]} needs --config FILE; these ship:\n{shipped}")
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

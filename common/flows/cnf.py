@@ -1,0 +1,102 @@
+"""Continuous normalizing flow: an ODE that carries its own change of log-density."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.flows.base import Bijection
+from common.ode.divergence import Divergence, Hutchinson
+from common.ode.regularize import Regularizer
+from common.ode.solve import Evaluations, Solver, State
+from common.typing import PerSample, Sample
+
+
+class Transport(NamedTuple):
+    """Where a flow carried a batch, and the integrals that it collected on the way."""
+
+    z: Sample
+    ladj: PerSample
+    penalties: tuple[PerSample, ...]  # one integral a regulariser, unweighted
+
+
+class CNF(Bijection):
+    """Carries `x = z(0)` to `z(1)` along `dz/dt = f(t, z, context)`.
+
+    `ladj = ∫₀¹ tr(∂f/∂z) dt`, by Predoc III, eq. 3.9-3.10.
+
+    Args:
+        field: The module `f(t, z, context)`.
+        solver: Used where a call names no other.
+        divergence: Exact or estimated trace; the forward-mode estimate by default.
+        compile: Compile the field with its trace (not the solve, whose control flow depends on
+            the data); worth it for long training.
+    """
+
+    def __init__(
+        self,
+        field: nn.Module,
+        solver: Solver,
+        divergence: Divergence | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.field, self.solver = field, solver
+        self.divergence = divergence or Hutchinson()
+        self.linearize = torch.compile(self.divergence) if compile else self.divergence
+        self.evaluations = Evaluations()  # of the last solve
+
+    def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
+        return self.transport(x, context, 0.0, 1.0)[:2]
+
+    def inverse(self, z: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
+        return self.transport(z, context, 1.0, 0.0)[:2]
+
+    def transport(
+        self,
+        x: Sample,
+        context: Tensor | None,
+        t0: float,
+        t1: float,
+        solver: Solver | None = None,
+        regularizers: Sequence[Regularizer] = (),
+    ) -> Transport:
+        """Integrates from `t0` to `t1`, with the regularisers' integrals riding along."""
+        solver = solver or self.solver
+        noise = self.divergence.draw(x)
+
+        def augmented(t: Tensor, state: State) -> State:
+            linearized = self.linearize(self.field, t, state[0], context, noise)
+            return (
+                linearized.dz,
+                linearized.trace,
+                *(regularizer.rate(linearized) for regularizer in regularizers),
+            )
+
+        zeros = x.new_zeros(len(x))
+        start = (x, zeros, *(zeros for _ in regularizers))
+        solution = solver.end(
+            augmented, start, t0, t1, self._params(context), passengers=len(regularizers)
+        )
+        self.evaluations = solution.evaluations
+        z, ladj, *penalties = solution.state
+        return Transport(z, ladj, tuple(penalties))
+
+    def flow(
+        self, x: Sample, context: Tensor | None, t0: float, t1: float, solver: Solver | None = None
+    ) -> Sample:
+        """The transported batch alone, without the cost of the trace: for sampling."""
+        solution = (solver or self.solver).end(
+            lambda t, state: (self.field(t, state[0], context),),
+            (x,),
+            t0,
+            t1,
+            self._params(context),
+        )
+        self.evaluations = solution.evaluations
+        return solution.state[0]
+
+    def _params(self, context: Tensor | None) -> list[Tensor]:
+        # The adjoint sees only what it is handed: a context left out would get no gradient.
+        return [*self.field.parameters(), *([] if context is None else [context])]

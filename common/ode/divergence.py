@@ -1,0 +1,119 @@
+"""A field together with the trace of its Jacobian: exact or estimated, forward or reverse mode.
+
+`d log p(z(t))/dt = -tr(∂f/∂z)` (Predoc III, eq. 3.10) needs the trace at every evaluation.
+Forward mode carries one tangent along with the value, which is cheaper to train through than the
+vector-Jacobian product of reverse mode, whose own backward pass differentiates twice.
+"""
+
+import abc
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.typing import PerSample, Sample
+
+
+class Linearized(NamedTuple):
+    """A field's value at a state and what is known of its Jacobian J there."""
+
+    dz: Sample
+    trace: PerSample  # tr J, or an unbiased estimate
+    frobenius: PerSample  # squared Frobenius norm of J, or an unbiased estimate
+
+
+class TangentField(nn.Module, abc.ABC):
+    """A field that can carry a tangent along with its value, cheaper than `torch.func.jvp`."""
+
+    @abc.abstractmethod
+    def linearize(
+        self, t: Tensor, z: Sample, v: Sample, context: Tensor | None = None
+    ) -> tuple[Sample, Sample]:
+        """`f(t, z)` and `(∂f/∂z) v`."""
+
+
+class Divergence(abc.ABC):
+    """A way to get the trace; calls with one `noise` belong to one solve."""
+
+    @abc.abstractmethod
+    def draw(self, z: Sample) -> Tensor:
+        """The noise of one solve: fresh noise at each evaluation would not be an ODE."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, field: nn.Module, t: Tensor, z: Sample, context: Tensor | None, noise: Tensor
+    ) -> Linearized:
+        """The field at `(t, z, context)` with trace and squared Frobenius norm of ∂f/∂z."""
+
+
+class Hutchinson(Divergence):
+    """`tr J = E[εᵀ J ε]`, `‖J‖² = E‖J ε‖²` (Grathwohl et al. 2019, eq. 7).
+
+    Args:
+        noise: Distribution of ε; Rademacher has the smaller variance.
+        mode: Forward (J ε) or reverse (εᵀ J) differentiation.
+    """
+
+    def __init__(
+        self,
+        noise: Literal["rademacher", "gaussian"] = "rademacher",
+        mode: Literal["forward", "reverse"] = "forward",
+    ) -> None:
+        self.noise, self.mode = noise, mode
+
+    def draw(self, z: Sample) -> Tensor:
+        if self.noise == "gaussian":
+            return torch.randn_like(z)
+        return torch.randint_like(z, 2) * 2 - 1
+
+    def __call__(
+        self, field: nn.Module, t: Tensor, z: Sample, context: Tensor | None, noise: Tensor
+    ) -> Linearized:
+        product = jvp if self.mode == "forward" else vjp
+        dz, jacobian_noise = product(field, t, z, noise, context)
+        trace = (jacobian_noise * noise).flatten(1).sum(1)
+        return Linearized(dz, trace, jacobian_noise.square().flatten(1).sum(1))
+
+
+class Exact(Divergence):
+    """The trace itself, by one forward product a dimension: for few dimensions, tests, judging."""
+
+    def draw(self, z: Sample) -> Tensor:
+        return z.new_empty(0)
+
+    def __call__(
+        self, field: nn.Module, t: Tensor, z: Sample, context: Tensor | None, noise: Tensor
+    ) -> Linearized:
+        basis = torch.eye(z[0].numel(), dtype=z.dtype, device=z.device).view(-1, 1, *z.shape[1:])
+
+        def column(v: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.func.jvp(lambda x: field(t, x, context), (z,), (v.expand_as(z),))
+
+        dz, columns = torch.func.vmap(column, out_dims=(None, 0))(basis)
+        jacobian = columns.flatten(2)
+        return Linearized(
+            dz, torch.einsum("ibi->b", jacobian), jacobian.square().sum(dim=(0, 2))
+        )
+
+
+def jvp(
+    field: nn.Module, t: Tensor, z: Sample, v: Sample, context: Tensor | None = None
+) -> tuple[Sample, Sample]:
+    """`f(t, z)` and `(∂f/∂z) v`; by the field's own `linearize` where it has one."""
+    if isinstance(field, TangentField):
+        return field.linearize(t, z, v, context)
+    dz, dv = torch.func.jvp(lambda x: field(t, x, context), (z,), (v,))
+    return dz, dv
+
+
+def vjp(
+    field: nn.Module, t: Tensor, z: Sample, v: Sample, context: Tensor | None = None
+) -> tuple[Sample, Sample]:
+    """`f(t, z)` and `vᵀ (∂f/∂z)`."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # A leaf where nothing is differentiated, else part of the graph that leads to z.
+        x = z if create_graph and z.requires_grad else z.detach().requires_grad_()
+        dz = field(t, x, context)
+        (product,) = torch.autograd.grad(dz, x, v, create_graph=create_graph)
+    return (dz, product) if create_graph else (dz.detach(), product)

@@ -1,0 +1,96 @@
+"""`python -m msflow.cli fit|validate|test|predict|sample --config …`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor
+
+import common.data.embedded
+import common.data.files  # noqa: F401  importing a data set is what lets a config name it shortly
+from common.callbacks.predictions import PredictionTable
+from common.callbacks.samples import image_grid, save_png
+from common.checkpoints import read_checkpoint
+from common.cli import CommandLine, run
+from common.data.base import ImageData
+from common.metrics.codecs import codec_bits_per_dim
+from msflow.module import MultiScaleFlowModule
+
+
+class FlowTrainer(Trainer):
+    """Lightning's trainer, which can also draw samples."""
+
+    def sample(
+        self,
+        model: MultiScaleFlowModule,
+        ckpt_path: str | None = None,
+        n: int = 64,
+        temperature: float = 1.0,
+        batch_size: int = 256,
+        out: str = "samples.png",
+    ) -> None:
+        """Draws images from a trained flow and writes them as one picture.
+
+        Args:
+            model: The flow.
+            ckpt_path: Its weights: best, last or a file's path.
+            n: Number of images.
+            temperature: Scale of the base noise; below 1, likelier and less varied images.
+            batch_size: Images drawn at once.
+            out: PNG file to write.
+        """
+        assert ckpt_path is not None
+        checkpoint = read_checkpoint(ckpt_path)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        model.to(self.strategy.root_device).eval()
+        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+        pixels = torch.cat([model.sample(size, temperature).cpu() for size in sizes])
+        print(f"samples: {save_png(image_grid(pixels), out)}")
+
+
+class FlowCommandLine(CommandLine):
+    """The shared command line, with `sample`."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**CommandLine.subcommands(), "sample": {"model"}}
+
+    def after_test(self) -> None:
+        print(bits_table(self.trainer.callback_metrics, self.model, self.datamodule))
+
+
+def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule, data: ImageData) -> str:
+    """Our bits per dimension on the test images, beside those of lossless image files."""
+    name = model.bits_name
+    trace = f"trace by {type(model.flow.scales[0].blocks[0].divergence).__name__}"
+    how = f"{model.eval_solver}, {trace}, mean of {model.n_draws} draws"
+    rows = [
+        (f"{name}, uniform dequantization ({how})", float(metrics[f"test/{name}"])),
+        (f"{name}, midpoint (RNODE's convention)", float(metrics[f"test/{name}_midpoint"])),
+    ]
+    names = {
+        "png": "PNG, a file an image",
+        "webp": "lossless WebP, a file an image",
+        "webp_montage": "lossless WebP, one file of all",
+    }
+    codecs = codec_bits_per_dim(data.images("test"))
+    rows += [(names[codec], bits) for codec, bits in codecs.items()]
+    return "\n".join(["test images, bits per dimension:", *(f"  {b:6.3f}  {n}" for n, b in rows)])
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Trains, judges or samples a multi-scale flow."""
+    run(
+        MultiScaleFlowModule,
+        ImageData,
+        Path(__file__).parent / "configs",
+        args,
+        FlowCommandLine,
+        FlowTrainer,
+    )
+
+
+if __name__ == "__main__":
+    main()

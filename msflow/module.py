@@ -1,0 +1,165 @@
+"""Training and judging of a multi-scale flow."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+
+from common.checkpoints import Reloadable
+from common.data.base import ImageData
+from common.errors import InputError
+from common.flows.pixel import bits_per_dim
+from common.ode.solve import SolveError, Solver
+from common.schedules import Schedule
+from common.typing import PerSample, Pixels
+from msflow.flow import Dequantization, MultiScaleFlow
+from msflow.objectives import Objective
+
+
+class MultiScaleFlowModule(Reloadable):
+    """Trains by its objective; judges by bits per dimension of the solved ODE, whatever that was.
+
+    Logs `val/bpd`, its parts `val/bpd_pixel` and `val/bpd_scale_s`, and in tests `test/bpd` with
+    `test/bpd_midpoint`. If the pyramid isn't exact (the report's Laplacian) the same sums are an
+    upper bound of another kind and called `pyramid_bpd`.
+
+    Args:
+        flow: The density.
+        objective: What is minimised.
+        optimizer: From parameters to an optimiser.
+        schedule: Of the learning rate.
+        eval_solver: Solver for validation, test and prediction; the flow's own if none.
+        epochs_per_scale: Coarse to fine: so many epochs for each scale, the others frozen; the
+            finest keeps training to the end. All jointly if none.
+        n_draws: Draws of dequantization and trace noise averaged in tests and predictions.
+        statistics_images: Training images that standardising is measured on.
+    """
+
+    def __init__(
+        self,
+        flow: MultiScaleFlow,
+        objective: Objective,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        schedule: Schedule | None = None,
+        eval_solver: Solver | None = None,
+        epochs_per_scale: list[int] | None = None,
+        n_draws: int = 3,
+        statistics_images: int = 2000,
+    ) -> None:
+        super().__init__()
+        if epochs_per_scale is not None and len(epochs_per_scale) != len(flow.scales):
+            raise InputError(
+                f"epochs_per_scale has {len(epochs_per_scale)} entries for {len(flow.scales)} scales"
+            )
+        self.save_hyperparameters()
+        self.flow, self.objective, self.optimizer = flow, objective, optimizer
+        self.schedule = schedule or Schedule()
+        self.eval_solver = eval_solver or flow.scales[0].blocks[0].solver
+        self.epochs_per_scale, self.n_draws = epochs_per_scale, n_draws
+        self.statistics_images = statistics_images
+
+    def setup(self, stage: str) -> None:
+        data: LightningDataModule | None = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageData):
+            return
+        if tuple(data.shape) != self.flow.shape:
+            raise InputError(
+                f"the data's images are {_size(data.shape)} but the flow was configured for "
+                f"{_size(self.flow.shape)} (channels × height × width): change model.flow.shape "
+                "or the data"
+            )
+        if stage == "fit" and not self.flow.fitted:
+            stack = data.train_dataloader().dataset
+            self.flow.fit_statistics(stack[range(self.statistics_images)])
+
+    def forward(self, pixels: Pixels) -> PerSample:
+        """Bits per dimension of each image, one draw of the noise."""
+        return bits_per_dim(self.flow.log_prob(pixels, self.eval_solver), self.flow.dims)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Pixels:
+        """Images drawn from the model."""
+        return self.flow.sample(n, temperature, self.eval_solver)
+
+    @property
+    def active_scales(self) -> list[int]:
+        """The scales that train in this epoch."""
+        if self.epochs_per_scale is None:
+            return list(range(len(self.flow.scales)))
+        epoch = self.current_epoch
+        for scale, epochs in enumerate(self.epochs_per_scale):
+            if epoch < epochs:
+                return [scale]
+            epoch -= epochs
+        return [len(self.flow.scales) - 1]
+
+    def training_step(self, pixels: Pixels, batch_idx: int) -> Tensor:
+        try:
+            loss, terms = self.objective(self.flow, pixels, self.active_scales)
+        except SolveError as error:
+            # NaN reaches every gradient on every device, so that all of them skip the step.
+            self.print(f"step {self.global_step}: {error}")
+            return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.nan
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return loss
+
+    def validation_step(self, pixels: Pixels, batch_idx: int) -> None:
+        bits = self._bits(pixels)
+        self._log("val", bits, len(pixels), prog_bar=True)
+
+    def test_step(self, pixels: Pixels, batch_idx: int) -> None:
+        draws = [self._bits(pixels) for _ in range(self.n_draws)]
+        mean = {name: torch.stack([bits[name] for bits in draws]).mean(0) for name in draws[0]}
+        midpoint = [self._bits(pixels, "midpoint") for _ in range(self.n_draws)]
+        total = self.bits_name
+        mean[f"{total}_midpoint"] = torch.stack([bits[total] for bits in midpoint]).mean(0)
+        self._log("test", mean, len(pixels))
+
+    def predict_step(self, pixels: Pixels, batch_idx: int) -> Tensor:
+        """Bits per dimension of each image."""
+        return torch.stack([self(pixels) for _ in range(self.n_draws)]).mean(0)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        total = self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule.factor(step, total)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    @property
+    def bits_name(self) -> str:
+        """What the flow's bits may be called."""
+        return "bpd" if self.flow.exact else "pyramid_bpd"
+
+    def _bits(
+        self, pixels: Pixels, dequantization: Dequantization = "uniform"
+    ) -> dict[str, PerSample]:
+        terms = self.flow.likelihoods(pixels, self.eval_solver, dequantization)
+        name, dims = self.bits_name, self.flow.dims
+        return {
+            name: bits_per_dim(terms.total, dims),
+            f"{name}_pixel": bits_per_dim(terms.pixel, dims),
+            **{f"{name}_scale_{s}": bits_per_dim(p, dims) for s, p in enumerate(terms.scales)},
+        }
+
+    def _log(
+        self, stage: str, bits: dict[str, PerSample], n: int, prog_bar: bool = False
+    ) -> None:
+        for name, values in bits.items():
+            self.log(
+                f"{stage}/{name}",
+                values.mean(),
+                prog_bar=prog_bar and name == self.bits_name,
+                batch_size=n,
+                sync_dist=True,
+            )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

@@ -1,0 +1,89 @@
+"""What a multi-scale flow is trained on; judging is always by the solved ODE."""
+
+import abc
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from common.errors import InputError
+from common.flows.pixel import bits_per_dim
+from common.ode.regularize import Regularizer
+from common.typing import Pixels
+from msflow.flow import MultiScaleFlow
+
+
+class Loss(NamedTuple):
+    """A scalar to minimise, and named numbers to log."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class Objective(abc.ABC):
+    """A training loss of some scales of a flow; scales share no parameters, so losses just add."""
+
+    @abc.abstractmethod
+    def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
+        """The loss of these scales on a batch of bytes."""
+
+
+class Likelihood(Objective):
+    """Bits per dimension by solving the ODE (Predoc III, eq. 6.8-6.10), plus regularisers.
+
+    Args:
+        regularizers: Their integrals ride along the solve.
+        steer: STEER's b: in training the end time of every CNF is drawn from
+            `U(1 - b, 1 + b)` (Ghosh et al. 2020); 0 leaves it at 1.
+    """
+
+    def __init__(self, regularizers: list[Regularizer] | None = None, steer: float = 0.0) -> None:
+        if not 0 <= steer < 1:
+            raise InputError(f"steer is {steer}: the end time needs 0 ≤ steer < 1")
+        self.regularizers, self.steer = regularizers or [], steer
+
+    def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
+        levels, ladj = flow.levels(pixels)
+        bits = bits_per_dim(ladj, flow.dims).mean()
+        penalty = torch.zeros_like(bits)
+        terms: dict[str, Tensor] = {}
+        for s in scales:
+            end_time = 1 + self.steer * random.uniform(-1, 1)
+            log_prob, penalties = flow.scales[s].log_prob(
+                levels[s], regularizers=self.regularizers, end_time=end_time
+            )
+            bits = bits + bits_per_dim(log_prob, flow.dims).mean()
+            for regularizer, integral in zip(self.regularizers, penalties, strict=True):
+                penalty = penalty + regularizer.weight * integral.mean()
+                terms[f"{regularizer.name}_scale_{s}"] = integral.mean().detach()
+        if len(scales) == len(flow.scales):
+            terms["bpd" if flow.exact else "pyramid_bpd"] = bits.detach()
+        return Loss(bits + penalty, terms)
+
+
+class FlowMatching(Objective):
+    """Conditional flow matching on the same fields: no ODE is solved (Lipman et al. 2023).
+
+    On the straight path `z(t) = (1 - t) x + t ε` from data to noise the field learns
+    `E[ε - x | z(t)]`. With K blocks a scale, block k covers the k-th part of the path.
+    """
+
+    def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
+        levels, _ = flow.levels(pixels)
+        terms = {}
+        for s in scales:
+            x, context, _ = flow.scales[s].standardize(levels[s])
+            blocks = flow.scales[s].blocks
+            k = random.randrange(len(blocks))
+            # Stratified: one time from each of b equal parts, which is half the gradient's noise.
+            n = len(x)
+            t = (torch.randperm(n, device=x.device) + torch.rand(n, device=x.device)) / n
+            eps = torch.randn_like(x)
+            path_time = ((k + t) / len(blocks)).view(-1, 1, 1, 1)
+            velocity = blocks[k].field(t, torch.lerp(x, eps, path_time), context)
+            target = (eps - x) / len(blocks)
+            terms[f"flow_matching_scale_{s}"] = (velocity - target).square().mean()
+        loss = torch.stack(list(terms.values())).sum()
+        return Loss(loss, {name: term.detach() for name, term in terms.items()})
