@@ -26,7 +26,16 @@ warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and 
 warnings.filterwarnings("ignore", message=r".*does not have many workers")
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 warnings.filterwarnings("ignore", message=r".*exists and is not empty")
+warnings.filterwarnings("ignore", message=r".*'set_vital' is deprecated")
+warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but loading a checkpoint")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+
+
+class _Parser(LightningArgumentParser):
+    """Says what is wrong without eighty lines of usage before it."""
+
+    def print_usage(self, file: Any = None) -> None:
+        print(f"usage: {self.prog} [options]", file=file)
 
 
 class CommandLine(LightningCLI):
@@ -109,6 +118,7 @@ def run(
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             trainer_class=trainer,
+            parser_class=_Parser,
             trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations()]},
             args=args,
         )

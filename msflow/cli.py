@@ -24,6 +24,7 @@ class FlowTrainer(Trainer):
     def sample(
         self,
         model: MultiScaleFlowModule,
+        datamodule: ImageData | None = None,
         ckpt_path: str | None = None,
         n: int = 64,
         temperature: float = 1.0,
@@ -34,6 +35,7 @@ class FlowTrainer(Trainer):
 
         Args:
             model: The flow.
+            datamodule: Not needed.
             ckpt_path: Its weights: best, last or a file's path.
             n: Number of images.
             temperature: Scale of the base noise; below 1, likelier and less varied images.
@@ -55,7 +57,7 @@ class FlowCommandLine(CommandLine):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**CommandLine.subcommands(), "sample": {"model"}}
+        return {**CommandLine.subcommands(), "sample": {"model", "datamodule"}}
 
     def after_test(self) -> None:
         print(bits_table(self.trainer.callback_metrics, self.model, self.datamodule))

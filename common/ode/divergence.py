@@ -102,7 +102,9 @@ def jvp(
     """`f(t, z)` and `(∂f/∂z) v`; by the field's own `linearize` where it has one."""
     if isinstance(field, TangentField):
         return field.linearize(t, z, v, context)
-    dz, dv = torch.func.jvp(lambda x: field(t, x, context), (z,), (v,))
+    # Expanded tensors, whose elements share memory, are refused.
+    pair = (z.contiguous(),), (v.contiguous(),)
+    dz, dv = torch.func.jvp(lambda x: field(t, x, context), *pair)
     return dz, dv
 
 

@@ -158,7 +158,11 @@ class Solver:
                     state = odeint(watched, y0, times, **arguments)
             except AssertionError as error:  # torchdiffeq's word for NaN and for steps of no length
                 raise watched.diagnosis() from error
-        if not all(bool(torch.isfinite(y[-1]).all()) for y in state):
+        if not _finite(tuple(y[-1] for y in state)):
+            # A fixed grid walks on through NaN: walk it again to see where it began.
+            watched.checking = True
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                odeint(watched, y0, times, **arguments)
             raise watched.diagnosis()
         watched.finish()
         return Solution(state, watched.evaluations)
@@ -180,7 +184,7 @@ class _Watched:
     def __init__(self, f: Dynamics, limit: int, recompute: bool) -> None:
         self.f, self.limit, self.recompute = f, limit, recompute
         self.evaluations = Evaluations()
-        self.solving = True
+        self.solving, self.checking = True, False
         self.last: tuple[Tensor, State, State] | None = None
 
     def __call__(self, t: Tensor, y: State) -> State:
@@ -190,9 +194,13 @@ class _Watched:
             dy = self._evaluate(t, y)
         if self.solving:
             self.last = (t, y, dy)
+        if self.checking and not _finite((*y, *dy)):
+            raise self.diagnosis()
         return dy
 
     def _evaluate(self, t: Tensor, y: State) -> State:
+        if self.checking:
+            return self.f(t, y)
         counts = self.evaluations
         if self.solving:
             counts.forward += 1
@@ -216,7 +224,7 @@ class _Watched:
         t, y, dy = self.last
         where = self._where(t, y)
         self.last = None
-        if not all(bool(torch.isfinite(x).all()) for x in (*y, *dy)):
+        if not _finite((*y, *dy)):
             return SolveError(
                 f"{where}: the state or its derivative is NaN or infinite; the weights may be so "
                 "already, or a step was too long: lower the learning rate, warm up longer, clip "
@@ -228,11 +236,15 @@ class _Watched:
         )
 
     def _where(self, t: Tensor, y: State) -> str:
-        largest = max(float(x.detach().abs().nan_to_num(nan=0.0, posinf=math.inf).max()) for x in y)
+        largest = max(float(x.abs().nan_to_num(0.0, 0.0).max()) for x in y)
         return (
             f"solve failed at t={float(t):.4g} after {self.evaluations.forward} evaluations, "
             f"largest finite |state| {largest:.3g}"
         )
+
+
+def _finite(state: State) -> bool:
+    return all(bool(torch.isfinite(y).all()) for y in state)
 
 
 def _norm(state: State) -> Tensor:
