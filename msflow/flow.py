@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
-from common.flows.pixel import Logit, dequantize, to_bytes
+from common.flows.pixel import PixelMap, dequantize, to_bytes
 from common.flows.pyramid import Level, LevelShape, Pyramid
 from common.flows.standardize import Standardize
 from common.ode.divergence import Divergence
@@ -62,14 +62,10 @@ class ScaleFlow(nn.Module):
         compile: bool,
     ) -> None:
         super().__init__()
-        channels, height, width = shape.detail
+        channels = shape.detail[0]
         self.shape = shape
-        self.detail = Standardize(shape.detail)
-        self.context = (
-            Standardize((shape.context_channels, height, width))
-            if shape.context_channels
-            else None
-        )
+        self.detail = Standardize(channels)
+        self.context = Standardize(shape.context_channels) if shape.context_channels else None
         self.blocks = nn.ModuleList(
             CNF(field(channels, shape.context_channels), solver, divergence, compile)
             for _ in range(n_blocks)
@@ -120,13 +116,13 @@ class MultiScaleFlow(nn.Module):
 
     Args:
         shape: Channels, height and width of the images.
+        pixel_map: From the unit interval to real numbers; the report's is the logit (eq. 6.11).
         pyramid: How images split into scales.
         field: From channels of state and context to a vector field; called for every CNF. A
             list holds one for each scale, coarsest first.
         solver: Of the ODEs, where a call names no other.
         n_blocks: CNFs at every scale.
         divergence: Exact or estimated trace; Hutchinson's by default.
-        alpha: Margin λ of the logit (eq. 6.11).
         compile: Compile the fields.
     """
 
@@ -135,25 +131,29 @@ class MultiScaleFlow(nn.Module):
     def __init__(
         self,
         shape: tuple[int, int, int],
+        pixel_map: PixelMap,
         pyramid: Pyramid,
         field: FieldFactory | list[FieldFactory],
         solver: Solver,
         n_blocks: int = 1,
         divergence: Divergence | None = None,
-        alpha: float = 0.05,
         compile: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.pyramid = tuple(shape), pyramid
-        self.pixel_map = Logit(alpha)
+        self.pixel_map = pixel_map
         shapes = pyramid.shapes(shape)
         fields = field if isinstance(field, list) else [field] * len(shapes)
         if len(fields) != len(shapes):
-            raise InputError(f"got {len(fields)} fields for the {len(shapes)} scales of the pyramid")
+            raise InputError(
+                f"got {len(fields)} fields for the {len(shapes)} scales of the pyramid"
+            )
         self.scales = nn.ModuleList(
             ScaleFlow(level, make, n_blocks, solver, divergence, compile)
             for level, make in zip(shapes, fields, strict=True)
         )
+        # Convolutions run faster so, and hand the layout on.
+        self.scales.to(memory_format=torch.channels_last)
         self.register_buffer("fitted", torch.tensor(False))
 
     @property
@@ -168,7 +168,8 @@ class MultiScaleFlow(nn.Module):
         return channels * height * width
 
     def fit_statistics(self, pixels: Pixels) -> None:
-        """Measures, on training images, what standardising needs. Once, before training."""
+        """Measures, on training images, what maps without gradients need. Once, before training."""
+        self.pixel_map.fit(pixels)
         levels, _ = self.levels(pixels)
         for scale, level in zip(self.scales, levels, strict=True):
             scale.fit(level)
@@ -219,7 +220,9 @@ class MultiScaleFlow(nn.Module):
         """
         x = None
         for s, scale in enumerate(self.scales):
-            noise = torch.randn(n, *scale.shape.detail, device=self.fitted.device, dtype=self.dtype)
+            noise = torch.randn(
+                n, *scale.shape.detail, device=self.fitted.device, dtype=self.dtype
+            )
             context = None if x is None else self.pyramid.context(x, s)
             detail = scale.sample(temperature * noise, context, solver)
             x = detail if x is None else self.pyramid.merge(x, detail, s)

@@ -71,8 +71,8 @@ class MultiScaleFlowModule(Reloadable):
                 "or the data"
             )
         if stage == "fit" and not self.flow.fitted:
-            stack = data.train_dataloader().dataset
-            self.flow.fit_statistics(stack[range(self.statistics_images)])
+            images = data.train_dataloader().dataset.images
+            self.flow.fit_statistics(images[: self.statistics_images])
 
     def forward(self, pixels: Pixels) -> PerSample:
         """Bits per dimension of each image, one draw of the noise."""
@@ -148,9 +148,7 @@ class MultiScaleFlowModule(Reloadable):
             **{f"{name}_scale_{s}": bits_per_dim(p, dims) for s, p in enumerate(terms.scales)},
         }
 
-    def _log(
-        self, stage: str, bits: dict[str, PerSample], n: int, prog_bar: bool = False
-    ) -> None:
+    def _log(self, stage: str, bits: dict[str, PerSample], n: int, prog_bar: bool = False) -> None:
         for name, values in bits.items():
             self.log(
                 f"{stage}/{name}",

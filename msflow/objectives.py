@@ -11,7 +11,7 @@ from torch import Tensor
 from common.errors import InputError
 from common.flows.pixel import bits_per_dim
 from common.ode.regularize import Regularizer
-from common.typing import Pixels
+from common.typing import Image, PerSample, Pixels
 from msflow.flow import MultiScaleFlow
 
 
@@ -68,7 +68,20 @@ class FlowMatching(Objective):
 
     On the straight path `z(t) = (1 - t) x + t ε` from data to noise the field learns
     `E[ε - x | z(t)]`. With K blocks a scale, block k covers the k-th part of the path.
+
+    Args:
+        time_mean: Of the normal distribution of `logit t`; below 0, times nearer the data, which
+            count most for the likelihood, come more often.
+        time_std: Of that distribution.
+        uniform: Share of the times drawn uniformly instead; 1 for the plain objective.
     """
+
+    def __init__(
+        self, time_mean: float = 0.0, time_std: float = 1.0, uniform: float = 1.0
+    ) -> None:
+        if not 0 <= uniform <= 1:
+            raise InputError(f"uniform is {uniform}, but a share lies between 0 and 1")
+        self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
 
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
         levels, _ = flow.levels(pixels)
@@ -77,9 +90,7 @@ class FlowMatching(Objective):
             x, context, _ = flow.scales[s].standardize(levels[s])
             blocks = flow.scales[s].blocks
             k = random.randrange(len(blocks))
-            # Stratified: one time from each of b equal parts, which is half the gradient's noise.
-            n = len(x)
-            t = (torch.randperm(n, device=x.device) + torch.rand(n, device=x.device)) / n
+            t = self._times(x)
             eps = torch.randn_like(x)
             path_time = ((k + t) / len(blocks)).view(-1, 1, 1, 1)
             velocity = blocks[k].field(t, torch.lerp(x, eps, path_time), context)
@@ -87,3 +98,11 @@ class FlowMatching(Objective):
             terms[f"flow_matching_scale_{s}"] = (velocity - target).square().mean()
         loss = torch.stack(list(terms.values())).sum()
         return Loss(loss, {name: term.detach() for name, term in terms.items()})
+
+    def _times(self, x: Image) -> PerSample:
+        """One time a sample, stratified: each from another of b equally likely intervals."""
+        n = len(x)
+        u = (torch.randperm(n, device=x.device) + torch.rand(n, device=x.device)) / n
+        normal = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
+        skewed = torch.sigmoid(self.time_mean + self.time_std * normal)
+        return torch.where(torch.rand(n, device=x.device) < self.uniform, u, skewed)

@@ -1,19 +1,19 @@
 """Images served as bytes: what every image set shares.
 
 A set says where its bytes are, this file how they are served: whole batches cut from one tensor,
-and a loader that resumes in the middle of an epoch with the very batches that were left.
+and an order that seed and epoch fix, so that a resume serves the very batches that were left.
 """
 
 import abc
 import os
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
-from torchdata.stateful_dataloader.sampler import StatefulDistributedSampler
 
 from common.errors import InputError
 from common.typing import Pixels
@@ -29,16 +29,10 @@ STAGES: dict[str, tuple[Split, ...]] = {
 
 
 class ImageStack(Dataset[Tensor]):
-    """A data set over one tensor of images, indexed once a batch.
+    """A data set over one tensor of `n` images; index `n + i` is the mirror image of index `i`."""
 
-    Args:
-        images: All images.
-        flip: Mirror each image left to right with probability one half, anew at every visit.
-    """
-
-    def __init__(self, images: Pixels, flip: bool = False) -> None:
-        self.images, self.flip = images, flip
-        self._noise: torch.Generator | None = None
+    def __init__(self, images: Pixels) -> None:
+        self.images = images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,28 +41,14 @@ class ImageStack(Dataset[Tensor]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> Pixels:
+        chosen = torch.tensor(indices)
         # Four times as fast as images[indices], and the only copy that is made.
-        batch = self.images.index_select(0, torch.tensor(indices))
-        if self.flip:
-            self._mirror(batch)
+        batch = self.images.index_select(0, chosen % len(self))
+        mirrored = (chosen >= len(self)).numpy()
+        if mirrored.any():
+            pixels = batch.numpy()  # a third of the time of torch.where
+            pixels[mirrored] = pixels[mirrored, ..., ::-1]
         return batch
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state of the flips, which the loader keeps for each of its workers."""
-        return {} if self._noise is None else {"noise": self._noise.get_state()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        if "noise" in state:
-            self._noise = torch.Generator()
-            self._noise.set_state(state["noise"])
-
-    def _mirror(self, batch: Pixels) -> None:
-        if self._noise is None:
-            # Seeded at the first batch and not before, so that no two workers share their draws.
-            self._noise = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        chosen = (torch.rand(len(batch), generator=self._noise) < 0.5).numpy()
-        pixels = batch.numpy()  # a third of the time of torch.where
-        pixels[chosen] = pixels[chosen, ..., ::-1]
 
 
 def as_served(batch: Tensor) -> Tensor:
@@ -76,19 +56,49 @@ def as_served(batch: Tensor) -> Tensor:
     return batch
 
 
-class Shares(StatefulDistributedSampler):  # type: ignore[misc]  # torchdata says no types
-    """Each device's share of a shuffled epoch, exact after a resume.
+class Shuffle(DistributedSampler[int]):
+    """The shuffled indices of an epoch that fall to one device, mirrored by chance.
 
-    The sampler that Lightning would use forgets its order, and torchdata's the epoch, which
-    Lightning says only after worker processes have been sent their first indices.
+    Both are fixed by seed and epoch alone: Lightning drops the loader's state where an epoch ends,
+    and tells the epoch only after worker processes have been sent their first indices.
+
+    Args:
+        stack: The images.
+        flip: Ask for the mirror image of each with probability one half.
+        n_devices: Devices that share an epoch.
+        rank: Number of this device.
+        seed: The same on all devices.
+        epoch: The epoch to begin with; each pass moves on by one.
     """
 
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"epoch": self.epoch}
+    def __init__(
+        self, stack: ImageStack, flip: bool, n_devices: int, rank: int, seed: int, epoch: int
+    ) -> None:
+        super().__init__(stack, n_devices, rank, seed=seed, drop_last=True)
+        self.set_epoch(epoch)
+        self.flip, self._count = flip, len(stack)
+        self._serving, self._served, self._skip = epoch, 0, 0
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.set_epoch(state_dict["epoch"])
+    def __iter__(self) -> Iterator[int]:
+        shift = self._mirrored() if self.flip else [0] * self._count
+        order = list(super().__iter__())
+        self._serving, self._served, self._skip = self.epoch, self._skip, 0
+        self.set_epoch(self.epoch + 1)
+        for index in order[self._served :]:
+            self._served += 1
+            yield index + shift[index]
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self._serving, "served": self._served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.set_epoch(state["epoch"])
+        self._skip = state["served"]
+
+    def _mirrored(self) -> list[int]:
+        # Apart from the seeds seed + epoch of the order itself.
+        draws = torch.Generator().manual_seed(2**40 + self.seed + self.epoch)
+        return (self._count * torch.randint(2, (self._count,), generator=draws)).tolist()
 
 
 class ImageData(LightningDataModule, abc.ABC):
@@ -121,11 +131,10 @@ class ImageData(LightningDataModule, abc.ABC):
     def setup(self, stage: str) -> None:
         for split in STAGES[stage]:
             if split not in self._stacks:
-                flip = self.flip and split == "train"
-                self._stacks[split] = ImageStack(self.images(split), flip)
+                self._stacks[split] = ImageStack(self.images(split))
 
     def train_dataloader(self) -> StatefulDataLoader[Tensor]:
-        """Shuffled, without the incomplete last batch.
+        """Shuffled anew each epoch, without the incomplete last batch.
 
         Raises:
             InputError: A batch on every device is more than the training set.
@@ -137,7 +146,7 @@ class ImageData(LightningDataModule, abc.ABC):
                 f"got batch_size {self.batch_size} on {devices} device(s), but there are only "
                 f"{count} training images; lower data.batch_size to {count // devices} or less"
             )
-        return self._loader("train", shuffle=True)
+        return self._loader("train", self._shuffle())
 
     def val_dataloader(self) -> StatefulDataLoader[Tensor]:
         return self._loader("val")
@@ -154,28 +163,26 @@ class ImageData(LightningDataModule, abc.ABC):
             raise InputError(f"the {split} images aren't loaded yet; call setup('{stage}') first")
         return self._stacks[split]
 
-    def _loader(self, split: Split, shuffle: bool = False) -> StatefulDataLoader[Tensor]:
-        sampler = self._shares(split) if shuffle else None
+    def _shuffle(self) -> Shuffle:
+        trainer = self.trainer
+        n_devices, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # set by seed_everything
+        # The number that Lightning gives samplers; current_epoch lags behind it after a resume.
+        progress = trainer.fit_loop.epoch_progress.current if trainer else None
+        epoch = getattr(progress, "processed", 0)
+        return Shuffle(self._stack("train"), self.flip, n_devices, rank, seed, epoch)
+
+    def _loader(
+        self, split: Split, sampler: Sampler[int] | None = None
+    ) -> StatefulDataLoader[Tensor]:
         # By name: Lightning builds the loader again with other samplers, beside these arguments.
         return StatefulDataLoader(
             self._stack(split),
             batch_size=self.batch_size,
-            shuffle=shuffle if sampler is None else None,
             sampler=sampler,
-            drop_last=shuffle,
+            drop_last=sampler is not None,
             num_workers=self.num_workers,
             collate_fn=as_served,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-        )
-
-    def _shares(self, split: Split) -> Shares | None:
-        if not self.trainer or self.trainer.world_size == 1:
-            return None
-        return Shares(
-            self._stack(split),
-            self.trainer.world_size,
-            self.trainer.global_rank,
-            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
-            drop_last=True,
         )

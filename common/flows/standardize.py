@@ -4,35 +4,38 @@ import torch
 from torch import Tensor
 
 from common.flows.base import Bijection
-from common.typing import PerSample, Sample
+from common.typing import Image, PerSample
 
 
 class Standardize(Bijection):
-    """`z = (x - mean) / std`, elementwise, by statistics that `fit` measures once.
+    """`z = (x - mean) / std` of every channel, by statistics that `fit` measures once.
+
+    Not of every pixel: where images hardly vary, their rare deviations would be huge.
 
     Args:
-        shape: Of one sample.
+        channels: Of the images.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("std", torch.ones(shape))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
 
     @torch.no_grad()
-    def fit(self, x: Sample, floor: float = 1e-2) -> None:
-        """Takes mean and standard deviation of every element over the batch."""
-        self.mean.copy_(x.mean(0))
-        self.std.copy_(x.std(0).clamp_min(floor))
+    def fit(self, x: Image) -> None:
+        """Takes mean and standard deviation of every channel; a constant one is left unscaled."""
+        std, mean = torch.std_mean(x, dim=(0, 2, 3))
+        self.mean.copy_(mean.view(-1, 1, 1))
+        self.std.copy_(torch.where(std > 0, std, 1.0).view(-1, 1, 1))
 
-    def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
+    def forward(self, x: Image, context: Tensor | None = None) -> tuple[Image, PerSample]:
         return (x - self.mean) / self.std, -self._ladj(x)
 
-    def inverse(self, z: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
+    def inverse(self, z: Image, context: Tensor | None = None) -> tuple[Image, PerSample]:
         return z * self.std + self.mean, self._ladj(z)
 
-    def _ladj(self, x: Sample) -> PerSample:
-        return self.std.log().sum().expand(len(x))
+    def _ladj(self, x: Image) -> PerSample:
+        return (self.std.log().sum() * x[0, 0].numel()).expand(len(x))

@@ -91,9 +91,7 @@ class Exact(Divergence):
 
         dz, columns = torch.func.vmap(column, out_dims=(None, 0))(basis)
         jacobian = columns.flatten(2)
-        return Linearized(
-            dz, torch.einsum("ibi->b", jacobian), jacobian.square().sum(dim=(0, 2))
-        )
+        return Linearized(dz, torch.einsum("ibi->b", jacobian), jacobian.square().sum(dim=(0, 2)))
 
 
 def jvp(

@@ -77,7 +77,9 @@ class Solver:
             known = ", ".join(ADAPTIVE + FIXED)
             raise ValueError(f"solver method {self.method!r} is unknown; choose one of {known}")
         if self.method in FIXED and not (self.step_size and self.step_size > 0):
-            raise ValueError(f"method {self.method!r} works on a fixed grid: give it a step_size > 0")
+            raise ValueError(
+                f"method {self.method!r} works on a fixed grid: give it a step_size > 0"
+            )
         if self.method in ADAPTIVE and self.step_size is not None:
             raise ValueError(
                 f"method {self.method!r} adapts its steps: set rtol and atol, not step_size"
@@ -156,7 +158,9 @@ class Solver:
                     )
                 else:
                     state = odeint(watched, y0, times, **arguments)
-            except AssertionError as error:  # torchdiffeq's word for NaN and for steps of no length
+            except (
+                AssertionError
+            ) as error:  # torchdiffeq's word for NaN and for steps of no length
                 raise watched.diagnosis() from error
         if not _finite(tuple(y[-1] for y in state)):
             # A fixed grid walks on through NaN: walk it again to see where it began.

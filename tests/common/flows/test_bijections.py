@@ -8,7 +8,7 @@ from torch import nn
 
 from common.flows.base import Compose, normal_log_prob
 from common.flows.cnf import CNF
-from common.flows.pixel import Logit, bits_per_dim, dequantize, to_bytes
+from common.flows.pixel import InkMap, Logit, bits_per_dim, dequantize, to_bytes
 from common.flows.standardize import Standardize
 from common.nn.fields import ConcatField
 from common.ode.divergence import Exact, Hutchinson
@@ -35,14 +35,27 @@ def cnf(context=0, **arguments):
     return CNF(random_field(context), solver(**arguments), Exact())
 
 
+def ink_map():
+    layer = InkMap()
+    layer.fit(torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8))
+    return layer
+
+
+def half_ground(*shape):
+    """Half of the sub-pixels in the ground's cell of the unit interval, the others anywhere."""
+    x = torch.rand(*shape)
+    return torch.where(torch.rand(*shape) < 0.5, x / 256, x)
+
+
 def standardize():
-    layer = Standardize(SHAPE)
+    layer = Standardize(SHAPE[0])
     layer.fit(3 * torch.randn(100, *SHAPE) + 1)
     return layer
 
 
 BIJECTIONS = {
     "logit": (lambda: Logit(0.05), torch.rand, 0),
+    "ink map": (ink_map, half_ground, 0),
     "standardize": (standardize, torch.randn, 0),
     "cnf": (cnf, torch.randn, 0),
     "conditional cnf": (lambda: cnf(3), torch.randn, 3),

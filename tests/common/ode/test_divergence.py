@@ -35,7 +35,9 @@ CASES = {"plain": lambda: (Plain(), torch.randn(3, 4)), "convolutional": conv_fi
 def jacobians(field, t, z):
     rows = torch.autograd.functional.jacobian(lambda x: field(t, x), z)
     n = z[0].numel()
-    return torch.stack([rows[i].flatten(0, -len(z.shape)).reshape(n, len(z), n)[:, i] for i in range(len(z))])
+    return torch.stack(
+        [rows[i].flatten(0, -len(z.shape)).reshape(n, len(z), n)[:, i] for i in range(len(z))]
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

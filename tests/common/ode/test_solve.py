@@ -35,9 +35,7 @@ def test_fixed_grid_methods_have_their_order(method):
 def test_adaptive_methods_keep_their_tolerance(method):
     a, y0 = torch.randn(4, 4), torch.randn(3, 4)
     solution = Solver(method, rtol=1e-7, atol=1e-7).end(linear(a), (y0,), 0.0, 1.0)
-    torch.testing.assert_close(
-        solution.state[0], y0 @ torch.matrix_exp(a).T, atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(solution.state[0], y0 @ torch.matrix_exp(a).T, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
@@ -165,9 +163,7 @@ def test_nan_is_reported_with_its_time_and_remedy(solver):
 def test_step_underflow_is_told_from_nan():
     with pytest.raises(SolveError, match=r"t=.*state.*underflowed.*loosen rtol"):
         # y' = y² blows up at t = 1.
-        Solver(rtol=1e-9, atol=1e-9).end(
-            lambda t, y: (y[0] ** 2,), (torch.ones(1, 1),), 0.0, 2.0
-        )
+        Solver(rtol=1e-9, atol=1e-9).end(lambda t, y: (y[0] ** 2,), (torch.ones(1, 1),), 0.0, 2.0)
 
 
 def test_too_many_evaluations_are_broken_off():
