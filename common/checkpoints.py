@@ -1,4 +1,4 @@
-"""Checkpoints that rebuild their model by themselves, and run nothing that isn't ours on the way."""
+"""Checkpoints that rebuild their model by themselves, and run no code of others on the way."""
 
 from pathlib import Path
 from typing import Any, Self

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from common.callbacks.evaluations import FunctionEvaluations
@@ -91,9 +91,10 @@ def run(
     model: type[LightningModule],
     data: type[LightningDataModule],
     configs: Path,
-    args: Sequence[str] | None = None,
+    args: list[str] | None = None,
     command_line: type[CommandLine] = CommandLine,
     trainer: type[Trainer] = Trainer,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Runs a package's command line; what the user got wrong ends it with one message.
 
@@ -104,6 +105,7 @@ def run(
         args: Arguments; those of the process if none.
         command_line: The class to parse them with.
         trainer: The class whose methods are the subcommands.
+        callbacks: Always there, beside those of the configuration.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     # Also where Lightning would decide otherwise: nothing in a checkpoint is ever run.
@@ -119,7 +121,7 @@ def run(
             save_config_kwargs={"overwrite": True},
             trainer_class=trainer,
             parser_class=_Parser,
-            trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations()]},
+            trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
             args=args,
         )
     except (InputError, SolveError) as error:

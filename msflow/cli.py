@@ -1,18 +1,16 @@
 """`python -m msflow.cli fit|validate|test|predict|sample --config …`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-import common.data.embedded
-import common.data.files  # noqa: F401  importing a data set is what lets a config name it shortly
 from common.callbacks.predictions import PredictionTable
 from common.callbacks.samples import image_grid, save_png
 from common.checkpoints import read_checkpoint
 from common.cli import CommandLine, run
+from common.data import embedded, files  # noqa: F401  so that a config may name data sets shortly
 from common.data.base import ImageData
 from common.metrics.codecs import codec_bits_per_dim
 from msflow.module import MultiScaleFlowModule
@@ -82,15 +80,16 @@ def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule, data: Im
     return "\n".join(["test images, bits per dimension:", *(f"  {b:6.3f}  {n}" for n, b in rows)])
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Trains, judges or samples a multi-scale flow."""
     run(
         MultiScaleFlowModule,
         ImageData,
         Path(__file__).parent / "configs",
         args,
-        FlowCommandLine,
-        FlowTrainer,
+        command_line=FlowCommandLine,
+        trainer=FlowTrainer,
+        callbacks=[PredictionTable("bits_per_dim")],
     )
 
 

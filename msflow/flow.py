@@ -66,7 +66,7 @@ class ScaleFlow(nn.Module):
         self.shape = shape
         self.detail = Standardize(channels)
         self.context = Standardize(shape.context_channels) if shape.context_channels else None
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[CNF] = nn.ModuleList(  # type: ignore[assignment]
             CNF(field(channels, shape.context_channels), solver, divergence, compile)
             for _ in range(n_blocks)
         )
@@ -101,14 +101,15 @@ class ScaleFlow(nn.Module):
     def sample(self, noise: Image, context: Image | None, solver: Solver | None = None) -> Image:
         """The detail that the flow makes of noise, given the context."""
         context = self._standardize_context(context)
-        for block in reversed(self.blocks):  # type: ignore[call-overload]
+        for block in reversed(self.blocks):
             noise = block.flow(noise, context, 1.0, 0.0, solver)
         return self.detail.inverse(noise)[0]
 
     def _standardize_context(self, context: Image | None) -> Image | None:
         if self.context is None:
             return None
-        return self.context(context)[0]
+        standardized: Image = self.context(context)[0]
+        return standardized
 
 
 class MultiScaleFlow(nn.Module):
@@ -146,14 +147,15 @@ class MultiScaleFlow(nn.Module):
         fields = field if isinstance(field, list) else [field] * len(shapes)
         if len(fields) != len(shapes):
             raise InputError(
-                f"got {len(fields)} fields for the {len(shapes)} scales of the pyramid"
+                f"got {len(fields)} fields for {len(shapes)} scales: give one, or one for each"
             )
-        self.scales = nn.ModuleList(
+        scales = nn.ModuleList(
             ScaleFlow(level, make, n_blocks, solver, divergence, compile)
             for level, make in zip(shapes, fields, strict=True)
         )
         # Convolutions run faster so, and hand the layout on.
-        self.scales.to(memory_format=torch.channels_last)
+        scales.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.scales: Sequence[ScaleFlow] = scales  # type: ignore[assignment]
         self.register_buffer("fitted", torch.tensor(False))
 
     @property
@@ -168,7 +170,7 @@ class MultiScaleFlow(nn.Module):
         return channels * height * width
 
     def fit_statistics(self, pixels: Pixels) -> None:
-        """Measures, on training images, what maps without gradients need. Once, before training."""
+        """Measures on training images what maps without gradients need; once, before training."""
         self.pixel_map.fit(pixels)
         levels, _ = self.levels(pixels)
         for scale, level in zip(self.scales, levels, strict=True):
@@ -218,7 +220,7 @@ class MultiScaleFlow(nn.Module):
             temperature: Scale of the base noise; below 1, likelier and less varied images.
             solver: Of the ODEs.
         """
-        x = None
+        x: Image | None = None
         for s, scale in enumerate(self.scales):
             noise = torch.randn(
                 n, *scale.shape.detail, device=self.fitted.device, dtype=self.dtype
@@ -226,6 +228,7 @@ class MultiScaleFlow(nn.Module):
             context = None if x is None else self.pyramid.context(x, s)
             detail = scale.sample(temperature * noise, context, solver)
             x = detail if x is None else self.pyramid.merge(x, detail, s)
+        assert x is not None
         return to_bytes(self.pixel_map.inverse(x)[0])
 
     @property

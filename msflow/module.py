@@ -51,7 +51,8 @@ class MultiScaleFlowModule(Reloadable):
         super().__init__()
         if epochs_per_scale is not None and len(epochs_per_scale) != len(flow.scales):
             raise InputError(
-                f"epochs_per_scale has {len(epochs_per_scale)} entries for {len(flow.scales)} scales"
+                f"epochs_per_scale has {len(epochs_per_scale)} entries, but the flow has "
+                f"{len(flow.scales)} scales: give one for each"
             )
         self.save_hyperparameters()
         self.flow, self.objective, self.optimizer = flow, objective, optimizer

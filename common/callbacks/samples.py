@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from PIL import Image as PILImage
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from common.typing import Pixels
 
@@ -46,13 +47,14 @@ class SampleGrid(Callback):
         last = batch_idx == int(trainer.num_val_batches[dataloader_idx]) - 1
         if not last or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        experiment = getattr(trainer.logger, "experiment", None)
-        if hasattr(experiment, "add_image"):
-            experiment.add_image("samples", self._grid(pl_module), trainer.global_step)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_image(
+                "samples", self._grid(pl_module), trainer.global_step
+            )
 
     # Not on_train_end: there the averaged weights are only just being put in place.
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = Path(trainer.log_dir or trainer.default_root_dir)
             path = save_png(self._grid(pl_module), folder / "samples.png")
             print(f"samples: {path}")

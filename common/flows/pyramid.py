@@ -5,6 +5,7 @@
 
 import abc
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ class Pyramid(abc.ABC):
 
     @abc.abstractmethod
     def images(self, levels: Tensor) -> list[Tensor]:
-        """Of bytes, the images to be dequantized, coarsest first: one if exact, else each scale's."""
+        """The images to be dequantized, coarsest first: one if exact, else every scale's."""
 
     @abc.abstractmethod
     def split(self, images: Sequence[Image]) -> list[Level]:
@@ -79,7 +80,7 @@ class BlockPyramid(Pyramid):
 
     def __init__(self, n_scales: int = 3) -> None:
         if n_scales < 1:
-            raise ValueError(f"a pyramid has at least 1 scale, got n_scales {n_scales}")
+            raise InputError(f"a pyramid has at least 1 scale, got n_scales {n_scales}")
         self.n_scales = n_scales
 
     @property
@@ -131,7 +132,7 @@ _C = 2 ** (2 / 3)
 
 
 class UnimodularPyramid(BlockPyramid):
-    """Coarse pixels are block means, determinant 1 (Voleti et al. 2021, MRCNF, eq. of section 3)."""
+    """Coarse pixels are block means, the determinant is 1 (Voleti et al. 2021, MRCNF)."""
 
     rows = (
         (1 / _C, 1 / _C, -1 / _C, -1 / _C),
@@ -166,8 +167,8 @@ class LaplacianPyramid(Pyramid):
     exact = False
 
     def __init__(self, sizes: Sequence[int] = (8, 16, 32)) -> None:
-        if not sizes or any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)):
-            raise ValueError(f"sizes must grow from the coarsest to the finest, got {list(sizes)}")
+        if not sizes or any(a >= b for a, b in pairwise(sizes)):
+            raise InputError(f"sizes must grow from the coarsest to the finest, got {list(sizes)}")
         self.sizes = list(sizes)
         self.n_scales = len(self.sizes)
 

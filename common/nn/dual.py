@@ -18,7 +18,7 @@ def stack(value: Tensor, tangent: Tensor) -> Tensor:
 
 
 def silu(dual: Tensor, offset: Tensor) -> Tensor:
-    """`silu(h + offset)` and its derivative times the tangent; `offset` broadcasts over `[b ...]`."""
+    """`silu(h + offset)` and its derivative times the tangent; `offset` broadcasts."""
     return _activate(dual, offset, "silu")
 
 

@@ -4,6 +4,7 @@ The time is a scalar in a solve, or one number a sample where a training objecti
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class ConcatField(TangentField):
     ) -> None:
         super().__init__()
         widths = [channels, *[width] * (depth - 1), channels]
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairs)
         self.times = nn.ModuleList(nn.Conv2d(1, o, 3, padding=1) for _, o in pairs)
         self.context = (

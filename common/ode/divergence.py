@@ -87,9 +87,10 @@ class Exact(Divergence):
         basis = torch.eye(z[0].numel(), dtype=z.dtype, device=z.device).view(-1, 1, *z.shape[1:])
 
         def column(v: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(lambda x: field(t, x, context), (z,), (v.expand_as(z),))
+            return _functional_jvp(field, t, z, v.expand_as(z), context)
 
-        dz, columns = torch.func.vmap(column, out_dims=(None, 0))(basis)
+        # The value is the same for every column.
+        dz, columns = torch.func.vmap(column, out_dims=(None, 0))(basis)  # type: ignore[arg-type]
         jacobian = columns.flatten(2)
         return Linearized(dz, torch.einsum("ibi->b", jacobian), jacobian.square().sum(dim=(0, 2)))
 
@@ -101,9 +102,7 @@ def jvp(
     if isinstance(field, TangentField):
         return field.linearize(t, z, v, context)
     # Expanded tensors, whose elements share memory, are refused.
-    pair = (z.contiguous(),), (v.contiguous(),)
-    dz, dv = torch.func.jvp(lambda x: field(t, x, context), *pair)
-    return dz, dv
+    return _functional_jvp(field, t, z.contiguous(), v.contiguous(), context)
 
 
 def vjp(
@@ -117,3 +116,10 @@ def vjp(
         dz = field(t, x, context)
         (product,) = torch.autograd.grad(dz, x, v, create_graph=create_graph)
     return (dz, product) if create_graph else (dz.detach(), product)
+
+
+def _functional_jvp(
+    field: nn.Module, t: Tensor, z: Tensor, v: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    dz, dv = torch.func.jvp(lambda x: field(t, x, context), (z,), (v,))  # type: ignore[misc]
+    return dz, dv

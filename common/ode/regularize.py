@@ -17,6 +17,11 @@ class Regularizer(abc.ABC):
     def __init__(self, weight: float = 0.01, per_dimension: bool = True) -> None:
         self.weight, self.per_dimension = weight, per_dimension
 
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The integral's name in logs."""
+
     @abc.abstractmethod
     def rate(self, linearized: Linearized) -> PerSample:
         """The integrand."""
@@ -25,7 +30,9 @@ class Regularizer(abc.ABC):
 class KineticEnergy(Regularizer):
     """`∫ ‖f‖² dt` (Predoc III, eq. 6.17), or RNODE's `∫ ½ mean f² dt` (Finlay et al. 2020)."""
 
-    name = "kinetic_energy"
+    @property
+    def name(self) -> str:
+        return "kinetic_energy"
 
     def rate(self, linearized: Linearized) -> PerSample:
         squares = linearized.dz.square().flatten(1)
@@ -38,7 +45,9 @@ class JacobianNorm(Regularizer):
     In forward mode the estimate is `‖∇f ε‖²`, which has the same expectation `‖∇f‖²`.
     """
 
-    name = "jacobian_norm"
+    @property
+    def name(self) -> str:
+        return "jacobian_norm"
 
     def rate(self, linearized: Linearized) -> PerSample:
         norm = linearized.frobenius

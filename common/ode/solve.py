@@ -6,12 +6,15 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torchdiffeq import odeint, odeint_adjoint
+
+from common.errors import InputError
 
 State = tuple[Tensor, ...]
 Dynamics = Callable[[Tensor, State], State]
@@ -39,7 +42,7 @@ class Evaluations:
 
 
 class Solution(NamedTuple):
-    """The state at the asked times, and what it cost; `backward` fills in with the backward pass."""
+    """The state at the asked times, and what it cost so far."""
 
     state: State
     evaluations: Evaluations
@@ -75,13 +78,13 @@ class Solver:
     def __post_init__(self) -> None:
         if self.method not in ADAPTIVE + FIXED:
             known = ", ".join(ADAPTIVE + FIXED)
-            raise ValueError(f"solver method {self.method!r} is unknown; choose one of {known}")
+            raise InputError(f"solver method {self.method!r} is unknown; choose one of {known}")
         if self.method in FIXED and not (self.step_size and self.step_size > 0):
-            raise ValueError(
+            raise InputError(
                 f"method {self.method!r} works on a fixed grid: give it a step_size > 0"
             )
         if self.method in ADAPTIVE and self.step_size is not None:
-            raise ValueError(
+            raise InputError(
                 f"method {self.method!r} adapts its steps: set rtol and atol, not step_size"
             )
 
@@ -175,7 +178,7 @@ class Solver:
         assert self.step_size is not None
         ends = times.tolist()
         grid = [ends[0]]
-        for start, stop in zip(ends, ends[1:], strict=False):
+        for start, stop in pairwise(ends):
             # A hair of slack: 1 / 0.1 must be ten steps, not eleven.
             steps = max(1, math.ceil(abs(stop - start) / self.step_size - 1e-6))
             grid += [start + (stop - start) * i / steps for i in range(1, steps)] + [stop]

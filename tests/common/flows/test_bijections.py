@@ -206,5 +206,5 @@ def test_logit_conversion_is_equation_6_15():
 
 
 def test_logit_margin_must_make_sense():
-    with pytest.raises(ValueError, match="0, 0.5"):
+    with pytest.raises(ValueError, match=r"0, 0\.5"):
         Logit(0.5)

@@ -168,7 +168,7 @@ def test_step_underflow_is_told_from_nan():
 
 def test_too_many_evaluations_are_broken_off():
     solver = Solver(rtol=1e-9, atol=1e-9, max_evaluations=50)
-    with pytest.raises(SolveError, match="more than 50 evaluations.*max_evaluations"):
+    with pytest.raises(SolveError, match=r"more than 50 evaluations.*max_evaluations"):
         solver.end(
             lambda t, y: (torch.cos(300 * t) * torch.ones_like(y[0]),),
             (torch.ones(1, 1),),
