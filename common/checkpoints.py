@@ -1,7 +1,7 @@
 """Checkpoints that rebuild their model by themselves, and run no code of others on the way."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -25,7 +25,7 @@ class Reloadable(LightningModule):
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, trusted: tuple[str, ...] = (), **kwargs: Any
-    ) -> Self:
+    ) -> Any:
         """Rebuilds the model of a checkpoint file.
 
         Args:

@@ -19,7 +19,7 @@ class Schedule:
     decay: Literal["constant", "cosine"] = "constant"
     final: float = 0.0
 
-    def factor(self, step: int, total_steps: float) -> float:
+    def factor(self, step: int, total_steps: int | float) -> float:
         """The factor on the learning rate at a step of `total_steps`, which may be infinite."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
