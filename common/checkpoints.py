@@ -1,7 +1,7 @@
 """Checkpoints that rebuild their model by themselves, and run no code of others on the way."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
@@ -67,32 +67,11 @@ class Reloadable(LightningModule):
             )
 
 
-class Checkpoint(ModelCheckpoint):
-    """Keeps `best.ckpt` by the monitored number and `last.ckpt`, under these names.
+class _Checkpoint(ModelCheckpoint):
+    """A checkpoint's record of older files is believed only inside its own folder.
 
-    A checkpoint's record of older files is believed only inside its own folder: Lightning deletes
-    what the record names.
-
-    Args:
-        monitor: Logged number to judge by.
-        mode: Whether it shall be small or large.
-        every_n_train_steps: Also save in between, for long epochs.
+    Lightning deletes what the record names.
     """
-
-    def __init__(
-        self,
-        monitor: str = "val/bpd",
-        mode: str = "min",
-        every_n_train_steps: int | None = None,
-    ) -> None:
-        super().__init__(
-            monitor=monitor,
-            mode=mode,
-            filename="best",
-            save_last=True,
-            every_n_train_steps=every_n_train_steps,
-            enable_version_counter=False,
-        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         folder = Path(state_dict["dirpath"]).resolve()
@@ -104,6 +83,35 @@ class Checkpoint(ModelCheckpoint):
         names = ("best_model_path", "kth_best_model_path", "last_model_path")
         paths = {name: state_dict[name] if inside(state_dict[name]) else "" for name in names}
         super().load_state_dict({**state_dict, **paths, "best_k_models": kept})
+
+
+class BestCheckpoint(_Checkpoint):
+    """Keeps `best.ckpt`, judged by a number logged in validation.
+
+    Args:
+        monitor: Name of the number.
+        mode: Whether it shall be small (`min`) or large (`max`).
+    """
+
+    def __init__(self, monitor: str = "val/bpd", mode: Literal["min", "max"] = "min") -> None:
+        super().__init__(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
+
+
+class LastCheckpoint(_Checkpoint):
+    """Keeps `last.ckpt`, to go on from: after every epoch, or oftener.
+
+    Args:
+        every_n_train_steps: Save every so many steps instead, for long epochs.
+    """
+
+    def __init__(self, every_n_train_steps: int | None = None) -> None:
+        super().__init__(
+            filename="last",
+            every_n_train_steps=every_n_train_steps,
+            every_n_epochs=None if every_n_train_steps else 1,
+            save_on_train_epoch_end=every_n_train_steps is None,
+            enable_version_counter=False,
+        )
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

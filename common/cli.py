@@ -17,7 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from common.callbacks.evaluations import FunctionEvaluations
 from common.callbacks.random_state import RandomState
-from common.checkpoints import Checkpoint
+from common.checkpoints import BestCheckpoint, LastCheckpoint
 from common.errors import InputError
 from common.ode.solve import SolveError
 
@@ -52,7 +52,8 @@ class CommandLine(LightningCLI):
         """Lightning would merge the checkpoint's hyper-parameters over the arguments here."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "best")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]

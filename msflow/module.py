@@ -1,5 +1,6 @@
 """Training and judging of a multi-scale flow."""
 
+import math
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class MultiScaleFlowModule(Reloadable):
         self.eval_solver = eval_solver or flow.scales[0].blocks[0].solver
         self.epochs_per_scale, self.n_draws = epochs_per_scale, n_draws
         self.statistics_images = statistics_images
+        self._total_steps: float | None = None
 
     def setup(self, stage: str) -> None:
         data: LightningDataModule | None = getattr(self.trainer, "datamodule", None)
@@ -124,14 +126,20 @@ class MultiScaleFlowModule(Reloadable):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
-        total = self.trainer.estimated_stepping_batches
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.schedule.factor(step, total)
-        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _rate(self, step: int) -> float:
+        if step == 0:
+            # To ask for the number of steps now would make Lightning set up the loaders before it
+            # has read from the checkpoint where they were: a resumed epoch would start anew.
+            return self.schedule.factor(0, math.inf)
+        if self._total_steps is None:
+            self._total_steps = self.trainer.estimated_stepping_batches
+        return self.schedule.factor(step, self._total_steps)
 
     @property
     def bits_name(self) -> str:

@@ -181,12 +181,14 @@ def linear_gaussian(pyramid, shape=(1, 4, 4)):
         coarse = pyramid.split([basis])[s].context.flatten(1).T
         cross = part @ covariance @ coarse.T
         gain = cross @ torch.linalg.inv(coarse @ covariance @ coarse.T)
-        fields.append(
-            gaussian_factor(mu - gain @ coarse @ mean, gain, cov - gain @ cross.T)
-        )
+        fields.append(gaussian_factor(mu - gain @ coarse @ mean, gain, cov - gain @ cross.T))
     it = iter(fields)
     flow = MultiScaleFlow(
-        shape, Logit(0.05), pyramid, lambda c, k: next(it), Solver("rk4", step_size=1 / 64),
+        shape,
+        Logit(0.05),
+        pyramid,
+        lambda c, k: next(it),
+        Solver("rk4", step_size=1 / 64),
         divergence=Exact(),
     )
     true = torch.distributions.MultivariateNormal(mean, covariance)
@@ -234,7 +236,9 @@ def test_naive_laplacian_sum_falls_below_the_entropy_and_is_not_called_bpd():
     assert nlls[0] > nlls[-1]
     assert nlls[-1] < entropy - 5  # below what any normalised density can reach
     # Each tenfold narrower width gains the same again for every redundant dimension.
-    torch.testing.assert_close(nlls[-2] - nlls[-1], torch.tensor(k * math.log(10.0)), atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        nlls[-2] - nlls[-1], torch.tensor(k * math.log(10.0)), atol=0.05, rtol=0
+    )
     assert not make_flow("laplacian").exact
     assert make_flow("unimodular").exact
 

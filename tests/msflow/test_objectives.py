@@ -81,9 +81,7 @@ def test_steer_draws_an_end_time_in_training_only(monkeypatch):
     flow, ends = flows.make_flow("single"), []
     block = flow.scales[0].blocks[0]
     transport = block.transport
-    monkeypatch.setattr(
-        block, "transport", lambda *a: (ends.append(a[3]), transport(*a))[1]
-    )
+    monkeypatch.setattr(block, "transport", lambda *a: (ends.append(a[3]), transport(*a))[1])
     for _ in range(20):
         Likelihood(steer=0.5)(flow, PIXELS, [0])
     assert min(ends) < 0.8
