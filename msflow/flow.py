@@ -10,11 +10,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
 from common.flows.pixel import PixelMap, dequantize, to_bytes
-from common.flows.pyramid import Level, LevelShape, Pyramid
+from common.flows.pyramid import Level, LevelShape, Pyramid, Shape
 from common.flows.standardize import Standardize
 from common.ode.divergence import Divergence
 from common.ode.regularize import Regularizer
@@ -119,8 +118,7 @@ class MultiScaleFlow(nn.Module):
         shape: Channels, height and width of the images.
         pixel_map: From the unit interval to real numbers; the report's is the logit (eq. 6.11).
         pyramid: How images split into scales.
-        field: From channels of state and context to a vector field; called for every CNF. A
-            list holds one for each scale, coarsest first.
+        field: From channels of state and context to a vector field; called for every CNF.
         solver: Of the ODEs, where a call names no other.
         n_blocks: CNFs at every scale.
         divergence: Exact or estimated trace; Hutchinson's by default.
@@ -134,24 +132,19 @@ class MultiScaleFlow(nn.Module):
         shape: tuple[int, int, int],
         pixel_map: PixelMap,
         pyramid: Pyramid,
-        field: FieldFactory | list[FieldFactory],
+        field: FieldFactory,
         solver: Solver,
         n_blocks: int = 1,
         divergence: Divergence | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.shape, self.pyramid = tuple(shape), pyramid
+        self.shape: Shape = (shape[0], shape[1], shape[2])
+        self.pyramid = pyramid
         self.pixel_map = pixel_map
-        shapes = pyramid.shapes(shape)
-        fields = field if isinstance(field, list) else [field] * len(shapes)
-        if len(fields) != len(shapes):
-            raise InputError(
-                f"got {len(fields)} fields for {len(shapes)} scales: give one, or one for each"
-            )
         scales = nn.ModuleList(
-            ScaleFlow(level, make, n_blocks, solver, divergence, compile)
-            for level, make in zip(shapes, fields, strict=True)
+            ScaleFlow(level, field, n_blocks, solver, divergence, compile)
+            for level in pyramid.shapes(self.shape)
         )
         # Convolutions run faster so, and hand the layout on.
         scales.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

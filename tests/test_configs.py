@@ -17,9 +17,13 @@ DATA = {
 def test_config_takes_one_step(config, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     main = import_module(f"{config.parts[0]}.cli").main
-    main(
-        ["fit", "--config", str(config), "--trainer.default_root_dir", str(tmp_path)]
-        + ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu"]
-        + [*DATA.get(config.stem, []), "--data.batch_size", "4"]
-        + ["--model.statistics_images", "50"]
-    )
+    options = {
+        "config": config,
+        "trainer.default_root_dir": tmp_path,
+        "trainer.fast_dev_run": 1,
+        "trainer.accelerator": "cpu",
+        "data.batch_size": 4,
+        "model.statistics_images": 50,
+    }
+    given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    main(["fit", *given[:2], *DATA.get(config.stem, []), *given[2:]])

@@ -1,4 +1,4 @@
-"""The density: normalised where it says so, consistent with its samples, refused the name if not."""
+"""The density: normalised where it says so, consistent with its samples, else refused the name."""
 
 import importlib.util
 import itertools
@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import InputError
 from common.flows.pixel import InkMap, Logit, bits_per_dim
 from common.flows.pyramid import HaarPyramid, LaplacianPyramid, UnimodularPyramid
 from common.ode.divergence import Exact
@@ -136,7 +135,7 @@ def test_temperature_zero_gives_one_image_and_any_number_can_be_asked():
 
 
 class Affine(nn.Module):
-    """A field whose flow maps N(mean, covariance) to N(0, 1) exactly, given the context linearly."""
+    """A linear field; `gaussian_factor` makes the one that whitens a given conditional Gaussian."""
 
     def __init__(self, rate, shift, gain):
         super().__init__()
@@ -208,7 +207,7 @@ def test_every_exact_pyramid_gives_a_gaussian_its_exact_density(pyramid):
 
 
 def test_naive_laplacian_sum_falls_below_the_entropy_and_is_not_called_bpd():
-    """Given the coarse image, a Laplacian of full size lies on a flat subset: density unbounded."""
+    """Given the coarse image, a full-size Laplacian lies on a flat subset: density unbounded."""
     pyramid = LaplacianPyramid([2, 4])
     _, samples, true = linear_gaussian(HaarPyramid(1))
     images = [pyramid.down(samples, 2), samples]  # noise-free, as in the naive reading
@@ -277,10 +276,3 @@ def test_bits_of_a_uniform_density_are_eight():
     # p(x) of u ~ U[0, 1) pushed through the logit is σ'(x) / (1 - 2λ).
     uniform = (torch.sigmoid(x) * torch.sigmoid(-x) / 0.9).log().flatten(1).sum(1)
     torch.testing.assert_close(bits_per_dim(uniform + ladj, 16), torch.full((6,), 8.0))
-
-
-def test_fields_may_differ_between_scales_but_must_match_them_in_number():
-    fields = [lambda c, k: flows.ConcatField(c, k, width=w, depth=2) for w in (4, 8)]
-    assert len(make_flow("haar", field=fields).scales) == 2
-    with pytest.raises(InputError, match="got 1 fields for 2 scales"):
-        make_flow("haar", field=fields[:1])
