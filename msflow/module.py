@@ -114,10 +114,9 @@ class MultiScaleFlowModule(Reloadable):
 
     def test_step(self, pixels: Pixels, batch_idx: int) -> None:
         draws = [self._bits(pixels) for _ in range(self.n_draws)]
-        mean = {name: torch.stack([bits[name] for bits in draws]).mean(0) for name in draws[0]}
-        midpoint = [self._bits(pixels, "midpoint") for _ in range(self.n_draws)]
-        total = self.bits_name
-        mean[f"{total}_midpoint"] = torch.stack([bits[total] for bits in midpoint]).mean(0)
+        mean = {key: torch.stack([bits[key] for bits in draws]).mean(0) for key in draws[0]}
+        name = self.bits_name
+        mean[f"{name}_midpoint"] = self._bits(pixels, "midpoint")[name]
         self._log("test", mean, len(pixels))
 
     def predict_step(self, pixels: Pixels, batch_idx: int) -> Tensor:

@@ -135,7 +135,7 @@ def test_temperature_zero_gives_one_image_and_any_number_can_be_asked():
 
 
 class Affine(nn.Module):
-    """A linear field; `gaussian_factor` makes the one that whitens a given conditional Gaussian."""
+    """A linear field; `gaussian_factor` makes the one that whitens a conditional Gaussian."""
 
     def __init__(self, rate, shift, gain):
         super().__init__()
