@@ -3,84 +3,96 @@
 A linear layer treats both halves alike, so value and tangent share one convolution of twice the
 batch, which is what makes forward-mode traces cheap. An offset (bias, time, context: whatever
 doesn't depend on the state) belongs to the value's half alone, and is added by the activation,
-which passes over both halves anyway.
+which passes over both halves anyway. The first layer is applied to each apart: the tangent that
+comes in is noise and needs no gradient.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
-def stack(value: Tensor, tangent: Tensor) -> Tensor:
-    """Value and tangent, each `[b ...]`, as one `[2b ...]`."""
-    return torch.cat([value, tangent])
-
-
-def silu(dual: Tensor, offset: Tensor) -> Tensor:
-    """`silu(h + offset)` and its derivative times the tangent; `offset` broadcasts."""
-    return _activate(dual, offset, "silu")
-
-
-def softplus(dual: Tensor, offset: Tensor) -> Tensor:
-    """`softplus(h + offset)` and its derivative times the tangent."""
-    return _activate(dual, offset, "softplus")
-
-
-def add(dual: Tensor, offset: Tensor) -> Tensor:
-    """`h + offset` and the tangent as it is."""
+def halves(dual: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and tangent, `[b ...]` each, of a stack `[2b ...]`."""
     value, tangent = dual.chunk(2)
-    return torch.cat([value + offset, tangent])
+    return value, tangent
 
 
-def _activate(dual: Tensor, offset: Tensor, name: str) -> Tensor:
-    if torch.compiler.is_compiling():
-        # The compiler fuses this by itself, and better.
-        h, dh = dual.chunk(2)
-        y, slope, _ = _DERIVATIVES[name](h + offset)
-        return torch.cat([y, slope * dh])
-    return _Activation.apply(dual, offset, name)
+def softplus(value: Tensor, tangent: Tensor, offset: Tensor) -> Tensor:
+    """`softplus(h + offset)` and its slope times the tangent, stacked; `offset` broadcasts."""
+    stack: Tensor = _Softplus.apply(value, tangent, offset)
+    return stack
 
 
-def _softplus_derivatives(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    s = torch.sigmoid(h)
-    return torch.nn.functional.softplus(h), s, s * (1 - s)
+def silu(value: Tensor, tangent: Tensor, offset: Tensor) -> Tensor:
+    """`silu(h + offset)` and its slope times the tangent, stacked; `offset` broadcasts."""
+    stack: Tensor = _SiLU.apply(value, tangent, offset)
+    return stack
 
 
-def _silu_derivatives(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    s = torch.sigmoid(h)
-    y = h * s
-    ds = s * (1 - s)
-    return y, s + h * ds, ds * (2 + h * (1 - 2 * s))
+# Both write the halves into one buffer, in few passes over memory: beside the convolutions that is
+# what the time goes into. The compiler fuses passes by itself, but it too makes better use of
+# these derivatives than of its own.
 
 
-_DERIVATIVES = {"silu": _silu_derivatives, "softplus": _softplus_derivatives}
-
-
-class _Activation(torch.autograd.Function):
-    """Writes both halves into one buffer: no concatenation, half the passes over memory."""
-
+class _Softplus(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dual: Tensor, offset: Tensor, name: str) -> Tensor:
-        h, dh = dual.chunk(2)
-        y, slope, curvature = _DERIVATIVES[name](h + offset)
-        out = torch.empty_like(dual)
-        value, tangent = out.chunk(2)
-        value.copy_(y)
-        torch.mul(slope, dh, out=tangent)
-        ctx.save_for_backward(slope, curvature, dh)
+    def forward(ctx: Any, value: Tensor, tangent: Tensor, offset: Tensor) -> Tensor:
+        h = value + offset
+        slope = torch.sigmoid(h)
+        if torch.compiler.is_compiling():
+            out = torch.cat([functional.softplus(h), slope * tangent])
+        else:
+            out = _empty_stack(h)
+            y, dy = halves(out)
+            torch.ops.aten.softplus.out(h, out=y)
+            torch.mul(slope, tangent, out=dy)
+        # The output, which the next layer keeps anyway, holds all that is needed of the tangent.
+        ctx.save_for_backward(slope, out)
         ctx.offset_shape = offset.shape
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        slope, curvature, dh = ctx.saved_tensors
-        (grad,) = grads
-        grad_value, grad_tangent = grad.chunk(2)
-        out = torch.empty_like(grad)
-        to_value, to_tangent = out.chunk(2)
-        torch.mul(grad_tangent, dh, out=to_value)
-        to_value.mul_(curvature).addcmul_(grad_value, slope)
-        torch.mul(grad_tangent, slope, out=to_tangent)
-        return out, to_value.sum_to_size(ctx.offset_shape), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        slope, out = ctx.saved_tensors
+        grad_y, grad_dy = halves(grads[0])
+        # softplus'' = slope (1 - slope), and slope times the tangent is dy.
+        to_value = grad_dy * halves(out)[1]
+        to_value.addcmul_(to_value, slope, value=-1).addcmul_(grad_y, slope)
+        return to_value, grad_dy * slope, to_value.sum_to_size(ctx.offset_shape)
+
+
+class _SiLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, tangent: Tensor, offset: Tensor) -> Tensor:
+        h = value + offset
+        s = torch.sigmoid(h)
+        slope = torch.addcmul(s, h * s, 1 - s)
+        if torch.compiler.is_compiling():
+            out = torch.cat([h * s, slope * tangent])
+        else:
+            out = _empty_stack(h)
+            y, dy = halves(out)
+            torch.mul(h, s, out=y)
+            torch.mul(slope, tangent, out=dy)
+        ctx.save_for_backward(h, s, slope, tangent)
+        ctx.offset_shape = offset.shape
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h, s, slope, tangent = ctx.saved_tensors
+        grad_y, grad_dy = halves(grads[0])
+        curvature = s * (1 - s) * (2 + h * (1 - 2 * s))
+        to_value = (grad_dy * tangent).mul_(curvature).addcmul_(grad_y, slope)
+        return to_value, grad_dy * slope, to_value.sum_to_size(ctx.offset_shape)
+
+
+def _empty_stack(half: Tensor) -> Tensor:
+    shape = (2 * len(half), *half.shape[1:])
+    layout = torch.channels_last if half.dim() == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=half.dtype, device=half.device, memory_format=layout)

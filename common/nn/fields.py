@@ -58,11 +58,12 @@ class ConcatField(TangentField):
     def linearize(
         self, t: Tensor, z: Image, v: Image, context: Image | None = None
     ) -> tuple[Image, Image]:
-        h = dual.stack(z, v)
         offsets = self._offsets(t, z, context)
-        for conv, offset in zip(self.convs[:-1], offsets, strict=False):
-            h = dual.softplus(conv(h), offset)
-        dz, dv = self.convs[-1](h).chunk(2)
+        first, *inner, last = self.convs
+        h = dual.softplus(first(z), first(v), offsets[0])
+        for conv, offset in zip(inner, offsets[1:], strict=False):
+            h = dual.softplus(*dual.halves(conv(h)), offset)
+        dz, dv = dual.halves(last(h))
         return dz + offsets[-1], dv
 
     def _offsets(self, t: Tensor, z: Image, context: Image | None) -> list[Tensor]:
@@ -135,11 +136,12 @@ class ResidualField(TangentField):
         skip, scale = self._preconditioning(t)
         offset, times = self._offset(z, context), self._times(t)
         bounded = torch.tanh(scale * z / BOUND)
-        h = self.stem(dual.stack(BOUND * bounded, (1 - bounded.square()) * scale * v))
+        h = torch.cat([BOUND * bounded, (1 - bounded.square()) * scale * v])
+        h = self.stem(h)
         for i, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
-            inner = first(dual.silu(h, offset))
-            h = h + second(dual.silu(inner, times[:, i]))
-        dz, dv = self.head(dual.silu(h, offset)).chunk(2)
+            inner = first(dual.silu(*dual.halves(h), offset))
+            h = h + second(dual.silu(*dual.halves(inner), times[:, i]))
+        dz, dv = dual.halves(self.head(dual.silu(*dual.halves(h), offset)))
         return skip * z + scale * dz, skip * v + scale * dv
 
     @staticmethod

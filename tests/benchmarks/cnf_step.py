@@ -11,7 +11,7 @@ interleaved repeats, as ratios; memory is the peak of the step's own process, ab
 
 import argparse
 import copy
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -170,6 +170,12 @@ def peak_memory(name: str, arguments: argparse.Namespace) -> float:
     return float(result.stdout.split()[-1])
 
 
+def high_water() -> float:
+    """Peak resident memory so far, in MB. Not getrusage's, which a child inherits."""
+    line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line[1]) / 1024 if line else float("nan")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
@@ -181,9 +187,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
         step = make_steps(arguments.batch, compile=True)[arguments.memory_of]
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = high_water()
         step()
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        print(high_water() - before)
         return
 
     steps = make_steps(arguments.batch, not arguments.no_compile)
