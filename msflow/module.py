@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from common.checkpoints import Reloadable
@@ -102,7 +103,7 @@ class MultiScaleFlowModule(Reloadable):
             loss, terms = self.objective(self.flow, pixels, self.active_scales)
         except SolveError as error:
             # NaN reaches every gradient on every device, so that all of them skip the step.
-            self.print(f"step {self.global_step}: {error}")
+            rank_zero_warn(f"step {self.global_step} is left out: {error}")
             return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.nan
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})

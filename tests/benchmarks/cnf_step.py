@@ -102,9 +102,12 @@ def reference_step(field: ConcatField, x: Tensor, eps: Tensor) -> Step:
     return step
 
 
-def our_step(field: ConcatField, x: Tensor, eps: Tensor, compile: bool) -> Step:
+def our_step(
+    field: ConcatField, x: Tensor, eps: Tensor, compile: bool = False, gradient: str = "direct"
+) -> Step:
     field = copy.deepcopy(field).to(memory_format=torch.channels_last)
-    cnf = CNF(field, Solver("rk4", step_size=1 / STEPS), FixedNoise(eps), compile)
+    solver = Solver("rk4", step_size=1 / STEPS, gradient=gradient)
+    cnf = CNF(field, solver, FixedNoise(eps), compile)
     regularizers = (KineticEnergy(), JacobianNorm())
 
     def step() -> tuple[float, list[Tensor]]:
@@ -141,7 +144,8 @@ def make_steps(batch: int, compile: bool) -> dict[str, Step]:
     eps = torch.randint_like(x, 2) * 2 - 1
     steps = {
         "RNODE's way": reference_step(field, x, eps),
-        "ours": our_step(field, x, eps, compile=False),
+        "ours": our_step(field, x, eps),
+        "ours, checkpoints": our_step(field, x, eps, gradient="checkpoint"),
         "ours, compiled": our_step(field, x, eps, compile=True),
         "bare evaluations": bare_step(field, x, eps),
     }
