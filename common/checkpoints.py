@@ -1,5 +1,7 @@
 """Checkpoints that rebuild their model by themselves, and run no code of others on the way."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +47,14 @@ class Reloadable(LightningModule):
                     f"run; if you trust it, pass trusted=({path.split('.')[0]!r},)"
                 )
         return super().load_from_checkpoint(checkpoint_path, weights_only=True, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # An optimiser's factory, as the command line makes it, holds all of the command line, the
+        # trainer with its threads included. Copies (of averaged weights, say) share it.
+        memo |= {id(v): v for v in self.__dict__.values() if isinstance(v, functools.partial)}
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "_instantiator" in checkpoint.get("hyper_parameters", {}):

@@ -147,7 +147,9 @@ class MultiScaleFlow(nn.Module):
             for level in pyramid.shapes(self.shape)
         )
         # Convolutions run faster so, and hand the layout on.
-        scales.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for weight in scales.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.scales: Sequence[ScaleFlow] = scales  # type: ignore[assignment]
         self.register_buffer("fitted", torch.tensor(False))
 

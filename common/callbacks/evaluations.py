@@ -31,7 +31,8 @@ class FunctionEvaluations(Callback):
         for name, module in pl_module.named_modules():
             if not isinstance(module, CNF) or not module.evaluations.forward:
                 continue
+            distant = stage != "train"
             counts, module.evaluations = module.evaluations, Evaluations()
-            pl_module.log(f"{stage}/nfe_forward/{name}", float(counts.forward))
+            pl_module.log(f"{stage}/nfe_forward/{name}", float(counts.forward), sync_dist=distant)
             if stage == "train":
                 pl_module.log(f"{stage}/nfe_backward/{name}", float(counts.backward))

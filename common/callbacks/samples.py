@@ -54,8 +54,8 @@ class SampleGrid(Callback):
 
     # Not on_train_end: there the averaged weights are only just being put in place.
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            folder = Path(trainer.log_dir or trainer.default_root_dir)
             path = save_png(self._grid(pl_module), folder / "samples.png")
             print(f"samples: {path}")
 

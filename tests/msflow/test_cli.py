@@ -138,6 +138,18 @@ def test_a_killed_run_continues_as_if_it_had_not_been(config):
         assert torch.equal(whole[name], resumed[name]), name
 
 
+def test_two_processes_train_together(config):
+    options = ["--trainer.devices", "2", "--trainer.accelerator", "cpu"]
+    subprocess.run(
+        [sys.executable, "-m", "msflow.cli", *command(config, "fit", *options)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert (version(config) / "samples.png").is_file()
+    assert (version(config) / "checkpoints" / "best.ckpt").is_file()
+
+
 def test_a_checkpoint_alone_rebuilds_the_model_even_after_it_was_saved_again(trained, tmp_path):
     import pytorch_lightning as pl
 
