@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import importlib.util
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from common.errors import InputError
 
-TRUSTED = ("common", "msflow", "video_ode", "mimic", "torch", "pytorch_lightning")
+TRUSTED = ("common", "msflow", "video_ode", "mimic", "torch.nn", "torch.optim")
+INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # what Lightning itself allows
 
 
 class Reloadable(LightningModule):
@@ -26,13 +29,14 @@ class Reloadable(LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, trusted: tuple[str, ...] = (), **kwargs: Any
+        cls, checkpoint_path: str | Path, *args: Any, trusted: tuple[str, ...] = (), **kwargs: Any
     ) -> Any:
         """Rebuilds the model of a checkpoint file.
 
         Args:
             checkpoint_path: A local file.
             trusted: Packages beside this project's whose classes the checkpoint may name.
+            args: As in Lightning.
             kwargs: As in Lightning; overrides recorded arguments.
 
         Raises:
@@ -40,13 +44,17 @@ class Reloadable(LightningModule):
                 importing it would run its code.
         """
         checkpoint = read_checkpoint(checkpoint_path)
-        for path in _class_paths(checkpoint.get("hyper_parameters", {})):
-            if path.split(".")[0] not in TRUSTED + trusted:
+        for path in _named_objects(checkpoint.get("hyper_parameters", {})):
+            if path != INSTANTIATOR and not path.startswith(
+                tuple(f"{t}." for t in TRUSTED + trusted)
+            ):
                 raise InputError(
-                    f"{checkpoint_path} names the class {path}, which loading would import and "
-                    f"run; if you trust it, pass trusted=({path.split('.')[0]!r},)"
+                    f"{checkpoint_path} names {path}, which loading would import and run; if you "
+                    f"trust it, pass trusted=({path.split('.')[0]!r},)"
                 )
-        return super().load_from_checkpoint(checkpoint_path, weights_only=True, **kwargs)
+        return super().load_from_checkpoint(
+            checkpoint_path, *args, **{**kwargs, "weights_only": True}
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # An optimiser's factory, as the command line makes it, holds all of the command line, the
@@ -84,15 +92,19 @@ class _Checkpoint(ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        folder = Path(state_dict["dirpath"]).resolve()
+        folder = Path(self.dirpath).resolve() if self.dirpath else None
 
-        def inside(path: str) -> bool:
-            return bool(path) and Path(path).resolve().parent == folder
+        def inside(path: str) -> str:
+            resolved = Path(path).resolve()
+            return str(resolved) if path and resolved.parent == folder else ""
 
-        kept = {p: score for p, score in state_dict["best_k_models"].items() if inside(p)}
+        best = {inside(path): score for path, score in state_dict["best_k_models"].items()}
         names = ("best_model_path", "kth_best_model_path", "last_model_path")
-        paths = {name: state_dict[name] if inside(state_dict[name]) else "" for name in names}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": kept})
+        paths = {name: inside(state_dict[name]) for name in names}
+        best.pop("", None)
+        super().load_state_dict(
+            {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
+        )
 
 
 class BestCheckpoint(_Checkpoint):
@@ -128,15 +140,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a local checkpoint file, loaded without running anything in it."""
     if not Path(path).is_file():
         raise InputError(f"there is no checkpoint file {path}")
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file may raise anything
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} can't be read as a checkpoint of weights: {reason}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise InputError(f"{path} isn't a checkpoint of Lightning: it has no state_dict")
     return checkpoint
 
 
-def _class_paths(record: Any) -> list[str]:
-    """Every class path named anywhere in nested plain data."""
+def _named_objects(record: Any) -> list[str]:
+    """Every dotted name, in any string of nested plain data, whose first part can be imported.
+
+    In any string, as a class may be named by more than a `class_path`.
+    """
     if isinstance(record, dict):
-        named = [v for k, v in record.items() if k in ("class_path", "_class_path")]
-        return [*map(str, named), *(p for v in record.values() for p in _class_paths(v))]
+        return [p for pair in record.items() for v in pair for p in _named_objects(v)]
     if isinstance(record, list | tuple):
-        return [p for v in record for p in _class_paths(v)]
-    return []
+        return [p for v in record for p in _named_objects(v)]
+    if not isinstance(record, str):
+        return []
+    names = re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", record)
+    return [name for name in names if importlib.util.find_spec(name.split(".")[0])]

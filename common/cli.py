@@ -14,9 +14,11 @@ from typing import Any
 from jsonargparse import Namespace
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from common.callbacks.evaluations import FunctionEvaluations
 from common.callbacks.random_state import RandomState
+from common.callbacks.steps import SkipBadSteps
 from common.checkpoints import BestCheckpoint, LastCheckpoint
 from common.errors import InputError
 from common.ode.solve import SolveError
@@ -54,6 +56,7 @@ class CommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(LastCheckpoint, "last")
+        parser.add_lightning_class_args(SkipBadSteps, "skip")
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -64,10 +67,15 @@ class CommandLine(LightningCLI):
         wanted = config.get("ckpt_path")
         if wanted in ("best", "last"):
             config.ckpt_path = newest_checkpoint(runs, wanted)
-            if config.ckpt_path is None and self.subcommand != "fit":
-                raise InputError(f"no {wanted}.ckpt in {runs}: fit first, or give a file's path")
             if config.ckpt_path is not None:
                 version = Path(config.ckpt_path).parent.parent.name
+                rank_zero_info(f"{wanted} checkpoint: {config.ckpt_path}")
+            elif self.subcommand == "fit" and wanted == "last":
+                rank_zero_warn(f"no last.ckpt in the newest run of {runs}: starting afresh")
+            else:
+                raise InputError(
+                    f"no {wanted}.ckpt in the newest run of {runs}: fit first, or give a path"
+                )
         elif wanted is not None and not Path(wanted).is_file():
             raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
         elif wanted is None and self.subcommand != "fit":
@@ -82,10 +90,11 @@ class CommandLine(LightningCLI):
 
 
 def newest_checkpoint(runs: Path, which: str) -> str | None:
-    """The `best` or `last` checkpoint of the newest version among the runs, if there is one."""
-    found = runs.glob(f"version_*/checkpoints/{which}.ckpt")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else str(newest)
+    """The `best` or `last` checkpoint of the newest of the runs, if it has one."""
+    versions = [path for path in runs.glob("version_*") if path.name[8:].isdigit()]
+    newest = max(versions, key=lambda path: int(path.name[8:]), default=runs)
+    path = newest / "checkpoints" / f"{which}.ckpt"
+    return str(path) if path.is_file() else None
 
 
 def run(

@@ -66,7 +66,14 @@ class MultiScaleFlowModule(Reloadable):
 
     def setup(self, stage: str) -> None:
         data: LightningDataModule | None = getattr(self.trainer, "datamodule", None)
+        if stage == "fit":
+            self._check_monitors()
         if not isinstance(data, ImageData):
+            if stage == "fit" and not self.flow.fitted:
+                rank_zero_warn(
+                    "the flow's maps were never fitted to data: call flow.fit_statistics(pixels), "
+                    "or train with an ImageData"
+                )
             return
         if tuple(data.shape) != self.flow.shape:
             raise InputError(
@@ -77,6 +84,15 @@ class MultiScaleFlowModule(Reloadable):
         if stage == "fit" and not self.flow.fitted:
             images = data.train_dataloader().dataset.images
             self.flow.fit_statistics(images[: self.statistics_images])
+
+    def _check_monitors(self) -> None:
+        wrong = "val/pyramid_bpd" if self.flow.exact else "val/bpd"
+        for callback in self.trainer.checkpoint_callbacks:
+            if getattr(callback, "monitor", None) == wrong:
+                raise InputError(
+                    f"the best checkpoint is judged by {wrong}, but with this pyramid the flow "
+                    f"logs val/{self.bits_name}: set --best.monitor val/{self.bits_name}"
+                )
 
     def forward(self, pixels: Pixels) -> PerSample:
         """Bits per dimension of each image, one draw of the noise."""

@@ -35,8 +35,8 @@ class Likelihood(Objective):
 
     Args:
         regularizers: Their integrals ride along the solve.
-        steer: STEER's b: in training the end time of every CNF is drawn from
-            `U(1 - b, 1 + b)` (Ghosh et al. 2020); 0 leaves it at 1.
+        steer: STEER's b: in training the end time of a scale's CNFs is drawn from
+            `U(1 - b, 1 + b)` at every step (Ghosh et al. 2020); 0 leaves it at 1.
     """
 
     def __init__(self, regularizers: list[Regularizer] | None = None, steer: float = 0.0) -> None:
@@ -67,7 +67,8 @@ class FlowMatching(Objective):
     """Conditional flow matching on the same fields: no ODE is solved (Lipman et al. 2023).
 
     On the straight path `z(t) = (1 - t) x + t ε` from data to noise the field learns
-    `E[ε - x | z(t)]`. With K blocks a scale, block k covers the k-th part of the path.
+    `E[ε - x | z(t)]`. With K blocks a scale, block k covers the k-th part of the path,
+    and each step trains one of them (under DDP: `ddp_find_unused_parameters_true`).
 
     Args:
         time_mean: Of the normal distribution of `logit t`; below 0, times nearer the data, which

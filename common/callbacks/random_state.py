@@ -10,8 +10,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 class RandomState(Callback):
     """Saves and restores the states of Python's and torch's generators, for exact resumption.
 
-    With several processes every one but the first draws on from its own seed: a checkpoint keeps
-    the first's state only.
+    Of several processes a checkpoint keeps the first's torch state; the others draw from seeds of
+    their own, told apart by rank, and by step after a resume. Python's generator, which decides
+    what all must agree on, runs alike on all.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class RandomState(Callback):
         version, internal, gauss = random.getstate()
         return {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             "python": [version, list(internal), gauss],
         }
 
@@ -30,11 +31,14 @@ class RandomState(Callback):
 
     # Not sooner: the sanity check and the loaders' creation draw random numbers.
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._states is None or trainer.global_rank > 0:
+        if trainer.global_rank > 0:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank + trainer.global_step)
+        if self._states is None:
             return
-        torch.set_rng_state(self._states["torch"].cpu())
-        if self._states["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([state.cpu() for state in self._states["cuda"]])
         version, internal, gauss = self._states["python"]
         random.setstate((version, tuple(internal), gauss))
+        if trainer.global_rank == 0:
+            torch.set_rng_state(self._states["torch"].cpu())
+            if self._states["cuda"] is not None and torch.cuda.is_initialized():
+                torch.cuda.set_rng_state(self._states["cuda"].cpu())
         self._states = None

@@ -45,7 +45,7 @@ class CNF(Bijection):
         self.field, self.solver = field, solver
         self.divergence = divergence or Hutchinson()
         self.linearize = torch.compile(self.divergence) if compile else self.divergence
-        self.evaluations = Evaluations()  # of the last solve
+        self.evaluations = Evaluations()  # of the last transport
 
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
         return self.transport(x, context, 0.0, 1.0)[:2]
@@ -94,7 +94,6 @@ class CNF(Bijection):
             t1,
             self._params(context),
         )
-        self.evaluations = solution.evaluations
         return solution.state[0]
 
     def _params(self, context: Tensor | None) -> list[Tensor]:

@@ -154,7 +154,8 @@ class ResidualField(TangentField):
         """An offset for every block, `[b or 1, blocks, width, 1, 1]`."""
         t = t.reshape(-1, 1)
         # The logarithm spreads out the times near the data, where the field changes fastest.
-        phases = torch.stack([t / 2, (t + 0.02).log() / 4], dim=2)
+        # Adaptive solvers step past the end and interpolate: times can be below 0.
+        phases = torch.stack([t / 2, (t.clamp_min(0) + 0.02).log() / 4], dim=2)
         angles = math.pi * phases * torch.arange(1, 5, device=t.device, dtype=t.dtype)[:, None]
         features = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
         return self.time(features).view(-1, self.blocks, self.width, 1, 1)

@@ -110,7 +110,11 @@ def vjp(
 ) -> tuple[Sample, Sample]:
     """`f(t, z)` and `vᵀ (∂f/∂z)`."""
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        if z.is_inference():
+            # Tensors made in inference mode can't be kept for a backward pass; copies can.
+            t, z, v = t.clone(), z.clone(), v.clone()
+            context = None if context is None else context.clone()
         # A leaf where nothing is differentiated, else part of the graph that leads to z.
         x = z if create_graph and z.requires_grad else z.detach().requires_grad_()
         dz = field(t, x, context)

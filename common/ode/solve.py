@@ -139,7 +139,7 @@ class Solver:
             # Rounding in half precision looks like stiffness: adaptive steps would collapse.
             y0 = tuple(y if y.dtype == torch.float64 else y.float() for y in y0)
             times = times.to(device, y0[0].dtype)
-            watched = _Watched(f, self.max_evaluations, self.gradient == "checkpoint")
+            watched = _Watched(f, self.max_evaluations, self.gradient)
             options: dict[str, Any] = {}
             if self.method in FIXED:
                 options["grid_constructor"] = self._grid
@@ -188,8 +188,9 @@ class Solver:
 class _Watched:
     """The field, counted and limited, with its last evaluation kept for a diagnosis."""
 
-    def __init__(self, f: Dynamics, limit: int, recompute: bool) -> None:
-        self.f, self.limit, self.recompute = f, limit, recompute
+    def __init__(self, f: Dynamics, limit: int, gradient: str) -> None:
+        self.f, self.limit = f, limit
+        self.recompute, self.adjoint = gradient == "checkpoint", gradient == "adjoint"
         self.evaluations = Evaluations()
         self.solving, self.checking = True, False
         self.last: tuple[Tensor, State, State] | None = None
@@ -201,8 +202,14 @@ class _Watched:
             dy = self._evaluate(t, y)
         if self.solving:
             self.last = (t, y, dy)
-        if self.checking and not _finite((*y, *dy)):
-            raise self.diagnosis()
+            if self.checking and not _finite((*y, *dy)):
+                raise self.diagnosis()
+        elif self.adjoint and not _finite(y):
+            raise SolveError(
+                f"adjoint solve failed at t={float(t):.4g} after {self.evaluations.backward} "
+                "evaluations: the state is NaN or infinite on the way back; use gradient: direct "
+                "or checkpoint, or tighten rtol and atol"
+            )
         return dy
 
     def _evaluate(self, t: Tensor, y: State) -> State:
@@ -243,9 +250,10 @@ class _Watched:
         )
 
     def _where(self, t: Tensor, y: State) -> str:
+        n = max(self.evaluations.forward, self.evaluations.backward)
         largest = max(float(x.abs().nan_to_num(0.0, 0.0).max()) for x in y)
         return (
-            f"solve failed at t={float(t):.4g} after {self.evaluations.forward} evaluations, "
+            f"solve failed at t={float(t):.4g} after {n} evaluations, "
             f"largest finite |state| {largest:.3g}"
         )
 

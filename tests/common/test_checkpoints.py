@@ -20,6 +20,9 @@ def test_files_outside_the_checkpoints_folder_are_forgotten(tmp_path):
         "kth_best_model_path": outside,
     }
     callback.dirpath = str(folder)
+    lying = {**state, "dirpath": str(folder / ".." / ".."), "best_model_path": outside}
+    callback.load_state_dict(lying)
+    assert callback.best_model_path == ""
     callback.load_state_dict(state)
     assert set(callback.best_k_models) == {inside}
     assert callback.best_model_path == inside
@@ -32,8 +35,11 @@ def test_reading_a_checkpoint_runs_nothing_and_says_what_is_missing(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"state_dict": {}, "extra": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(Exception, match="weights_only"):
+    with pytest.raises(InputError, match="can't be read as a checkpoint"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
+    torch.save({"weights": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="no state_dict"):
+        read_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(InputError, match="no checkpoint file"):
         read_checkpoint(tmp_path / "missing.ckpt")

@@ -37,7 +37,6 @@ trainer:
   log_every_n_steps: 1
   callbacks:
     - {class_path: common.callbacks.samples.SampleGrid, init_args: {n: 4}}
-    - {class_path: common.callbacks.steps.SkipBadSteps}
     - {class_path: pytorch_lightning.callbacks.EMAWeightAveraging, init_args: {decay: 0.5}}
 """
 
@@ -188,8 +187,11 @@ def test_checkpoints_neither_override_the_command_line_nor_import(trained, tmp_p
     )
     call(trained, "predict", "--model.n_draws", "2", "--ckpt_path", str(tmp_path / "evil.ckpt"))
     assert seen == [2]
-    with pytest.raises(InputError, match=r"names the class evil\.Objective"):
-        MultiScaleFlowModule.load_from_checkpoint(tmp_path / "evil.ckpt")
+    for value in ({"class_path": "evil.F"}, "evil.F", '{"class_path": "evil.F"}', ["evil.F"]):
+        record["objective"] = value
+        torch.save(checkpoint, tmp_path / "evil.ckpt")
+        with pytest.raises(InputError, match=r"names evil\.F, which loading would import"):
+            MultiScaleFlowModule.load_from_checkpoint(tmp_path / "evil.ckpt")
     assert "evil" not in sys.modules
 
 
@@ -251,6 +253,9 @@ ERRORS = {
         ["--data", "MNIST", "--data.root", "/nowhere/mnist"], "/nowhere/mnist"),
     "checkpoint file": (
         ["--ckpt_path", "/nowhere/x.ckpt"], "there is no checkpoint file /nowhere/x.ckpt"),
+    "monitor": (
+        ["--model.flow.pyramid", "common.flows.pyramid.LaplacianPyramid",
+         "--model.flow.pyramid.sizes", "[7,28]"], "set --best.monitor val/pyramid_bpd"),
     "steer": (["--model.objective", "msflow.objectives.Likelihood",
                "--model.objective.steer", "2"], "steer is 2"),
     "scales": (["--model.epochs_per_scale", "[1]"], "1 entries, but the flow has 3 scales"),
@@ -284,7 +289,7 @@ def test_what_needs_a_checkpoint_says_so(config, subcommand, path, capfd):
     with pytest.raises(SystemExit):
         call(config, subcommand, *(["--ckpt_path", path] if path else []))
     error = capfd.readouterr().err
-    assert ("needs --ckpt_path" if path is None else "no best.ckpt in") in error
+    assert ("needs --ckpt_path" if path is None else "no best.ckpt in the newest run") in error
 
 
 @pytest.mark.parametrize("subcommand", ["fit", "test", "sample"])

@@ -41,7 +41,7 @@ def fit(gradients, callback):
 
 
 def test_steps_that_are_not_finite_or_too_long_are_skipped_and_counted():
-    callback = SkipBadSteps(max_norm=10)
+    callback = SkipBadSteps(max_norm=10.0)
     model, trainer = fit([1.0, float("nan"), 2.0, float("inf"), 50.0, 4.0], callback)
     assert model.seen == [0, -1, -1, -3, -3, -3]
     assert float(model.weight.detach()) == -7
@@ -50,7 +50,7 @@ def test_steps_that_are_not_finite_or_too_long_are_skipped_and_counted():
 
 
 def test_count_comes_back_with_a_checkpoint():
-    callback, again = SkipBadSteps(max_norm=10), SkipBadSteps(max_norm=10)
+    callback, again = SkipBadSteps(max_norm=10.0), SkipBadSteps(max_norm=10.0)
     fit([50.0, 1.0], callback)
     again.load_state_dict(callback.state_dict())
     assert again.skipped == 1

@@ -10,7 +10,7 @@ from common.flows.base import Compose, normal_log_prob
 from common.flows.cnf import CNF
 from common.flows.pixel import InkMap, Logit, bits_per_dim, dequantize, to_bytes
 from common.flows.standardize import Standardize
-from common.nn.fields import ConcatField
+from common.nn.fields import ConcatField, ResidualField
 from common.ode.divergence import Exact, Hutchinson
 from common.ode.regularize import KineticEnergy
 from common.ode.solve import Solver
@@ -139,6 +139,20 @@ def test_gradients_reach_parameters_and_context_however_computed(divergence, gra
     for ours, direct in zip(gradients(gradient), gradients("direct"), strict=True):
         assert direct.norm() > 0
         torch.testing.assert_close(ours, direct, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint"])
+@pytest.mark.parametrize("settings", [dict(rtol=1e-6, atol=1e-6), dict(method="bosh3")], ids=str)
+def test_adaptive_solvers_run_any_field_both_ways(settings, gradient):
+    """They step past the end of the interval and interpolate."""
+    field = ResidualField(2, 3, width=8, blocks=1)
+    nn.init.normal_(field.head.weight, std=0.1)
+    flow = CNF(field, Solver(**settings, gradient=gradient), Exact())
+    x, context = torch.randn(3, *SHAPE), torch.randn(3, 3, 2, 2, requires_grad=True)
+    z, ladj = flow(x, context)
+    (z.square().sum() - ladj.sum()).backward()
+    assert torch.isfinite(context.grad).all()
+    torch.testing.assert_close(flow.inverse(z, context)[0], x, atol=1e-2, rtol=0)
 
 
 def test_one_draw_of_noise_serves_the_whole_solve():

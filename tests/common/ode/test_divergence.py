@@ -96,6 +96,18 @@ def test_forward_and_reverse_estimates_train_alike():
         torch.testing.assert_close(forward, reverse)
 
 
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("case", CASES)
+def test_products_work_in_inference_mode(case, mode):
+    field, z = CASES[case]()
+    divergence, t = Hutchinson(mode=mode), torch.tensor(0.3)
+    noise = divergence.draw(z)
+    outside = divergence(field, t, z, None, noise)
+    with torch.inference_mode():
+        inside = divergence(field, t + 0, z + 0, None, noise + 0)
+    torch.testing.assert_close(inside.trace, outside.trace)
+
+
 def test_regularizers_are_rnodes_means_or_the_reports_sums():
     field, z = conv_field()
     linearized = Exact()(field, torch.tensor(0.3), z, None, z)
