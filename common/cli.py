@@ -63,23 +63,21 @@ class CommandLine(LightningCLI):
         trainer = config.trainer
         name = Path(str(config.config[0])).stem if config.config else "unnamed"
         runs = Path(trainer.default_root_dir or "lightning_logs") / name
-        version = None
-        wanted = config.get("ckpt_path")
+        fitting, wanted = self.subcommand == "fit", config.get("ckpt_path")
         if wanted in ("best", "last"):
-            config.ckpt_path = newest_checkpoint(runs, wanted)
-            if config.ckpt_path is not None:
-                version = Path(config.ckpt_path).parent.parent.name
-                rank_zero_info(f"{wanted} checkpoint: {config.ckpt_path}")
-            elif self.subcommand == "fit" and wanted == "last":
-                rank_zero_warn(f"no last.ckpt in the newest run of {runs}: starting afresh")
-            else:
-                raise InputError(
-                    f"no {wanted}.ckpt in the newest run of {runs}: fit first, or give a path"
-                )
+            config.ckpt_path = self._newest_checkpoint(runs, wanted, required=not fitting)
         elif wanted is not None and not Path(wanted).is_file():
             raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
-        elif wanted is None and self.subcommand != "fit":
+        elif wanted is None and not fitting:
             raise InputError(f"{self.subcommand} needs --ckpt_path: best, last or a file's path")
+        # Results go to the run they are of; a new one begins only with training.
+        version = None
+        if config.ckpt_path and (wanted in ("best", "last") or not fitting):
+            run = Path(config.ckpt_path).resolve().parent.parent
+            if run.parent == runs.resolve():
+                version = run.name
+            else:
+                name = f"{name}-{self.subcommand}"
         if "weights_only" in config:
             config.weights_only = True
         if trainer.logger in (None, True):
@@ -88,13 +86,19 @@ class CommandLine(LightningCLI):
                 class_path="pytorch_lightning.loggers.TensorBoardLogger", init_args=arguments
             )
 
-
-def newest_checkpoint(runs: Path, which: str) -> str | None:
-    """The `best` or `last` checkpoint of the newest of the runs, if it has one."""
-    versions = [path for path in runs.glob("version_*") if path.name[8:].isdigit()]
-    newest = max(versions, key=lambda path: int(path.name[8:]), default=runs)
-    path = newest / "checkpoints" / f"{which}.ckpt"
-    return str(path) if path.is_file() else None
+    @staticmethod
+    def _newest_checkpoint(runs: Path, which: str, required: bool) -> str | None:
+        versions = [path for path in runs.glob("version_*") if path.name[8:].isdigit()]
+        newest = max(versions, key=lambda path: int(path.name[8:]), default=runs)
+        path = newest / "checkpoints" / f"{which}.ckpt"
+        if path.is_file():
+            rank_zero_info(f"{which} checkpoint: {path}")
+            return str(path)
+        missing = f"no {which}.ckpt in the newest run of {runs}"
+        if required:
+            raise InputError(f"{missing}: fit first, or give a file's path")
+        rank_zero_warn(f"{missing}: starting afresh")
+        return None
 
 
 def run(
