@@ -70,6 +70,8 @@ class CommandLine(LightningCLI):
             raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
         elif wanted is None and not fitting:
             raise InputError(f"{self.subcommand} needs --ckpt_path: best, last or a file's path")
+        if not fitting:
+            self.save_config_callback = None  # the run's config.yaml is that of its training
         # Results go to the run they are of; a new one begins only with training.
         version = None
         if config.ckpt_path and (wanted in ("best", "last") or not fitting):

@@ -42,6 +42,8 @@ class Likelihoods(NamedTuple):
 class ScaleFlow(nn.Module):
     """One factor `p(detail | context)`: standardise, then CNF blocks to a standard normal.
 
+    Predoc III, eq. 6.4-6.7.
+
     Args:
         shape: Of the level.
         field: From channels of state and context to the vector field of one block.

@@ -51,7 +51,8 @@ class PixelMap(Bijection):
 class Logit(PixelMap):
     """`x = σ⁻¹(λ + (1 - 2λ) u)`: the unit interval to (almost) all real numbers.
 
-    The inverse and the ladj are Predoc III, eq. 6.11-6.13; the report's `z` is `256 u`.
+    The inverse and the ladj are Predoc III, eq. 6.11-6.13, and so give the bits of eq. 6.14-6.15;
+    the report's `z` is `256 u`.
 
     Args:
         alpha: The margin λ. The report doesn't state it; RNODE has 0.05 for colour images, 1e-5

@@ -60,7 +60,7 @@ class Solver:
             times is cut into equal steps, so that no output is interpolated.
         gradient: `direct` backpropagates through the steps, fastest while activations fit in
             memory; `checkpoint` too, keeping the state at each evaluation but recomputing the
-            activations; `adjoint` solves a second ODE backwards (Predoc III, eq. 3.5-3.8) in
+            activations; `adjoint` solves a second ODE backwards (Predoc III, eq. 3.4-3.8) in
             memory that doesn't grow with the number of steps.
         seminorm: Let the parameters' part of the adjoint not drive its step size
             (Kidger et al. 2021).
