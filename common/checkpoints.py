@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from common.errors import InputError
+
+# Injected modules belong among the hyper-parameters here: a checkpoint records their class paths.
+warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and is already saved")
 
 TRUSTED = ("common", "msflow", "video_ode", "mimic", "torch.nn", "torch.optim")
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # what Lightning itself allows

@@ -23,8 +23,6 @@ from common.checkpoints import BestCheckpoint, LastCheckpoint
 from common.errors import InputError
 from common.ode.solve import SolveError
 
-# Injected modules belong among the hyper-parameters here: a checkpoint records their class paths.
-warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and is already saved")
 warnings.filterwarnings("ignore", message=r".*does not have many workers")
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 warnings.filterwarnings("ignore", message=r".*exists and is not empty")
