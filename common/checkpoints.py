@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib.util
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -166,4 +167,7 @@ def _named_objects(record: Any) -> list[str]:
     if not isinstance(record, str):
         return []
     names = re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", record)
-    return [name for name in names if importlib.util.find_spec(name.split(".")[0])]
+    roots = {name: name.split(".")[0] for name in names}
+    return [
+        n for n, root in roots.items() if root in sys.modules or importlib.util.find_spec(root)
+    ]

@@ -69,7 +69,7 @@ class FlowCommandLine(CommandLine):
 
 def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:
     """Our bits per dimension on the test images, and how they were measured."""
-    name = model.bits_name
+    name = model.flow.bits_name
     trace = f"trace by {type(model.flow.scales[0].blocks[0].divergence).__name__}"
     how = f"{model.eval_solver}, {trace}, mean of {model.n_draws} draws"
     return _table(

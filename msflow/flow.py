@@ -161,6 +161,11 @@ class MultiScaleFlow(nn.Module):
         return self.pyramid.exact
 
     @property
+    def bits_name(self) -> str:
+        """What its bits per dimension may be called."""
+        return "bpd" if self.exact else "pyramid_bpd"
+
+    @property
     def dims(self) -> int:
         """Sub-pixels of an image."""
         channels, height, width = self.shape

@@ -91,7 +91,7 @@ class MultiScaleFlowModule(Reloadable):
             if getattr(callback, "monitor", None) == wrong:
                 raise InputError(
                     f"the best checkpoint is judged by {wrong}, but with this pyramid the flow "
-                    f"logs val/{self.bits_name}: set --best.monitor val/{self.bits_name}"
+                    f"logs val/{self.flow.bits_name}: set --best.monitor val/{self.flow.bits_name}"
                 )
 
     def forward(self, pixels: Pixels) -> PerSample:
@@ -132,7 +132,7 @@ class MultiScaleFlowModule(Reloadable):
     def test_step(self, pixels: Pixels, batch_idx: int) -> None:
         draws = [self._bits(pixels) for _ in range(self.n_draws)]
         mean = {key: torch.stack([bits[key] for bits in draws]).mean(0) for key in draws[0]}
-        name = self.bits_name
+        name = self.flow.bits_name
         mean[f"{name}_midpoint"] = self._bits(pixels, "midpoint")[name]
         self._log("test", mean, len(pixels))
 
@@ -157,16 +157,11 @@ class MultiScaleFlowModule(Reloadable):
             self._total_steps = self.trainer.estimated_stepping_batches
         return self.schedule.factor(step, self._total_steps)
 
-    @property
-    def bits_name(self) -> str:
-        """What the flow's bits may be called."""
-        return "bpd" if self.flow.exact else "pyramid_bpd"
-
     def _bits(
         self, pixels: Pixels, dequantization: Dequantization = "uniform"
     ) -> dict[str, PerSample]:
         terms = self.flow.likelihoods(pixels, self.eval_solver, dequantization)
-        name, dims = self.bits_name, self.flow.dims
+        name, dims = self.flow.bits_name, self.flow.dims
         return {
             name: bits_per_dim(terms.total, dims),
             f"{name}_pixel": bits_per_dim(terms.pixel, dims),
@@ -178,7 +173,7 @@ class MultiScaleFlowModule(Reloadable):
             self.log(
                 f"{stage}/{name}",
                 values.mean(),
-                prog_bar=prog_bar and name == self.bits_name,
+                prog_bar=prog_bar and name == self.flow.bits_name,
                 batch_size=n,
                 sync_dist=True,
             )

@@ -59,7 +59,7 @@ class Likelihood(Objective):
                 penalty = penalty + regularizer.weight * integral.mean()
                 terms[f"{regularizer.name}_scale_{s}"] = integral.mean().detach()
         if len(scales) == len(flow.scales):
-            terms["bpd" if flow.exact else "pyramid_bpd"] = bits.detach()
+            terms[flow.bits_name] = bits.detach()
         return Loss(bits + penalty, terms)
 
 

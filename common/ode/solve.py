@@ -161,9 +161,8 @@ class Solver:
                     )
                 else:
                     state = odeint(watched, y0, times, **arguments)
-            except (
-                AssertionError
-            ) as error:  # torchdiffeq's word for NaN and for steps of no length
+            except AssertionError as error:
+                # torchdiffeq's word for NaN and for steps of no length.
                 raise watched.diagnosis() from error
         if not _finite(tuple(y[-1] for y in state)):
             # A fixed grid walks on through NaN: walk it again to see where it began.

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from common.flows.pixel import InkMap, Logit
+from common.flows.pixel import Logit
 from common.flows.pyramid import HaarPyramid, LaplacianPyramid, UnimodularPyramid
-from common.nn.fields import ConcatField, ResidualField
+from common.nn.fields import ConcatField
 from common.ode.divergence import Exact
 from common.ode.solve import Solver
 from msflow.flow import MultiScaleFlow
@@ -37,6 +37,3 @@ def make_flow(
         Solver("rk4", step_size=1 / steps),
         **arguments,
     )
-
-
-__all__ = ["InkMap", "ResidualField", "make_flow", "randomize"]

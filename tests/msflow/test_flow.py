@@ -1,9 +1,7 @@
 """The density: normalised where it says so, consistent with its samples, else refused the name."""
 
-import importlib.util
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +12,7 @@ from common.flows.pyramid import HaarPyramid, LaplacianPyramid, UnimodularPyrami
 from common.ode.divergence import Exact
 from common.ode.solve import Solver
 from msflow.flow import MultiScaleFlow
-
-spec = importlib.util.spec_from_file_location("flows", Path(__file__).with_name("flows.py"))
-flows = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(flows)
-make_flow, randomize, PYRAMIDS = flows.make_flow, flows.randomize, flows.PYRAMIDS
+from tests.msflow.flows import PYRAMIDS, make_flow
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -1,8 +1,5 @@
 """The LightningModule: what a failed solve and a wrong schedule lead to."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,10 +7,7 @@ from common.errors import InputError
 from common.ode.solve import SolveError
 from msflow.module import MultiScaleFlowModule
 from msflow.objectives import FlowMatching, Objective
-
-spec = importlib.util.spec_from_file_location("flows", Path(__file__).with_name("flows.py"))
-flows = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(flows)
+from tests.msflow import flows
 
 PIXELS = torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8)
 

@@ -1,8 +1,6 @@
 """Objectives: what they minimise, and that scales train alike jointly and one by one."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +13,7 @@ from common.nn.fields import ResidualField
 from common.ode.divergence import Hutchinson
 from common.ode.regularize import JacobianNorm, KineticEnergy
 from msflow.objectives import FlowMatching, Likelihood
-
-spec = importlib.util.spec_from_file_location("flows", Path(__file__).with_name("flows.py"))
-flows = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(flows)
+from tests.msflow import flows
 
 PIXELS = torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8)
 OBJECTIVES = {
