@@ -1,13 +1,13 @@
-"""Images served as bytes: what every image set shares.
+"""Images and videos served as bytes: what every set shares.
 
-A set says where its bytes are, this file how they are served: whole batches cut from one tensor,
-and an order that seed and epoch fix, so that a resume serves the very batches that were left.
+A set says where its bytes are, this file how they are served: in whole batches, and in an order
+that seed and epoch fix, so that a resume serves the very batches that were left.
 """
 
 import abc
 import os
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -51,7 +51,7 @@ class ImageStack(Dataset[Tensor]):
         return batch
 
 
-def as_served(batch: Tensor) -> Tensor:
+def as_served(batch: Any) -> Any:
     """The collate function of a data set that serves whole batches."""
     return batch
 
@@ -59,28 +59,41 @@ def as_served(batch: Tensor) -> Tensor:
 class Shuffle(DistributedSampler[int]):
     """The shuffled indices of an epoch that fall to one device, mirrored by chance.
 
-    Both are fixed by seed and epoch alone: Lightning drops the loader's state where an epoch ends,
-    and tells the epoch only after worker processes have been sent their first indices.
+    Of `n` examples, index `n + i` means the mirror image of the i-th; an endless set has no
+    mirror images but new examples `e n … e n + n - 1` in each epoch `e`.
+
+    Order and chance are fixed by seed and epoch alone: Lightning drops the loader's state where
+    an epoch ends, and tells the epoch only after workers have been sent their first indices.
 
     Args:
-        stack: The images.
+        examples: The set.
         flip: Ask for the mirror image of each with probability one half.
         n_devices: Devices that share an epoch.
         rank: Number of this device.
         seed: The same on all devices.
         epoch: The epoch to begin with; each pass moves on by one.
+        endless: Ask for examples never asked for before.
     """
 
     def __init__(
-        self, stack: ImageStack, flip: bool, n_devices: int, rank: int, seed: int, epoch: int
+        self,
+        examples: Dataset[Any],
+        flip: bool,
+        n_devices: int,
+        rank: int,
+        seed: int,
+        epoch: int,
+        endless: bool = False,
     ) -> None:
-        super().__init__(stack, n_devices, rank, seed=seed, drop_last=True)
+        super().__init__(examples, n_devices, rank, seed=seed, drop_last=True)
         self.set_epoch(epoch)
-        self.flip, self._count = flip, len(stack)
+        self.flip, self.endless, self._count = flip, endless, len(examples)  # type: ignore[arg-type]
         self._serving, self._served, self._skip = epoch, 0, 0
 
     def __iter__(self) -> Iterator[int]:
         shift = self._mirrored() if self.flip else [0] * self._count
+        if self.endless:
+            shift = [self.epoch * self._count] * self._count
         order = list(super().__iter__())
         self._serving, self._served, self._skip = self.epoch, self._skip, 0
         self.set_epoch(self.epoch + 1)
@@ -101,19 +114,23 @@ class Shuffle(DistributedSampler[int]):
         return (self._count * torch.randint(2, (self._count,), generator=draws)).tolist()
 
 
-class ImageData(LightningDataModule, abc.ABC):
-    """Base of the image sets; a batch is one `uint8` tensor `[b c h w]`.
+class Data(LightningDataModule, abc.ABC):
+    """Base of all sets.
 
     Args:
-        batch_size: Images per device and step.
+        batch_size: Examples per device and step.
         num_workers: Loader processes.
-        flip: Mirror training images left to right at random.
+        flip: Mirror training examples left to right at random.
 
     Attributes:
-        shape: Channels, height and width of an image, known before `setup`.
+        shape: Channels, height and width, known before `setup`.
+        examples: What they are called in messages.
+        endless: Every epoch of training has examples of its own.
     """
 
     shape: tuple[int, int, int]
+    examples = "examples"
+    endless = False
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0, flip: bool = False) -> None:
         super().__init__()
@@ -122,46 +139,52 @@ class ImageData(LightningDataModule, abc.ABC):
         if num_workers < 0:
             raise InputError(f"got num_workers {num_workers}; give 0 (no workers) or more")
         self.batch_size, self.num_workers, self.flip = batch_size, num_workers, flip
-        self._stacks: dict[Split, ImageStack] = {}
+        self._datasets: dict[Split, Dataset[Any]] = {}
 
     @abc.abstractmethod
-    def images(self, split: Split) -> Pixels:
-        """All images of that split, in an order that never changes."""
+    def dataset(self, split: Split) -> Dataset[Any]:
+        """The examples of that split, in an order that never changes.
+
+        It has `__len__` and `__getitems__(indices)`, which returns a whole batch.
+        """
 
     def setup(self, stage: str) -> None:
         for split in STAGES[stage]:
-            if split not in self._stacks:
-                self._stacks[split] = ImageStack(self.images(split))
+            if split not in self._datasets:
+                self._datasets[split] = self.dataset(split)
 
-    def train_dataloader(self) -> StatefulDataLoader[Tensor]:
+    def train_dataloader(self) -> StatefulDataLoader[Any]:
         """Shuffled anew each epoch, without the incomplete last batch.
 
         Raises:
             InputError: A batch on every device is more than the training set.
         """
-        count = len(self._stack("train"))
+        count = len(self._ready("train"))  # type: ignore[arg-type]
         devices = self.trainer.world_size if self.trainer else 1
         if self.batch_size * devices > count:
             raise InputError(
                 f"got batch_size {self.batch_size} on {devices} device(s), but there are only "
-                f"{count} training images; lower data.batch_size to {count // devices} or less"
+                f"{count} training {self.examples}; lower data.batch_size to {count // devices} "
+                "or less"
             )
         return self._loader("train", self._shuffle())
 
-    def val_dataloader(self) -> StatefulDataLoader[Tensor]:
+    def val_dataloader(self) -> StatefulDataLoader[Any]:
         return self._loader("val")
 
-    def test_dataloader(self) -> StatefulDataLoader[Tensor]:
+    def test_dataloader(self) -> StatefulDataLoader[Any]:
         return self._loader("test")
 
-    def predict_dataloader(self) -> StatefulDataLoader[Tensor]:
+    def predict_dataloader(self) -> StatefulDataLoader[Any]:
         return self._loader("test")
 
-    def _stack(self, split: Split) -> ImageStack:
-        if split not in self._stacks:
+    def _ready(self, split: Split) -> Dataset[Any]:
+        if split not in self._datasets:
             stage = next(s for s, splits in STAGES.items() if split in splits)
-            raise InputError(f"the {split} images aren't loaded yet; call setup('{stage}') first")
-        return self._stacks[split]
+            raise InputError(
+                f"the {split} {self.examples} aren't loaded yet; call setup('{stage}') first"
+            )
+        return self._datasets[split]
 
     def _shuffle(self) -> Shuffle:
         trainer = self.trainer
@@ -170,14 +193,14 @@ class ImageData(LightningDataModule, abc.ABC):
         # The number that Lightning gives samplers; current_epoch lags behind it after a resume.
         progress = trainer.fit_loop.epoch_progress.current if trainer else None
         epoch = getattr(progress, "processed", 0)
-        return Shuffle(self._stack("train"), self.flip, n_devices, rank, seed, epoch)
+        return Shuffle(self._ready("train"), self.flip, n_devices, rank, seed, epoch, self.endless)
 
     def _loader(
         self, split: Split, sampler: Sampler[int] | None = None
-    ) -> StatefulDataLoader[Tensor]:
+    ) -> StatefulDataLoader[Any]:
         # By name: Lightning builds the loader again with other samplers, beside these arguments.
         return StatefulDataLoader(
-            self._stack(split),
+            self._ready(split),
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=sampler is not None,
@@ -186,3 +209,22 @@ class ImageData(LightningDataModule, abc.ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+
+class ImageData(Data):
+    """Base of the image sets; a batch is one `uint8` tensor `[b c h w]`.
+
+    Args:
+        batch_size: Images per device and step.
+        num_workers: Loader processes.
+        flip: Mirror training images left to right at random.
+    """
+
+    examples = "images"
+
+    @abc.abstractmethod
+    def images(self, split: Split) -> Pixels:
+        """All images of that split, in an order that never changes."""
+
+    def dataset(self, split: Split) -> ImageStack:
+        return ImageStack(self.images(split))
