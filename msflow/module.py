@@ -1,26 +1,23 @@
 """Training and judging of a multi-scale flow."""
 
-import math
-from typing import Any
-
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from common.checkpoints import Reloadable
 from common.data.base import ImageData
 from common.errors import InputError
 from common.flows.pixel import bits_per_dim
 from common.ode.solve import SolveError, Solver
 from common.schedules import Schedule
+from common.training import System
 from common.typing import PerSample, Pixels
 from msflow.flow import Dequantization, MultiScaleFlow
 from msflow.objectives import Objective
 
 
-class MultiScaleFlowModule(Reloadable):
+class MultiScaleFlowModule(System):
     """Trains by its objective; judges by bits per dimension of the solved ODE, whatever that was.
 
     Logs `val/bpd`, its parts `val/bpd_pixel` and `val/bpd_scale_s`, and in tests `test/bpd` with
@@ -50,19 +47,17 @@ class MultiScaleFlowModule(Reloadable):
         n_draws: int = 3,
         statistics_images: int = 2000,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         if epochs_per_scale is not None and len(epochs_per_scale) != len(flow.scales):
             raise InputError(
                 f"epochs_per_scale has {len(epochs_per_scale)} entries, but the flow has "
                 f"{len(flow.scales)} scales: give one for each"
             )
         self.save_hyperparameters()
-        self.flow, self.objective, self.optimizer = flow, objective, optimizer
-        self.schedule = schedule or Schedule()
+        self.flow, self.objective = flow, objective
         self.eval_solver = eval_solver or flow.scales[0].blocks[0].solver
         self.epochs_per_scale, self.n_draws = epochs_per_scale, n_draws
         self.statistics_images = statistics_images
-        self._total_steps: float | None = None
 
     def setup(self, stage: str) -> None:
         data: LightningDataModule | None = getattr(self.trainer, "datamodule", None)
@@ -118,9 +113,7 @@ class MultiScaleFlowModule(Reloadable):
         try:
             loss, terms = self.objective(self.flow, pixels, self.active_scales)
         except SolveError as error:
-            # NaN reaches every gradient on every device, so that all of them skip the step.
-            rank_zero_warn(f"step {self.global_step} is left out: {error}")
-            return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.nan
+            return self.left_out(error)
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         return loss
@@ -139,23 +132,6 @@ class MultiScaleFlowModule(Reloadable):
     def predict_step(self, pixels: Pixels, batch_idx: int) -> Tensor:
         """Bits per dimension of each image."""
         return torch.stack([self(pixels) for _ in range(self.n_draws)]).mean(0)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
-        if step == 0:
-            # To ask for the number of steps now would make Lightning set up the loaders before it
-            # has read from the checkpoint where they were: a resumed epoch would start anew.
-            return self.schedule.factor(0, math.inf)
-        if self._total_steps is None:
-            self._total_steps = self.trainer.estimated_stepping_batches
-        return self.schedule.factor(step, self._total_steps)
 
     def _bits(
         self, pixels: Pixels, dequantization: Dequantization = "uniform"

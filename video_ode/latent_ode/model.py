@@ -1,0 +1,136 @@
+"""Latent ODE: simple video generation by a neural ODE (Predoc III, chapter 4)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from common.errors import InputError
+from common.typing import Mask, Times, Video, Videos
+from video_ode.dynamics import DynamicsFactory
+from video_ode.elbo import Likelihood, gaussian, kl, negative_log_likelihood
+from video_ode.frames import DecoderFactory, EncoderFactory, Shape
+from video_ode.latent_ode.encoders import SequenceEncoderFactory
+from video_ode.predictor import VideoPredictor, check_ascending
+
+
+class LatentODE(VideoPredictor):
+    """Frames are decoded, each alone, from a latent path through a random first state.
+
+    `z(t₀) ~ q(· | x)` from a recurrent encoder of the given frames, `z(tᵢ)` along the dynamics,
+    `x̂(tᵢ) ~ p(· | z(tᵢ))` (Predoc III, eq. 4.1-4.3). The loss is the negative ELBO of eq. 4.4,
+
+        mean over frames of -log p(xₜ | zₜ) + kl_weight · (KL(q(z₀) ‖ N(0, I)) + KL of the path)
+
+    for each video, in nats. The mean, in place of the sum, keeps the balance of the two while the
+    horizon grows.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        encoder: From the shape to the encoder of a frame.
+        recurrent: From the size of a code to the encoder of a sequence.
+        decoder: From shape and latent size to the decoder of a frame.
+        dynamics: From latent size and 0 to the latent dynamics.
+        latent_size: Length of the latent state.
+        train_on: The frames in the loss: those `given`, as the report insists (section 4.3), or
+            `all`, the ones to be predicted too.
+        horizon_growth: Share of training over which the frames in the loss grow from the first
+            one to all of them.
+        likelihood: Of a frame.
+        scale: Standard deviation of the Gaussian likelihood.
+        kl_weight: Of the divergences.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        encoder: EncoderFactory,
+        recurrent: SequenceEncoderFactory,
+        decoder: DecoderFactory,
+        dynamics: DynamicsFactory,
+        latent_size: int = 48,
+        train_on: Literal["given", "all"] = "given",
+        horizon_growth: float = 0.0,
+        likelihood: Likelihood = "gaussian",
+        scale: float = 1.0,
+        kl_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= horizon_growth <= 1:
+            raise InputError(f"got horizon_growth {horizon_growth}; give a share from 0 to 1")
+        self.shape = shape
+        self.encoder = encoder(shape)
+        self.recurrent = recurrent(self.encoder.code_size)
+        self.posterior = nn.Linear(self.recurrent.out_features, 2 * latent_size)
+        self.dynamics = dynamics(latent_size, 0)
+        self.decoder = decoder(shape, latent_size, False)
+        self.train_on, self.horizon_growth = train_on, horizon_growth
+        self.likelihood: Likelihood = likelihood
+        self.scale, self.kl_weight = scale, kl_weight
+
+    def encode(self, video: Video, times: Times, mask: Mask | None = None) -> Normal:
+        """`q(z(t₀) | x)`, `t₀` the first of the times."""
+        if mask is None:
+            mask = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
+        if bool(mask.all()):
+            codes = self.encoder(video.flatten(0, 1))[0].unflatten(0, mask.shape)
+        else:
+            seen = self.encoder(video[mask])[0]  # unobserved frames would spoil the batch norms
+            codes = seen.new_zeros(*mask.shape, seen.shape[-1])
+            codes[mask] = seen
+        return gaussian(self.posterior(self.recurrent(codes, times, mask)))
+
+    def decode(self, states: Tensor) -> Video:
+        """Frames `[b t c h w]` of states `[b t d]`."""
+        return self.decoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+
+    def loss(
+        self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        q = self.encode(video[:, :n_given], times[:n_given], mask[:, :n_given])
+        horizon = self._horizon(n_given if self.train_on == "given" else len(times), progress)
+        path = self.dynamics(q.rsample(), times[:horizon])
+        seen = mask[:, :horizon]
+        nll = negative_log_likelihood(
+            self.decode(path.states), video[:, :horizon], self.scale, self.likelihood
+        ).flatten(2)
+        reconstruction = (nll.sum(2) * seen).sum(1) / seen.sum(1).clamp(min=1)
+        divergence = kl(q) + path.kl
+        loss = (reconstruction + self.kl_weight * divergence).mean()
+        return loss, {"nll": reconstruction.mean(), "kl": divergence.mean()}
+
+    def predict(
+        self,
+        video: Video,
+        times: Times,
+        target_times: Times,
+        n_samples: int = 1,
+        mask: Mask | None = None,
+    ) -> Videos:
+        """Samples at any times; before the first given frame if the dynamics can go back."""
+        check_ascending(times)
+        check_ascending(target_times, "target_times")
+        q = self.encode(video, times, mask)
+        return torch.stack(
+            [
+                self.decode(self._path(q.sample(), times[:1], target_times))
+                for _ in range(n_samples)
+            ]
+        )
+
+    def _path(self, z0: Tensor, start: Times, targets: Times) -> Tensor:
+        early, late = targets[targets < start].flip(0), targets[targets > start]
+        states = []
+        if len(early):
+            states.append(self.dynamics(z0, torch.cat([start, early])).states[:, 1:].flip(1))
+        if bool((targets == start).any()):
+            states.append(z0[:, None])
+        if len(late):
+            states.append(self.dynamics(z0, torch.cat([start, late])).states[:, 1:])
+        return torch.cat(states, 1)
+
+    def _horizon(self, n_frames: int, progress: float) -> int:
+        if progress >= self.horizon_growth:
+            return n_frames
+        return 1 + int(progress / self.horizon_growth * n_frames)

@@ -1,0 +1,100 @@
+"""Training and judging of a video predictor."""
+
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+
+from common.data.video import Clip, VideoData
+from common.errors import InputError
+from common.metrics.video import psnr
+from common.ode.solve import SolveError
+from common.schedules import Schedule
+from common.training import System
+from common.typing import Times, Videos
+from video_ode.predictor import VideoPredictor, to_unit
+
+
+class VideoPredictionModule(System):
+    """Trains by the predictor's loss; judges by the frames after the given ones.
+
+    Logs `val/psnr` of the predicted frames and `val/psnr_given` of the given ones, each the best
+    of `n_val_samples`; what `test` logs is `video_ode.evaluation.Evaluation`'s.
+
+    Args:
+        predictor: The model.
+        n_given: Frames that are given at test (the report's m); the rest are to be predicted.
+        optimizer: From parameters to an optimiser.
+        schedule: Of the learning rate.
+        n_samples: Samples of each test video, of which the best counts.
+        n_val_samples: The same in validation.
+    """
+
+    def __init__(
+        self,
+        predictor: VideoPredictor,
+        n_given: int,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        schedule: Schedule | None = None,
+        n_samples: int = 1,
+        n_val_samples: int = 1,
+    ) -> None:
+        super().__init__(optimizer, schedule)
+        if min(n_given, n_samples, n_val_samples) < 1:
+            raise InputError(
+                f"got n_given {n_given}, n_samples {n_samples}, n_val_samples {n_val_samples}; "
+                "each must be at least 1"
+            )
+        self.save_hyperparameters()
+        self.predictor, self.n_given = predictor, n_given
+        self.n_samples, self.n_val_samples = n_samples, n_val_samples
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, VideoData):
+            return
+        n_frames = data.length("val" if stage in ("fit", "validate") else "test")
+        if n_frames <= self.n_given:
+            raise InputError(
+                f"got videos of {n_frames} frames, of which n_given {self.n_given} are given, so "
+                "none is left to predict; lower model.n_given or raise data.n_eval_frames"
+            )
+
+    def predict(self, clip: Clip, target_times: Times, n_samples: int) -> Videos:
+        """Samples at these times, from the clip's first `n_given` frames."""
+        given = slice(self.n_given)
+        # A model that looked at a frame it must not see would see black.
+        video = to_unit(clip.frames[:, given]) * clip.mask[:, given, None, None, None]
+        return self.predictor.predict(
+            video, clip.times[given], target_times, n_samples, clip.mask[:, given]
+        )
+
+    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
+        try:
+            loss, terms = self.predictor.loss(
+                to_unit(clip.frames), clip.times, clip.mask, self.n_given, self.progress
+            )
+        except SolveError as error:
+            return self.left_out(error)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return loss
+
+    def validation_step(self, clip: Clip, batch_idx: int) -> None:
+        samples = self.predict(clip, clip.times, self.n_val_samples)
+        values = psnr(samples, to_unit(clip.frames).expand_as(samples))  # [s b t]
+        for name, part in (
+            ("psnr_given", slice(self.n_given)),
+            ("psnr", slice(self.n_given, None)),
+        ):
+            best = values[..., part].mean(-1).max(0).values
+            self.log(
+                f"val/{name}",
+                best.mean(),
+                prog_bar=name == "psnr",
+                batch_size=len(best),
+                sync_dist=True,
+            )
+
+    def test_step(self, clip: Clip, batch_idx: int) -> Videos:
+        """Samples of the whole clip."""
+        return self.predict(clip, clip.times, self.n_samples)
