@@ -1,0 +1,127 @@
+"""The authors' published checkpoints as ours, and back.
+
+    python -m video_ode.srvp.convert model.pt srvp_kth.ckpt
+
+writes a file for `--ckpt_path`, beside the configuration of that data set.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+
+from common.errors import InputError
+from video_ode.dynamics import ResidualEuler
+from video_ode.fields import MLPField
+from video_ode.frames import DCGANDecoder, DCGANEncoder, VGGDecoder, VGGEncoder
+from video_ode.srvp.model import SRVP
+
+# Ours, theirs. Layers are numbered apart: our activations count as layers, theirs lie inside them.
+PARTS = {
+    "project.": "w_proj.",
+    "content.": "w_inf.",
+    "first.": "q_y.module.",
+    "recurrent.": "inf_z.",
+    "posterior.": "q_z.",
+    "prior.": "p_z.module.",
+    "dynamics.field.net.": "dynamics.module.",
+    "encoder.blocks.": "encoder.conv.",
+    "encoder.last.": "encoder.last_conv.",
+    "decoder.first.": "decoder.first_upconv.",
+    "decoder.blocks.": "decoder.conv.",
+}
+MLPS = ("q_y.module.", "p_z.module.", "dynamics.module.")
+
+
+def to_published(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an `SRVP` under the authors' names."""
+    vgg = any(re.match(r"encoder\.blocks\.\d+\.\d+\.\d+\.", name) for name in weights)
+    return {_published_name(name, vgg): value for name, value in weights.items()}
+
+
+def from_published(weights: dict[str, Tensor], steps: int = 1) -> SRVP:
+    """The model whose weights these are: all its sizes are read from them.
+
+    Args:
+        weights: The authors' state dictionary, of frames of 64x64.
+        steps: Euler steps between frames: 2 in their training on KTH, Human3.6M and BAIR, 1 on
+            Moving MNIST.
+
+    Raises:
+        InputError: They aren't weights of SRVP.
+    """
+    try:
+        model = _model_of({name: value.shape for name, value in weights.items()}, steps)
+    except KeyError as error:
+        raise InputError(f"these aren't weights of SRVP: {error} is missing") from error
+    names = dict(zip(to_published(model.state_dict()), model.state_dict(), strict=True))
+    if odd := sorted({*weights} ^ {*names}):
+        raise InputError(f"these aren't weights of SRVP: {len(odd)} names differ, e.g. {odd[0]}")
+    model.load_state_dict({names[name]: value for name, value in weights.items()})
+    return model
+
+
+def load_published(path: str | Path, steps: int = 1) -> SRVP:
+    """The model of a published `model.pt`, see `from_published`."""
+    if not Path(path).is_file():
+        raise InputError(f"there is no file {path}; the authors' are at data.lip6.fr/srvp")
+    return from_published(torch.load(path, map_location="cpu", weights_only=True), steps)
+
+
+def convert(source: str, target: str) -> None:
+    """Writes the weights of a published `model.pt` as a checkpoint for `--ckpt_path`.
+
+    Args:
+        source: The authors' file.
+        target: The checkpoint to write.
+    """
+    weights = load_published(source).state_dict()
+    state = {f"predictor.{name}": value for name, value in weights.items()}
+    version = pytorch_lightning.__version__
+    torch.save({"state_dict": state, "pytorch-lightning_version": version}, target)
+    print(f"checkpoint: {Path(target).resolve()}")
+
+
+def _model_of(shapes: dict[str, torch.Size], steps: int) -> SRVP:
+    vgg = "encoder.conv.0.0.0.weight" in shapes
+    image = shapes["encoder.conv.0.0.0.weight" if vgg else "encoder.conv.0.0.weight"]
+    decoder = shapes["decoder.conv.0.0.0.weight" if vgg else "decoder.conv.0.0.weight"]
+    code = shapes["w_proj.0.weight"][1]
+    width, inner = shapes["dynamics.module.0.0.weight"][0], decoder[1 if vgg else 0]
+    encoders = (VGGEncoder, VGGDecoder) if vgg else (DCGANEncoder, DCGANDecoder)
+    field = partial(MLPField, width=width, layers=4)
+    return SRVP(
+        (image[1], 64, 64),
+        partial(encoders[0], width=image[0], code_size=code),
+        partial(encoders[1], width=image[0]),
+        partial(ResidualEuler, field=field, steps=steps),
+        y_size=shapes["p_z.module.0.0.weight"][1],
+        z_size=shapes["q_z.weight"][0] // 2,
+        n_inference=shapes["q_y.module.0.0.weight"][1] // code,
+        hidden=shapes["w_inf.0.weight"][0],
+        prior_width=shapes["p_z.module.0.0.weight"][0],
+        skips=inner == 16 * image[0],
+    )
+
+
+def _published_name(name: str, vgg: bool) -> str:
+    ours = next(part for part in PARTS if name.startswith(part))
+    theirs, rest = PARTS[ours], name.removeprefix(ours)
+    index, _, tail = rest.partition(".")
+    if theirs in MLPS:
+        layer = int(index) // 2
+        return f"{theirs}{layer}.{min(layer, 1)}.{tail}"
+    if vgg and theirs == "encoder.conv." and index != "0":
+        inner, _, tail = tail.partition(".")  # behind their pooling
+        return f"{theirs}{index}.{int(inner) + 1}.{tail}"
+    if vgg and theirs in ("encoder.last_conv.", "decoder.first_upconv."):
+        return f"{theirs}{1 if 'last' in theirs else 0}.{rest}"
+    return theirs + rest
+
+
+if __name__ == "__main__":
+    auto_cli(convert)
