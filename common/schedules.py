@@ -7,17 +7,19 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then constant or a cosine down to `final`.
+    """Linear warm-up, a time at the full rate, then constant or a cosine or line down to `final`.
 
     Args:
         warmup_steps: Optimiser steps until the full learning rate.
         decay: What follows.
-        final: Factor at the end of the cosine.
+        final: Factor at the end of the decay.
+        hold_steps: Optimiser steps before the decay begins, the warm-up included.
     """
 
     warmup_steps: int = 0
-    decay: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "cosine", "linear"] = "constant"
     final: float = 0.0
+    hold_steps: int = 0
 
     def factor(self, step: int, total_steps: int | float) -> float:
         """The factor on the learning rate at a step of `total_steps`, which may be infinite."""
@@ -25,6 +27,8 @@ class Schedule:
             return (step + 1) / self.warmup_steps
         if self.decay == "constant" or math.isinf(total_steps):
             return 1.0
-        progress = (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        return self.final + (1 - self.final) * cosine
+        start = max(self.warmup_steps, self.hold_steps)
+        progress = min(1.0, max(0, step - start) / max(1, total_steps - start))
+        line = 1 - progress
+        left = line if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return self.final + (1 - self.final) * left

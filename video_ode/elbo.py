@@ -18,7 +18,8 @@ def gaussian(raw: Tensor) -> Normal:
 
     Scale `softplus(raw) + 1e-8`, as SRVP has it.
     """
-    loc, scale = raw.chunk(2, -1)
+    # In half precision the logarithms of a divergence would be lost.
+    loc, scale = raw.to(torch.promote_types(raw.dtype, torch.float32)).chunk(2, -1)
     return Normal(loc, functional.softplus(scale) + 1e-8, validate_args=False)
 
 

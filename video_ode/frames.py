@@ -97,7 +97,7 @@ class DCGANDecoder(FrameDecoder):
         h = self.first(codes[:, :, None, None])
         for i, block in enumerate(self.blocks):
             h = block(torch.cat([h, skips[i]], 1) if self.skips else h)
-        return h.sigmoid()
+        return _unit(h)
 
 
 class VGGEncoder(FrameEncoder):
@@ -169,7 +169,7 @@ class VGGDecoder(FrameDecoder):
         for i, block in enumerate(self.blocks):
             h = self.grow(h)
             h = block(torch.cat([h, skips[i]], 1) if self.skips else h)
-        return h.sigmoid()
+        return _unit(h)
 
 
 def _widths(shape: Shape, width: int) -> tuple[list[int], int]:
@@ -185,6 +185,11 @@ def _widths(shape: Shape, width: int) -> tuple[list[int], int]:
             "most 7 px, such as 28, 32, 48, 64 or 128: set data.size or data.canvas"
         )
     return widths, size
+
+
+def _unit(h: Tensor) -> Image:
+    """Into `[0, 1]`, where half precision has fewer levels than bytes."""
+    return h.to(torch.promote_types(h.dtype, torch.float32)).sigmoid()
 
 
 def _depth(stage: int) -> int:

@@ -68,6 +68,39 @@ def check_ascending(times: Times, name: str = "times") -> None:
         raise InputError(f"got {name} {_listed(times)}; give at least one, in ascending order")
 
 
+def frame_units(times: Times, target_times: Times, mask: Mask | None, name: str) -> Times:
+    """Target times in frames after the first given one, for models that step by frames.
+
+    Whole numbers are exact, so that they may be compared. On the CPU, in double precision.
+
+    Args:
+        times: Of the given frames.
+        target_times: Ascending.
+        mask: The observed frames; all if none.
+        name: Of the model.
+
+    Raises:
+        InputError: Given frames that are missing or unevenly spaced, a target before the first.
+    """
+    check_ascending(times)
+    gaps = times.diff().double().cpu()
+    complete = mask is None or bool(mask.all())
+    if not complete or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
+        raise InputError(
+            f"{name} steps from frame to frame and needs all of them, evenly spaced; set "
+            "data.observed 1, or use a latent ODE for irregular times"
+        )
+    spacing = float(gaps[0]) if len(gaps) else 1.0
+    units = (target_times - times[0]).double().cpu() / spacing
+    units = torch.where((units - units.round()).abs() < 1e-3, units.round(), units)
+    if float(units[0]) < 0:
+        raise InputError(
+            f"got target time {float(target_times[0]):g}, before the first given frame at "
+            f"{float(times[0]):g}: {name} runs forward only"
+        )
+    return units
+
+
 def _listed(times: Times) -> str:
     shown = ", ".join(f"{t:g}" for t in times[:8].tolist())
     return f"[{shown}{', …' if len(times) > 8 else ''}]"

@@ -1,4 +1,4 @@
-"""Learning rates: linear up, then constant or the cosine."""
+"""Learning rates: linear up, then constant, the cosine or a line."""
 
 import math
 
@@ -18,3 +18,11 @@ def test_cosine_runs_from_one_to_final():
     assert schedule.factor(60, 110) == pytest.approx(0.55)
     assert schedule.factor(110, 110) == pytest.approx(0.1)
     assert schedule.factor(500, 110) == pytest.approx(0.1)
+
+
+def test_line_falls_after_the_hold():
+    schedule = Schedule(decay="linear", hold_steps=1_000_000)
+    total = 1_100_000
+    assert schedule.factor(999_999, total) == 1.0
+    assert schedule.factor(1_050_000, total) == pytest.approx(0.5)
+    assert schedule.factor(total, total) == 0.0

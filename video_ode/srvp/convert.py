@@ -7,9 +7,9 @@ writes a file for `--ckpt_path`, beside the configuration of that data set.
 
 import re
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
-import pytorch_lightning
 import torch
 from jsonargparse import auto_cli
 from torch import Tensor
@@ -81,7 +81,7 @@ def convert(source: str, target: str) -> None:
     """
     weights = load_published(source).state_dict()
     state = {f"predictor.{name}": value for name, value in weights.items()}
-    version = pytorch_lightning.__version__
+    version = metadata.version("pytorch-lightning")
     torch.save({"state_dict": state, "pytorch-lightning_version": version}, target)
     print(f"checkpoint: {Path(target).resolve()}")
 

@@ -13,7 +13,7 @@ from video_ode.dynamics import DynamicsFactory
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.fields import MLP
 from video_ode.frames import DecoderFactory, EncoderFactory, Shape, Skips
-from video_ode.predictor import VideoPredictor, check_ascending
+from video_ode.predictor import VideoPredictor, check_ascending, frame_units
 
 
 class Content(NamedTuple):
@@ -105,7 +105,7 @@ class SRVP(VideoPredictor):
         """
         n = self._length(video.shape[1], progress)
         video = video[:, :n]
-        self._check_frames(times[:n], mask[:, :n])
+        frame_units(times[:n], times[:1], mask[:, :n], "SRVP")
         codes, features = self._encode(video)
         content = self._random_content(codes, features)
         q_first, q_z = self._posteriors(codes)
@@ -193,7 +193,7 @@ class SRVP(VideoPredictor):
             mask: Must be full.
         """
         check_ascending(target_times, "target_times")
-        units = self._in_frames(times, target_times, mask)
+        units = frame_units(times, target_times, mask, "SRVP")
         q_first, q_z = self._posteriors(self._encode(video)[0])
         y = q_first.sample((n_samples,)).flatten(0, 1)
         z = q_z.sample((n_samples,)).flatten(0, 1) if q_z else None
@@ -266,28 +266,3 @@ class SRVP(VideoPredictor):
         if not self.z_size:
             return q_first, None
         return q_first, gaussian(self.posterior(self.recurrent(codes)[0][:, 1:]))
-
-    def _in_frames(self, times: Times, target_times: Times, mask: Mask | None) -> Times:
-        """Target times in frames since the first given one, those of whole frames exact."""
-        spacing = self._check_frames(times, mask)
-        units = ((target_times - times[0]).double() / spacing).cpu()
-        units = torch.where((units - units.round()).abs() < 1e-3, units.round(), units)
-        if float(units[0]) < 0:
-            raise InputError(
-                f"got target time {float(target_times[0]):g}, before the first given frame at "
-                f"{float(times[0]):g}: SRVP runs forward only"
-            )
-        return units
-
-    @staticmethod
-    def _check_frames(times: Times, mask: Mask | None) -> float:
-        """The spacing of the frames; refuses irregular ones."""
-        check_ascending(times)
-        gaps = times.diff().cpu()
-        complete = mask is None or bool(mask.all())
-        if not complete or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
-            raise InputError(
-                "SRVP steps from frame to frame and needs all of them, evenly spaced; set "
-                "data.observed 1, or use a latent ODE for irregular times"
-            )
-        return float(gaps[0]) if len(gaps) else 1.0

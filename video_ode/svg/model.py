@@ -1,0 +1,137 @@
+"""SVG-LP: stochastic video generation with a learned prior (Denton and Fergus 2018), small.
+
+The autoregressive baseline of the papers: it feeds each frame that it predicts back into its
+encoder, so that it knows no time but that of whole frames.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from common.errors import InputError
+from common.typing import Codes, Mask, Times, Video, Videos
+from video_ode.elbo import gaussian, kl
+from video_ode.frames import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.predictor import VideoPredictor, check_ascending, frame_units
+
+LSTMState = tuple[Tensor, Tensor] | None
+
+
+class SVG(VideoPredictor):
+    """`x̂_t = g(LSTM(h_{t-1}, z_t))`, `z_t ~ p(z_t | x_{1:t-1})`, in training `q(z_t | x_{1:t})`.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        encoder: From the shape to the encoder of a frame; h is its code.
+        decoder: From shape, size of a code and `skips` to the decoder of a frame.
+        z_size: Length of the random variable of a frame.
+        hidden: Units of the recurrent networks.
+        layers: Layers of the predictor; prior and posterior have one.
+        beta: Weight of the divergence, beside the mean squared error of a pixel.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        encoder: EncoderFactory,
+        decoder: DecoderFactory,
+        z_size: int = 10,
+        hidden: int = 256,
+        layers: int = 2,
+        beta: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        self.shape, self.beta = shape, beta
+        self.encoder = encoder(shape)
+        code = self.encoder.code_size
+        self.decoder = decoder(shape, code, True)
+        self.posterior = _GaussianLSTM(code, hidden, z_size)
+        self.prior = _GaussianLSTM(code, hidden, z_size)
+        self.embed = nn.Linear(code + z_size, hidden)
+        self.predictor = nn.LSTM(hidden, hidden, layers, batch_first=True)
+        self.out = nn.Sequential(nn.Linear(hidden, code), nn.Tanh())
+
+    def loss(
+        self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of the frames after the first, and `β KL` of their `z`.
+
+        Every frame is predicted from the true one before it, so that all of them run as one batch.
+        """
+        frame_units(times, times, mask, type(self).__name__)
+        codes, features = self._encode(video)
+        q, _ = self.posterior(codes[:, 1:])
+        p, _ = self.prior(codes[:, :-1])
+        predicted, _ = self._predicted(codes[:, :-1], q.rsample())
+        # Of a given frame the maps of the one before it; later ones would not be there at test.
+        source = torch.arange(len(times) - 1).clamp(max=n_given - 1)
+        frames = self._decode(predicted, [f[:, source] for f in features])
+        error = (frames - video[:, 1:]).square().mean()
+        divergence = kl(q, p).mean()
+        return error + self.beta * divergence, {"mse": error, "kl": divergence}
+
+    def predict(
+        self,
+        video: Video,
+        times: Times,
+        target_times: Times,
+        n_samples: int = 1,
+        mask: Mask | None = None,
+    ) -> Videos:
+        """Samples of whole frames from the first on; the first is a copy of what was given."""
+        check_ascending(target_times, "target_times")
+        units = frame_units(times, target_times, mask, type(self).__name__)
+        wanted = units.long()
+        if bool((units != wanted).any()):
+            raise InputError(
+                "SVG knows whole frames only; ask for their times, or use SRVP or a latent ODE"
+            )
+        n_frames = int(wanted[-1]) + 1
+        return torch.stack([self._sample(video, n_frames)[:, wanted] for _ in range(n_samples)])
+
+    def _sample(self, video: Video, n_frames: int) -> Video:
+        """The first `n_frames`: predicted from the true past while it is given."""
+        n_given = video.shape[1]
+        codes, features = self._encode(video)
+        inferred = self.posterior(codes[:, 1:])[0].sample() if n_given > 1 else None
+        frames, code = [video[:, 0]], codes[:, 0]
+        prior_state: LSTMState = None
+        state: LSTMState = None
+        for t in range(1, n_frames):
+            p, prior_state = self.prior(code[:, None], prior_state)
+            known = inferred is not None and t < n_given
+            z = inferred[:, t - 1 : t] if known else p.sample()
+            predicted, state = self._predicted(code[:, None], z, state)
+            maps = [f[:, min(t, n_given) - 1 : min(t, n_given)] for f in features]
+            frames.append(self._decode(predicted, maps)[:, 0])
+            code = codes[:, t] if t < n_given else self.encoder(frames[-1])[0]
+        return torch.stack(frames, 1)
+
+    def _encode(self, video: Video) -> tuple[Codes, Skips]:
+        size = video.shape[:2]
+        codes, features = self.encoder(video.flatten(0, 1))
+        return codes.unflatten(0, size), [f.unflatten(0, size) for f in features]
+
+    def _predicted(
+        self, codes: Codes, z: Tensor, state: LSTMState = None
+    ) -> tuple[Codes, LSTMState]:
+        h, state = self.predictor(self.embed(torch.cat([codes, z], -1)), state)
+        return self.out(h), state
+
+    def _decode(self, codes: Codes, features: Skips) -> Video:
+        frames = self.decoder(codes.flatten(0, 1), [f.flatten(0, 1) for f in features])
+        return frames.unflatten(0, codes.shape[:2])
+
+
+class _GaussianLSTM(nn.Module):
+    """A Gaussian of the next random variable after every code."""
+
+    def __init__(self, code_size: int, hidden: int, z_size: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(code_size, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, 2 * z_size)
+
+    def forward(self, codes: Codes, state: LSTMState = None) -> tuple[Normal, LSTMState]:
+        h, state = self.lstm(self.embed(codes), state)
+        return gaussian(self.out(h)), state
