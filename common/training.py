@@ -51,5 +51,5 @@ class System(Reloadable):
 
     def _steps(self) -> float:
         if self._total_steps is None:
-            self._total_steps = self.trainer.estimated_stepping_batches
+            self._total_steps = float(self.trainer.estimated_stepping_batches)
         return self._total_steps

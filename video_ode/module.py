@@ -81,7 +81,8 @@ class VideoPredictionModule(System):
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
         samples = self.predict(clip, clip.times, self.n_val_samples)
-        values = psnr(samples, to_unit(clip.frames).expand_as(samples))  # [s b t]
+        truth = to_unit(clip.frames)
+        values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
         for name, part in (
             ("psnr_given", slice(self.n_given)),
             ("psnr", slice(self.n_given, None)),

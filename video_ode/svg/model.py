@@ -99,8 +99,7 @@ class SVG(VideoPredictor):
         state: LSTMState = None
         for t in range(1, n_frames):
             p, prior_state = self.prior(code[:, None], prior_state)
-            known = inferred is not None and t < n_given
-            z = inferred[:, t - 1 : t] if known else p.sample()
+            z = p.sample() if inferred is None or t >= n_given else inferred[:, t - 1 : t]
             predicted, state = self._predicted(code[:, None], z, state)
             maps = [f[:, min(t, n_given) - 1 : min(t, n_given)] for f in features]
             frames.append(self._decode(predicted, maps)[:, 0])

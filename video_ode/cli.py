@@ -1,0 +1,163 @@
+"""`python -m video_ode.cli fit|validate|test|predict --config …`."""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser
+from tqdm import tqdm
+
+from common.checkpoints import read_checkpoint
+from common.cli import CommandLine, run
+from common.data.video import Clip, VideoData
+from common.errors import InputError
+from common.typing import Times, Videos
+from video_ode.callbacks import Format, PredictionWriter, judging
+from video_ode.evaluation import Evaluation
+from video_ode.module import VideoPredictionModule
+
+
+class VideoTrainer(Trainer):
+    """Lightning's trainer, whose `predict` makes videos to look at."""
+
+    def predict(  # type: ignore[override]
+        self,
+        model: VideoPredictionModule,
+        datamodule: VideoData,
+        ckpt_path: str | None = None,
+        times: str | None = None,
+        n: int = 8,
+        n_samples: int = 4,
+        formats: Sequence[Format] = ("gif", "mp4", "png"),
+        fps: float = 8.0,
+        out: str | None = None,
+    ) -> list[Path]:
+        """Predicts test videos at any times and writes them as GIF, MP4 and PNG.
+
+        Args:
+            model: The system.
+            datamodule: Its test videos.
+            ckpt_path: The model's weights: best, last or a file's path.
+            times: START:STOP:STEP, without STOP: 0:20:0.25 is slow motion, -5:20:1 begins before
+                the video does, 19:-1:-1 plays backwards; the video's own times if none.
+            n: Videos, the first of the test set.
+            n_samples: Samples of each video; the best and up to three others are shown.
+            formats: Any of gif, mp4 and png.
+            fps: Frames a second at which the files play.
+            out: Folder to write to; predictions/ in the run's folder if none.
+
+        Returns:
+            The files.
+        """
+        assert ckpt_path is not None
+        if min(n, n_samples) < 1 or fps <= 0 or not formats:
+            raise InputError(
+                f"got n {n}, n_samples {n_samples}, fps {fps:g} and formats {list(formats)}; give "
+                "at least 1 video, 1 sample, 1 format and a positive fps"
+            )
+        checkpoint = read_checkpoint(ckpt_path)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        model.to(self.strategy.root_device)
+        asked = None if times is None else time_range(times)
+        folder = Path(self.log_dir or self.default_root_dir) / "predictions"
+        writer = PredictionWriter(folder if out is None else Path(out), formats, fps)
+        quiet = self.progress_bar_callback is None
+        paths = []
+        with judging(model):
+            for clip in tqdm(first_videos(datamodule, n), "videos", n, disable=quiet):
+                on_device = Clip(*(x.to(model.device) for x in clip))
+                wanted = clip.times if asked is None else asked
+                samples = _predicted(model, on_device, wanted, n_samples)
+                paths += writer.write(on_device, model.n_given, wanted.to(model.device), samples)
+        print("\n".join(f"prediction: {path}" for path in paths))
+        return paths
+
+
+class VideoCommandLine(CommandLine):
+    """The shared command line, with the options of `Evaluation`; the best PSNR is kept."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**CommandLine.subcommands(), "predict": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_lightning_class_args(Evaluation, "evaluation")
+        parser.set_defaults({"best.monitor": "val/psnr", "best.mode": "max"})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        words = sys.argv[1:] if args is None else args
+        if isinstance(words, list):
+            self.config = parser.parse_args(_joined(words))
+        else:
+            super().parse_arguments(parser, words)
+
+
+def time_range(text: str) -> Times:
+    """The times `START:STOP:STEP`, `[t]`, without STOP; STEP is 1 if left out.
+
+    Raises:
+        InputError: Not such a range, or one that holds no times.
+    """
+    try:
+        full = text if text.count(":") > 1 else f"{text}:1"
+        start, stop, step = (float(x) for x in full.split(":"))
+        count = math.ceil(round((stop - start) / step, 6))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        count = 0
+    if count < 1:
+        raise InputError(
+            f"got times {text!r}; give START:STOP:STEP, such as 0:20:0.5, or 19:-1:-1 backwards"
+        )
+    return torch.tensor([start + i * step for i in range(count)])
+
+
+def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
+    """The first `n` test videos one by one, or all if there are fewer."""
+    data.prepare_data()
+    data.setup("predict")
+    clips = (
+        Clip(batch.frames[i : i + 1], batch.times, batch.mask[i : i + 1], batch.number[i : i + 1])
+        for batch in data.predict_dataloader()
+        for i in range(len(batch.frames))
+    )
+    return islice(clips, n)
+
+
+def _predicted(model: VideoPredictionModule, clip: Clip, times: Times, n_samples: int) -> Videos:
+    """Samples at times in any order; models are asked in ascending order."""
+    order = times.argsort()
+    samples = model.predict(clip, times[order].to(clip.times), n_samples)
+    return samples[:, :, order.argsort().to(samples.device)]
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`--times -5:15:1` as one word: alone, what begins with a minus would be an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--times":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def main(args: list[str] | None = None) -> None:
+    """Trains or judges a video predictor, or shows what it predicts."""
+    run(
+        VideoPredictionModule,
+        VideoData,
+        Path(__file__).parent / "configs",
+        args,
+        command_line=VideoCommandLine,
+        trainer=VideoTrainer,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Videos as pictures for people: strips, animations, and the files that hold them.
+
+Everything here is bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, animations
+`uint8 [t 3 h w]`. Frames have a coloured border: green in the given part, red where the model is
+on its own, grey around what is no prediction.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import av
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch import Tensor
+
+Kind = Literal["given", "predicted", "true", "none"]
+COLOURS: dict[Kind, tuple[int, int, int]] = {
+    "given": (64, 170, 92),
+    "predicted": (214, 72, 64),
+    "true": (150, 150, 150),
+    "none": (56, 56, 56),
+}
+GROUND = 28  # grey level between the frames and in place of a missing one
+SIDE = 128  # frames are enlarged to about so many pixels
+TOLERANCE = 1e-3  # times nearer than this are the same
+MAX_GIF_FPS = 50  # viewers slow down what claims to be faster
+
+
+class Row(NamedTuple):
+    """A video and what each of its frames is; those of kind `none` are left blank."""
+
+    frames: Tensor
+    kinds: Sequence[Kind]
+
+
+class Scene(NamedTuple):
+    """A predicted video as people look at it.
+
+    Attributes:
+        context: What the model was given, each frame held until the next; nothing after it.
+        truth: The true video, each frame held until the next.
+        known: The true frames at just these times, the given ones told apart; blank elsewhere.
+        samples: The predictions.
+    """
+
+    context: Row
+    truth: Row
+    known: Row
+    samples: list[Row]
+
+    @property
+    def panels(self) -> list[Row]:
+        """What to animate."""
+        return [self.context, self.truth, *self.samples]
+
+    @property
+    def rows(self) -> list[Row]:
+        """What to lay out as a strip."""
+        return [self.known, *self.samples]
+
+
+def scene(
+    frames: Tensor, times: Tensor, seen: Tensor, target_times: Tensor, samples: Tensor
+) -> Scene:
+    """A video, what was given of it and what was made of that, at other times.
+
+    Args:
+        frames: The true video, `[t c h w]`.
+        times: Of its frames, ascending.
+        seen: Which of the given frames the model saw, `[t']`; they come first.
+        target_times: In any order.
+        samples: `[s k c h w]`, the most interesting first.
+    """
+    start, border, stop = (float(times[i]) for i in (0, len(seen) - 1, -1))
+    at = [float(t) for t in target_times]
+    # Times come from arithmetic: 0.1 * 30 is a little less or more than 3.
+    held = (torch.searchsorted(times, target_times.to(times) + TOLERANCE, right=True) - 1).clamp(0)
+    places = held.tolist()
+    within = [start - TOLERANCE <= t <= stop + TOLERANCE for t in at]
+    exact = [abs(float(times[i]) - t) <= TOLERANCE for i, t in zip(places, at, strict=True)]
+    given = [start - TOLERANCE <= t <= border + TOLERANCE for t in at]
+    shown = [g and bool(seen[i]) for g, i in zip(given, places, strict=True)]
+    video = frames[held]
+    return Scene(
+        Row(video, ["given" if x else "none" for x in shown]),
+        Row(video, ["true" if x else "none" for x in within]),
+        Row(video, [_kind(*x) for x in zip(exact, shown, strict=True)]),
+        [Row(sample, ["given" if x else "predicted" for x in given]) for sample in samples],
+    )
+
+
+def _kind(known: bool, given: bool) -> Kind:
+    return ("given" if given else "true") if known else "none"
+
+
+def strip(rows: Sequence[Row], columns: int = 20, zoom: int | None = None) -> Tensor:
+    """Videos below each other, time to the right.
+
+    Args:
+        rows: Of equal length and size.
+        columns: Frames to show at most: of more, every second, third and so on.
+        zoom: Enlargement; to about 128 pixels if none.
+    """
+    step = math.ceil(len(rows[0].kinds) / columns)
+    lines = [torch.cat(list(_panels(row, zoom)[::step]), -1) for row in rows]
+    return _on_ground(torch.cat(lines, -2))
+
+
+def animation(videos: Sequence[Sequence[Row]], zoom: int | None = None) -> Tensor:
+    """Videos below each other, each with panels side by side that play together.
+
+    Args:
+        videos: Of each its panels, all of equal length and size.
+        zoom: Enlargement; to about 128 pixels if none.
+    """
+    lines = [torch.cat([_panels(row, zoom) for row in panels], -1) for panels in videos]
+    return _on_ground(torch.cat(lines, -2))
+
+
+def enlarged(video: Tensor, zoom: int) -> Tensor:
+    """Every pixel of `[... h w]` as a square of `zoom` by `zoom`."""
+    return video.repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
+
+
+def save_gif(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
+    """Writes an animation as an endless GIF and returns where it is."""
+    path = _ready(path)
+    path.write_bytes(gif(frames, fps))
+    return path
+
+
+def gif(frames: Tensor, fps: float = 8.0) -> bytes:
+    """An animation as a GIF that repeats without end.
+
+    One palette serves all frames, undithered, so that nothing flickers; greys are within one
+    level of what they were. Times are whole hundredths of a second, right on the average, and at
+    least two of them.
+    """
+    indices, palette = _indexed(frames)
+    pictures = []
+    for index in indices:
+        picture = PILImage.fromarray(index)
+        picture.putpalette(palette.tobytes())
+        pictures.append(picture)
+    ends = np.round(np.arange(len(frames) + 1) * 100 / min(fps, MAX_GIF_FPS)) * 10
+    durations = np.diff(ends).astype(int).tolist()
+    file = io.BytesIO()
+    pictures[0].save(
+        file,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=durations,
+        loop=0,
+        optimize=False,
+    )
+    return file.getvalue()
+
+
+def save_mp4(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
+    """Writes an animation as H.264 in 4:2:0, which every player shows; returns where it is.
+
+    An odd width or height grows by one line, as that format must.
+    """
+    path = _ready(path)
+    frames = torch.nn.functional.pad(
+        frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=GROUND
+    )
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[-2:]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "14"}
+        for frame in _channels_last(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def save_png(picture: Tensor, path: str | Path) -> Path:
+    """Writes a picture `[3 h w]` and returns where it is."""
+    path = _ready(path)
+    PILImage.fromarray(_channels_last(picture)).save(path)
+    return path
+
+
+def _panels(row: Row, zoom: int | None) -> Tensor:
+    """Each frame in its border, `[t 3 h' w']`."""
+    t, _, h, w = row.frames.shape
+    zoom = max(1, round(SIDE / max(h, w))) if zoom is None else zoom
+    border = gap = max(2, zoom)
+    big = enlarged(row.frames.cpu(), zoom).expand(-1, 3, -1, -1)
+    edge, rest = border + gap, 2 * (border + gap)
+    panels = torch.full((t, 3, h * zoom + rest, w * zoom + rest), GROUND, dtype=torch.uint8)
+    for panel, frame, kind in zip(panels, big, row.kinds, strict=True):
+        colour = torch.tensor(COLOURS[kind], dtype=torch.uint8)[:, None, None]
+        panel[:, gap:-gap, gap:-gap] = colour
+        panel[:, edge:-edge, edge:-edge] = GROUND if kind == "none" else frame
+    return panels
+
+
+def _on_ground(picture: Tensor, margin: int = 4) -> Tensor:
+    return torch.nn.functional.pad(picture, (margin,) * 4, value=GROUND)
+
+
+def _indexed(frames: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """An animation as places in a palette, `uint8 [t h w]`, and the palette, `uint8 [n 3]`."""
+    pixels = _channels_last(frames)
+    codes = pixels[..., 0].astype(np.int32) << 16 | pixels[..., 1].astype(np.int32) << 8
+    codes |= pixels[..., 2]
+    place = np.zeros(2**24, np.uint8)
+    place[codes] = 1
+    found = np.flatnonzero(place)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
+    palette = colours if len(colours) <= 256 else _palette(colours, pixels)
+    place[found] = _nearest(colours, palette)
+    return place[codes], palette
+
+
+def _palette(colours: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """256 colours that stand for all of them: as good as all greys if the rest are few."""
+    own = colours[(colours != colours[:, :1]).any(1)]
+    if len(own) <= 16:
+        greys = np.linspace(0, 255, 256 - len(own)).round().astype(np.uint8)
+        return np.concatenate([own, np.repeat(greys[:, None], 3, 1)])
+    borders = np.array(list(COLOURS.values()), np.uint8)
+    some = pixels.reshape(-1, 3)
+    some = some[:: max(1, len(some) // 500_000)]
+    picture = PILImage.fromarray(some[None]).quantize(
+        256 - len(borders), PILImage.Quantize.MEDIANCUT
+    )
+    chosen = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)[: 256 - len(borders)]
+    return np.concatenate([borders, chosen])
+
+
+def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Of each colour `[m 3]` the place of the nearest in the palette `[n 3]`."""
+    to = torch.from_numpy(palette).float()
+    parts = torch.from_numpy(colours).float().split(2**16)
+    return torch.cat([torch.cdist(part, to).argmin(1) for part in parts]).numpy()
+
+
+def _channels_last(frames: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(frames.cpu().movedim(-3, -1).numpy())
+
+
+def _ready(path: str | Path) -> Path:
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
