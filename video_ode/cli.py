@@ -1,4 +1,4 @@
-"""`python -m video_ode.cli fit|validate|test|predict --config …`."""
+"""`python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …`."""
 
 import math
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
+from torch import Tensor
 from tqdm import tqdm
 
 from common.checkpoints import read_checkpoint
@@ -19,6 +20,8 @@ from common.typing import Times, Videos
 from video_ode.callbacks import Format, PredictionWriter, judging
 from video_ode.evaluation import Evaluation
 from video_ode.module import VideoPredictionModule
+from video_ode.pictures import save_png
+from video_ode.srvp.show import interpolated, swapped
 
 
 class VideoTrainer(Trainer):
@@ -53,29 +56,105 @@ class VideoTrainer(Trainer):
         Returns:
             The files.
         """
-        assert ckpt_path is not None
         if min(n, n_samples) < 1 or fps <= 0 or not formats:
             raise InputError(
                 f"got n {n}, n_samples {n_samples}, fps {fps:g} and formats {list(formats)}; give "
                 "at least 1 video, 1 sample, 1 format and a positive fps"
             )
-        checkpoint = read_checkpoint(ckpt_path)
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
-        model.to(self.strategy.root_device)
+        self._load(model, ckpt_path)
         asked = None if times is None else time_range(times)
-        folder = Path(self.log_dir or self.default_root_dir) / "predictions"
-        writer = PredictionWriter(folder if out is None else Path(out), formats, fps)
+        folder = self._folder / "predictions" if out is None else Path(out)
+        writer = PredictionWriter(folder, formats, fps)
         quiet = self.progress_bar_callback is None
         paths = []
         with judging(model):
             for clip in tqdm(first_videos(datamodule, n), "videos", n, disable=quiet):
-                on_device = Clip(*(x.to(model.device) for x in clip))
-                wanted = clip.times if asked is None else asked
-                samples = _predicted(model, on_device, wanted, n_samples)
-                paths += writer.write(on_device, model.n_given, wanted.to(model.device), samples)
+                clip = Clip(*(x.to(model.device) for x in clip))
+                wanted = clip.times if asked is None else asked.to(model.device)
+                samples = _predicted(model, clip, wanted, n_samples)
+                paths += writer.write(clip, model.n_given, wanted, samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
+
+    def swap(
+        self,
+        model: VideoPredictionModule,
+        datamodule: VideoData,
+        ckpt_path: str | None = None,
+        n: int = 4,
+        out: str | None = None,
+    ) -> Path:
+        """Shows test videos that move as one does and look like another (SRVP only).
+
+        Args:
+            model: The system.
+            datamodule: Its test videos.
+            ckpt_path: The model's weights: best, last or a file's path.
+            n: Videos, the first of the test set; each takes the look of the next.
+            out: PNG file to write; swap.png in the run's folder if none.
+
+        Returns:
+            The file.
+        """
+        clip = self._first(model, datamodule, ckpt_path, n)
+        with judging(model):
+            picture = swapped(model.predictor, clip, model.n_given)
+        return self._shown("swap", picture, out)
+
+    def interpolate(
+        self,
+        model: VideoPredictionModule,
+        datamodule: VideoData,
+        ckpt_path: str | None = None,
+        n: int = 2,
+        steps: int = 5,
+        out: str | None = None,
+    ) -> Path:
+        """Shows the way from the motion of one test video to that of another (SRVP only).
+
+        Args:
+            model: The system.
+            datamodule: Its test videos.
+            ckpt_path: The model's weights: best, last or a file's path.
+            n: Videos, the first of the test set; a way goes from each to the next.
+            steps: Videos on a way, its two ends among them.
+            out: PNG file to write; interpolate.png in the run's folder if none.
+
+        Returns:
+            The file.
+        """
+        clip = self._first(model, datamodule, ckpt_path, n)
+        with judging(model):
+            picture = interpolated(model.predictor, clip, model.n_given, steps)
+        return self._shown("interpolate", picture, out)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.log_dir or self.default_root_dir)
+
+    def _load(self, model: VideoPredictionModule, ckpt_path: str | None) -> None:
+        assert ckpt_path is not None
+        checkpoint = read_checkpoint(ckpt_path)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        model.to(self.strategy.root_device)
+
+    def _first(
+        self, model: VideoPredictionModule, data: VideoData, ckpt_path: str | None, n: int
+    ) -> Clip:
+        """The first `n` test videos in one clip, and the model's weights in place."""
+        self._load(model, ckpt_path)
+        clips = list(first_videos(data, n))
+        if not clips:
+            raise InputError(f"got n {n}; give 2 videos or more")
+        parts = [torch.cat(field) for field in zip(*clips, strict=True)]
+        parts[1] = clips[0].times
+        return Clip(*(x.to(model.device) for x in parts))
+
+    def _shown(self, name: str, picture: Tensor, out: str | None) -> Path:
+        path = save_png(picture, self._folder / f"{name}.png" if out is None else out)
+        print(f"{name}: {path}")
+        return path
 
 
 class VideoCommandLine(CommandLine):
@@ -83,7 +162,8 @@ class VideoCommandLine(CommandLine):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**CommandLine.subcommands(), "predict": {"model", "datamodule"}}
+        own = ("predict", "swap", "interpolate")
+        return {**CommandLine.subcommands(), **{name: {"model", "datamodule"} for name in own}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
