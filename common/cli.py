@@ -138,9 +138,19 @@ def run(
             trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
             args=args,
         )
-    except (InputError, SolveError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, SolveError) as error:
+        known = _known_cause(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _known_cause(error: BaseException | None) -> BaseException | None:
+    """What the user got wrong: jsonargparse wraps it where an argument may also be none."""
+    while error is not None and not isinstance(error, InputError | SolveError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _check_config_is_given(arguments: list[str], configs: Path) -> None:

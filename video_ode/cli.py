@@ -14,6 +14,16 @@ from tqdm import tqdm
 
 from common.checkpoints import read_checkpoint
 from common.cli import CommandLine, run
+from common.data import (  # noqa: F401  so that a config may name data sets shortly
+    bair,
+    embedded_clips,
+    folder,
+    human36m,
+    kth,
+    moving,
+    toys,
+    videos,
+)
 from common.data.video import Clip, VideoData
 from common.errors import InputError
 from common.typing import Times, Videos
@@ -63,8 +73,8 @@ class VideoTrainer(Trainer):
             )
         self._load(model, ckpt_path)
         asked = None if times is None else time_range(times)
-        folder = self._folder / "predictions" if out is None else Path(out)
-        writer = PredictionWriter(folder, formats, fps)
+        place = self._folder / "predictions" if out is None else Path(out)
+        writer = PredictionWriter(place, formats, fps)
         quiet = self.progress_bar_callback is None
         paths = []
         with judging(model):

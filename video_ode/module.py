@@ -52,6 +52,12 @@ class VideoPredictionModule(System):
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, VideoData):
             return
+        ours, theirs = self.predictor.shape, tuple(data.shape)
+        if ours is not None and ours != theirs:
+            raise InputError(
+                f"the data's frames are {_size(theirs)} but the predictor was configured for "
+                f"{_size(ours)} (channels × height × width): change predictor.shape or the data"
+            )
         n_frames = data.length("val" if stage in ("fit", "validate") else "test")
         if n_frames <= self.n_given:
             raise InputError(
@@ -99,3 +105,7 @@ class VideoPredictionModule(System):
     def test_step(self, clip: Clip, batch_idx: int) -> Videos:
         """Samples of the whole clip."""
         return self.predict(clip, clip.times, self.n_samples)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

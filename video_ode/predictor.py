@@ -10,7 +10,13 @@ from common.typing import Mask, PixelVideo, Times, Video, Videos
 
 
 class VideoPredictor(nn.Module, abc.ABC):
-    """A distribution over videos, given some of their frames."""
+    """A distribution over videos, given some of their frames.
+
+    Attributes:
+        shape: Channels, height and width of its frames; any if none.
+    """
+
+    shape: tuple[int, int, int] | None = None
 
     @abc.abstractmethod
     def loss(
