@@ -86,8 +86,10 @@ def ode_runs(seed: int) -> list[Run]:
         Run(
             f"latent_ode_{pattern}_{round(100 * share)}_{seed}",
             [CONFIGS / "study_latent_ode.yaml"],
-            ["--seed_everything", str(seed), "--data.observed", str(share)]
-            + ["--data.pattern", pattern],
+            [
+                *("--seed_everything", str(seed)),
+                *("--data.observed", str(share), "--data.pattern", pattern),
+            ],
         )
         for pattern in PATTERNS
         for share in SHARES

@@ -4,14 +4,13 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from common.flows.cnf import CNF
 from common.ode.solve import Evaluations
 
 
 class FunctionEvaluations(Callback):
-    """Logs the evaluations (NFE) of every CNF's last solve, forward and backward.
+    """Logs the evaluations (NFE) of every part's last solve, forward and backward.
 
-    As `<stage>/nfe_forward/<name of the CNF>` and `.../nfe_backward/...`; a stage that solves
+    As `<stage>/nfe_forward/<name of the part>` and `.../nfe_backward/...`; a stage that solves
     nothing, such as flow matching's training, logs nothing.
     """
 
@@ -29,10 +28,11 @@ class FunctionEvaluations(Callback):
     @staticmethod
     def _log(pl_module: LightningModule, stage: str) -> None:
         for name, module in pl_module.named_modules():
-            if not isinstance(module, CNF) or not module.evaluations.forward:
+            counts = getattr(module, "evaluations", None)
+            if not isinstance(counts, Evaluations) or not counts.forward:
                 continue
             distant = stage != "train"
-            counts, module.evaluations = module.evaluations, Evaluations()
+            module.evaluations = Evaluations()
             pl_module.log(f"{stage}/nfe_forward/{name}", float(counts.forward), sync_dist=distant)
             if stage == "train":
                 pl_module.log(f"{stage}/nfe_backward/{name}", float(counts.backward))

@@ -118,6 +118,33 @@ def test_horizon_grows_from_one_frame_to_all():
     assert latent_ode()._horizon(10, 0.0) == 10
 
 
+def test_shown_prefixes_are_of_random_length_and_the_rest_is_in_the_loss():
+    model = latent_ode(prefix=0.5)
+    shown = [model._shown(10) for _ in range(400)]
+    assert set(shown) == set(range(4, 11))
+    assert abs(sum(n < 10 for n in shown) / 400 - 0.5 * 6 / 7) < 4 * 0.5 / 20
+    model.prefix = 1.0
+    model._shown = lambda n_given: 2
+    x, (times, mask) = video(6), every(6)
+    other = x.clone()
+    other[:, 5] = 0
+    losses = []
+    for frames in (x, other):
+        torch.manual_seed(1)
+        losses.append(model.loss(frames, times, mask, 6, 1.0)[0])
+    assert losses[0] != losses[1]
+
+
+def test_decoding_some_frames_estimates_the_whole_without_bias(monkeypatch, double):
+    monkeypatch.setattr(Normal, "rsample", lambda self, shape=(): self.loc)
+    model, x = latent_ode().eval(), video(6)
+    whole = model.loss(x, *every(6), 6, 1.0)[0]
+    model.decoded = 2
+    some = torch.stack([model.loss(x, *every(6), 6, 1.0)[0] for _ in range(300)])
+    assert abs(some.mean() - whole) < 4 * some.std() / 300**0.5
+    assert some.std() > 0
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_all_weights_learn(kind):
     model = latent_ode(ENCODERS[kind])

@@ -196,6 +196,14 @@ def test_decoding_some_frames_estimates_the_whole_without_bias(certain, double):
     assert some.std() > 0
 
 
+def test_divergences_are_annealed(certain, double):
+    model, x = srvp(annealing=0.5, beta_y=0.5, beta_z=2.0).eval(), video(3)
+    for progress, share in ((0.0, 0.01), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)):
+        loss, terms = model.loss(x, *every(3), 3, progress)
+        divergences = 0.5 * terms["kl_y"] + 2.0 * terms["kl_z"]
+        torch.testing.assert_close(loss, terms["nll"] + terms["residual"] + share * divergences)
+
+
 @pytest.mark.parametrize(
     "dynamics",
     [GRU, partial(MLPDynamics, field=FIELD), partial(ResidualEuler, field=FIELD, steps=2)],

@@ -23,7 +23,7 @@ class LatentODE(VideoPredictor):
 
         mean over frames of -log p(xₜ | zₜ) + kl_weight · (KL(q(z₀) ‖ N(0, I)) + KL of the path)
 
-    for each video, in nats. The mean, in place of the sum, keeps the balance of the two while the
+    in nats a video. The mean, in place of the sum, keeps the balance of the two while the
     horizon grows.
 
     Args:
@@ -37,6 +37,11 @@ class LatentODE(VideoPredictor):
             `all`, the ones to be predicted too.
         horizon_growth: Share of training over which the frames in the loss grow from the first
             one to all of them.
+        prefix: Share of training steps in which the encoder sees only the beginning of the given
+            frames, of random length: the others must then be extrapolated, without any frame
+            beyond the given ones ever being used.
+        decoded: Training decodes so many of the frames in the loss, drawn at random: an unbiased
+            estimate of the whole at less cost. All of them if none.
         likelihood: Of a frame.
         scale: Standard deviation of the Gaussian likelihood.
         kl_weight: Of the divergences.
@@ -52,13 +57,17 @@ class LatentODE(VideoPredictor):
         latent_size: int = 48,
         train_on: Literal["given", "all"] = "given",
         horizon_growth: float = 0.0,
+        prefix: float = 0.0,
+        decoded: int | None = None,
         likelihood: Likelihood = "gaussian",
         scale: float = 1.0,
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 <= horizon_growth <= 1:
-            raise InputError(f"got horizon_growth {horizon_growth}; give a share from 0 to 1")
+        if not (0 <= horizon_growth <= 1 and 0 <= prefix <= 1):
+            raise InputError(
+                f"got horizon_growth {horizon_growth} and prefix {prefix}; give shares from 0 to 1"
+            )
         self.shape = shape
         self.encoder = encoder(shape)
         self.recurrent = recurrent(self.encoder.code_size)
@@ -66,6 +75,7 @@ class LatentODE(VideoPredictor):
         self.dynamics = dynamics(latent_size, 0)
         self.decoder = decoder(shape, latent_size, False)
         self.train_on, self.horizon_growth = train_on, horizon_growth
+        self.prefix, self.decoded = prefix, decoded
         self.likelihood: Likelihood = likelihood
         self.scale, self.kl_weight = scale, kl_weight
 
@@ -88,17 +98,19 @@ class LatentODE(VideoPredictor):
     def loss(
         self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        q = self.encode(video[:, :n_given], times[:n_given], mask[:, :n_given])
+        shown = self._shown(n_given)
+        q = self.encode(video[:, :shown], times[:shown], mask[:, :shown])
         horizon = self._horizon(n_given if self.train_on == "given" else len(times), progress)
         path = self.dynamics(q.rsample(), times[:horizon])
-        seen = mask[:, :horizon]
+        chosen = torch.randperm(horizon)[: self.decoded]
+        seen = mask[:, chosen]
         nll = negative_log_likelihood(
-            self.decode(path.states), video[:, :horizon], self.scale, self.likelihood
+            self.decode(path.states[:, chosen]), video[:, chosen], self.scale, self.likelihood
         ).flatten(2)
-        reconstruction = (nll.sum(2) * seen).sum(1) / seen.sum(1).clamp(min=1)
-        divergence = kl(q) + path.kl
-        loss = (reconstruction + self.kl_weight * divergence).mean()
-        return loss, {"nll": reconstruction.mean(), "kl": divergence.mean()}
+        reconstruction = (nll.sum(2) * seen).sum() / seen.sum().clamp(min=1)
+        divergence = (kl(q) + path.kl).mean()
+        loss = reconstruction + self.kl_weight * divergence
+        return loss, {"nll": reconstruction, "kl": divergence}
 
     def predict(
         self,
@@ -134,3 +146,10 @@ class LatentODE(VideoPredictor):
         if progress >= self.horizon_growth:
             return n_frames
         return 1 + int(progress / self.horizon_growth * n_frames)
+
+    def _shown(self, n_given: int) -> int:
+        """How many frames the encoder sees in this step."""
+        if float(torch.rand(())) >= self.prefix:
+            return n_given
+        shortest = max(1, n_given * 2 // 5)
+        return int(torch.randint(shortest, n_given + 1, ()))

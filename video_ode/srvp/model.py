@@ -48,6 +48,7 @@ class SRVP(VideoPredictor):
         beta_y: Weight of the divergence of `y₁`.
         beta_z: Weight of the divergences of the `z`.
         residual_weight: Weight of the norms of the residuals.
+        annealing: Share of training over which the divergences' weights grow from 0.01 of theirs.
         shortest: Frames of a training video at the start of training, the rest being cut off;
             they grow to all over the share `growth` of training. All from the start if none.
         growth: See `shortest`.
@@ -71,6 +72,7 @@ class SRVP(VideoPredictor):
         beta_y: float = 1.0,
         beta_z: float = 1.0,
         residual_weight: float = 1.0,
+        annealing: float = 0.0,
         shortest: int | None = None,
         growth: float = 0.5,
         decoded: int | None = None,
@@ -90,7 +92,7 @@ class SRVP(VideoPredictor):
             self.posterior = nn.Linear(hidden, 2 * z_size)
             self.prior = MLP(y_size, prior_width, 2 * z_size, 4)
         self.scale, self.beta_y, self.beta_z = scale, beta_y, beta_z
-        self.residual_weight = residual_weight
+        self.residual_weight, self.annealing = residual_weight, annealing
         self.shortest, self.growth, self.decoded = shortest, growth, decoded
 
     # Training -------------------------------------------------------------------------------
@@ -119,11 +121,12 @@ class SRVP(VideoPredictor):
             "kl_y": kl(q_first).mean(),
             "residual": steps.norm(dim=-1).sum(1).mean(),
         }
-        loss = terms["nll"] + self.beta_y * terms["kl_y"]
+        share = 1.0 if progress >= self.annealing else max(0.01, progress / self.annealing)
+        loss = terms["nll"] + share * self.beta_y * terms["kl_y"]
         loss = loss + self.residual_weight * terms["residual"]
         if q_z is not None:
             terms["kl_z"] = kl(q_z, gaussian(self.prior(path[:, :-1]))).mean()
-            loss = loss + self.beta_z * terms["kl_z"]
+            loss = loss + share * self.beta_z * terms["kl_z"]
         return loss, terms
 
     def _length(self, n_frames: int, progress: float) -> int:
