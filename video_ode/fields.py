@@ -44,6 +44,8 @@ class MLPField(nn.Module):
         activation: Between them.
         gain: Orthogonal initialization with this gain (SRVP's `res_gain`) and zero biases;
             PyTorch's own if none.
+        last: Factor on the initial weights of the last layer: if small, the state hardly moves at
+            first.
         clock: Show it the time; without, the dynamics are the same at all times, as they should
             be where it must go on beyond the frames that it was trained on.
     """
@@ -56,6 +58,7 @@ class MLPField(nn.Module):
         layers: int = 3,
         activation: Activation = "relu",
         gain: float | None = None,
+        last: float = 1.0,
         clock: bool = False,
     ) -> None:
         super().__init__()
@@ -66,6 +69,9 @@ class MLPField(nn.Module):
                 if isinstance(layer, nn.Linear):
                     nn.init.orthogonal_(layer.weight, gain)
                     nn.init.zeros_(layer.bias)
+        final = self.net[-1]
+        assert isinstance(final, nn.Linear)
+        final.weight.data *= last
 
     def forward(self, t: Tensor, z: Sample, context: Tensor | None = None) -> Sample:
         parts = [z] if context is None else [z, context]

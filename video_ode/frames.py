@@ -178,31 +178,50 @@ class SmallEncoder(FrameEncoder):
     Args:
         shape: Channels, height and width of a frame.
         widths: Channels of the convolutions.
-        code_size: Length of a code.
+        code_size: Numbers of a code that see where things are.
+        pooled: Numbers of a code beside them that see only what is there: the largest answers of
+            a convolution anywhere in the frame.
     """
 
     def __init__(
-        self, shape: Shape, widths: tuple[int, ...] = (8, 32, 64), code_size: int = 128
+        self,
+        shape: Shape,
+        widths: tuple[int, ...] = (8, 32, 64),
+        code_size: int = 128,
+        pooled: int = 0,
     ) -> None:
         super().__init__()
-        self.code_size = code_size
         rest = shape[1] // 2 ** len(widths)
         if shape[1] != shape[2] or rest * 2 ** len(widths) != shape[1]:
             raise InputError(
                 f"got frames of {shape[1]}x{shape[2]}, which can't be halved {len(widths)} times "
                 "as squares; give fewer widths"
             )
+        self.code_size = code_size + pooled
         self.blocks = nn.ModuleList(
-            _block(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise((shape[0], *widths))
+            _block(nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.ReLU())
+            for a, b in pairwise((shape[0], *widths))
         )
         self.last = _dense(widths[-1] * rest**2, code_size)
+        self.look: nn.Module | None = None
+        if pooled:
+            self.look = nn.Sequential(
+                _block(nn.Conv2d(widths[-2], pooled, 3, padding=1, bias=False), nn.ReLU()),
+                nn.AdaptiveMaxPool2d(1),
+                nn.Flatten(),
+                nn.BatchNorm1d(pooled),
+                nn.Tanh(),
+            )
         _channels_last(self)
 
     def forward(self, frames: Image) -> tuple[Tensor, Skips]:
         skips = []
         for block in self.blocks:
             skips.append(frames := block(frames))
-        return self.last(frames.flatten(1)), skips[::-1]
+        codes = self.last(frames.flatten(1))
+        if self.look is not None:
+            codes = torch.cat([codes, self.look(skips[-2])], 1)
+        return codes, skips[::-1]
 
 
 class SmallDecoder(FrameDecoder):

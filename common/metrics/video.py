@@ -1,6 +1,7 @@
 """How near predicted frames come to the true ones, and generated videos to real ones."""
 
 import abc
+import math
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -16,22 +17,25 @@ ALEXNET = "alexnet-owt-7be5be79.pth"
 ALEXNET_URL = f"https://download.pytorch.org/models/{ALEXNET}"
 I3D_URL = "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt"
 
+BEST_PSNR = 20 * math.log10(255)
+
 
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each frame, `10 log10(1 / mse)`, in dB.
 
-    Per frame and channel, then the mean over channels (Franceschi 2020). Equal channels count
-    100 dB, the cap; one wrong byte in 64 x 64 makes 84 dB.
+    Per frame and channel, then the mean over channels (Franceschi 2020). An error below one level
+    in 255 counts as one level, 48.13 dB: where things may stand still, a few frames that a still
+    picture hits exactly would otherwise outweigh all others.
 
     Args:
         prediction: `[... c h w]` in `[0, 1]`.
         truth: The same; leading axes are broadcast.
 
     Returns:
-        `[...]`, up to 100.
+        `[...]`, up to `BEST_PSNR`.
     """
     mse = (prediction - truth).square().mean((-2, -1))
-    return (-10 * mse.clamp(min=1e-10).log10()).mean(-1)
+    return (-10 * mse.clamp(min=255**-2).log10()).mean(-1)
 
 
 def ssim(prediction: Tensor, truth: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ MODELS = {
         class_path: video_ode.dynamics.NeuralODE
         init_args: {{field: {FIELD}, solver: {{method: rk4, step_size: 1.0}}}}
       latent_size: 6
-      horizon_growth: 0.5""",
+      growth: 0.5""",
     "srvp": f"""
     class_path: video_ode.srvp.model.SRVP
     init_args: {FRAMES}
@@ -133,7 +133,7 @@ def test_content_and_motions_are_shown(config, capsys):
         (["--data", "RotatingDigits"], "1 × 28 × 28 but the predictor was configured for 1 × 16"),
         (["--data", "EmbeddedClips", "--data.size", "16"], "the data's frames are 3 × 16 × 16"),
         (["--data", "VideoFolder", "--data.root", "nowhere"], "nowhere"),
-        (["--model.predictor.horizon_growth", "3.0"], "horizon_growth 3"),
+        (["--model.predictor.growth", "3.0"], "growth 3"),
         (["--data.n_frames", "1"], "a video needs 2"),
         (["--data.observed", "0.0"], "observed 0"),
     ],

@@ -138,6 +138,12 @@ def test_residual_steps_are_the_ode_by_eulers_method_for_held_contexts_too():
     )
 
 
+def test_a_field_may_start_almost_at_rest():
+    still = MLPField(3, 2, last=0.0)
+    still.net[-1].bias.data.zero_()
+    assert (still(torch.zeros(()), torch.randn(4, 3), torch.randn(4, 2)) == 0).all()
+
+
 # Frame by frame -----------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from common.data.video import Clip
 from common.errors import InputError
-from common.metrics.video import ClipFeatures, psnr, ssim
+from common.metrics.video import BEST_PSNR, ClipFeatures, psnr, ssim
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess, truth
 from video_ode.evaluation import Evaluation, baselines, best_of, gathered, last_seen
 from video_ode.module import VideoPredictionModule
@@ -123,10 +123,10 @@ def test_metrics_may_prefer_different_samples(tmp_path):
 
 def test_perfect_predictor_scores_the_best_there_is(tmp_path):
     logged, _ = evaluate(tmp_path, true_videos()[None])
-    assert logged["test/psnr"] == pytest.approx(100)
+    assert logged["test/psnr"] == pytest.approx(BEST_PSNR)
     assert logged["test/ssim"] == pytest.approx(1)
     assert logged["test/random_feature_frechet_video"] == pytest.approx(0, abs=1e-4)
-    assert logged["test/psnr_margin"] > 50
+    assert logged["test/psnr_margin"] > 20
 
 
 def test_predictions_outside_the_range_are_clamped(tmp_path):
@@ -154,7 +154,7 @@ def test_baselines_are_those_of_numpy_and_margins_are_over_them(tmp_path):
         still = {"copy of last given": frames[places[-1]], "mean of given": frames[places].mean(0)}
         for row, frame in still.items():
             error = ((frames - frame) ** 2).mean((1, 2, 3))
-            curve = -10 * np.log10(np.maximum(error, 1e-10))
+            curve = -10 * np.log10(np.maximum(error, 255**-2))
             given = [t for t in range(GIVEN) if row == "mean of given" or t != places[-1]]
             scores[row].append((curve[given].mean(), curve[GIVEN:].mean()))
     table = {row["row"]: row for row in records(folder / "test_table.csv")}
@@ -172,7 +172,7 @@ def test_baselines_are_those_of_numpy_and_margins_are_over_them(tmp_path):
 def test_references_of_the_data_are_judged_on_the_predicted_frames(tmp_path):
     _, folder = evaluate(tmp_path, noisy(1))
     row = {row["row"]: row for row in records(folder / "test_table.csv")}["an oracle"]
-    assert float(row["psnr"]) == pytest.approx(100)
+    assert float(row["psnr"]) == pytest.approx(BEST_PSNR)
     assert row["psnr_given"] == "nan"
 
 

@@ -112,17 +112,20 @@ def test_unobserved_frames_have_no_influence(kind, training):
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
 
 
-def test_horizon_grows_from_one_frame_to_all():
-    model = latent_ode(horizon_growth=0.5)
-    assert [model._horizon(10, p / 20) for p in range(11)] == [*range(1, 11), 10]
-    assert latent_ode()._horizon(10, 0.0) == 10
+def test_videos_grow_from_two_frames_to_all():
+    model = latent_ode(growth=0.5)
+    assert [model._length(10, p / 18) for p in range(10)] == [*range(2, 11), 10]
+    assert latent_ode()._length(10, 0.0) == 10
+    for progress in (0.0, 0.3, 1.0):
+        model.loss(video(10), *every(10), 6, progress)[0].backward()
 
 
 def test_shown_prefixes_are_of_random_length_and_the_rest_is_in_the_loss():
     model = latent_ode(prefix=0.5)
     shown = [model._shown(10) for _ in range(400)]
     assert set(shown) == set(range(4, 11))
-    assert abs(sum(n < 10 for n in shown) / 400 - 0.5 * 6 / 7) < 4 * 0.5 / 20
+    assert abs(sum(n < 10 for n in shown) / 400 - 0.5) < 4 * 0.5 / 20
+    assert model._shown(4) == 4
     model.prefix = 1.0
     model._shown = lambda n_given: 2
     x, (times, mask) = video(6), every(6)
@@ -209,6 +212,7 @@ def test_stepwise_dynamics_say_which_times_they_know():
         model.predict(video(3), torch.arange(3.0), torch.tensor([0.5]))
 
 
-def test_horizon_growth_is_a_share():
-    with pytest.raises(InputError, match="horizon_growth"):
-        latent_ode(horizon_growth=2.0)
+@pytest.mark.parametrize("name", ["growth", "prefix"])
+def test_growth_and_prefix_are_shares(name):
+    with pytest.raises(InputError, match=f"{name} 2"):
+        latent_ode(**{name: 2.0})

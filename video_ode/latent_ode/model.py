@@ -24,7 +24,7 @@ class LatentODE(VideoPredictor):
         mean over frames of -log p(xₜ | zₜ) + kl_weight · (KL(q(z₀) ‖ N(0, I)) + KL of the path)
 
     in nats a video. The mean, in place of the sum, keeps the balance of the two while the
-    horizon grows.
+    videos grow.
 
     Args:
         shape: Channels, height and width of a frame.
@@ -35,8 +35,8 @@ class LatentODE(VideoPredictor):
         latent_size: Length of the latent state.
         train_on: The frames in the loss: those `given`, as the report insists (section 4.3), or
             `all`, the ones to be predicted too.
-        horizon_growth: Share of training over which the frames in the loss grow from the first
-            one to all of them.
+        growth: Share of training over which the videos, what is encoded and what is in the loss,
+            grow from two frames to all of them.
         prefix: Share of training steps in which the encoder sees only the beginning of the given
             frames, of random length: the others must then be extrapolated, without any frame
             beyond the given ones ever being used.
@@ -56,7 +56,7 @@ class LatentODE(VideoPredictor):
         dynamics: DynamicsFactory,
         latent_size: int = 48,
         train_on: Literal["given", "all"] = "given",
-        horizon_growth: float = 0.0,
+        growth: float = 0.0,
         prefix: float = 0.0,
         decoded: int | None = None,
         likelihood: Likelihood = "gaussian",
@@ -64,17 +64,17 @@ class LatentODE(VideoPredictor):
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not (0 <= horizon_growth <= 1 and 0 <= prefix <= 1):
-            raise InputError(
-                f"got horizon_growth {horizon_growth} and prefix {prefix}; give shares from 0 to 1"
-            )
+        if not (0 <= growth <= 1 and 0 <= prefix <= 1):
+            raise InputError(f"got growth {growth} and prefix {prefix}; give shares from 0 to 1")
         self.shape = shape
         self.encoder = encoder(shape)
         self.recurrent = recurrent(self.encoder.code_size)
-        self.posterior = nn.Linear(self.recurrent.out_features, 2 * latent_size)
+        features = self.recurrent.out_features + 2 * self.encoder.code_size
+        self.posterior = nn.Linear(features, 2 * latent_size)
+        nn.init.constant_(self.posterior.bias[latent_size:], -3.0)  # little noise to begin with
         self.dynamics = dynamics(latent_size, 0)
         self.decoder = decoder(shape, latent_size, False)
-        self.train_on, self.horizon_growth = train_on, horizon_growth
+        self.train_on, self.growth = train_on, growth
         self.prefix, self.decoded = prefix, decoded
         self.likelihood: Likelihood = likelihood
         self.scale, self.kl_weight = scale, kl_weight
@@ -89,7 +89,11 @@ class LatentODE(VideoPredictor):
             seen = self.encoder(video[mask])[0]  # unobserved frames would spoil the batch norms
             codes = seen.new_zeros(*mask.shape, seen.shape[-1])
             codes[mask] = seen
-        return gaussian(self.posterior(self.recurrent(codes, times, mask)))
+        # Beside the motion, what a video looks like: in its first frame and on the whole.
+        first = codes[torch.arange(len(codes)), mask.byte().argmax(1)]
+        mean = (codes * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        features = torch.cat([self.recurrent(codes, times, mask), first, mean], -1)
+        return gaussian(self.posterior(features))
 
     def decode(self, states: Tensor) -> Video:
         """Frames `[b t c h w]` of states `[b t d]`."""
@@ -98,9 +102,9 @@ class LatentODE(VideoPredictor):
     def loss(
         self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        shown = self._shown(n_given)
+        horizon = self._length(n_given if self.train_on == "given" else len(times), progress)
+        shown = self._shown(min(n_given, horizon))
         q = self.encode(video[:, :shown], times[:shown], mask[:, :shown])
-        horizon = self._horizon(n_given if self.train_on == "given" else len(times), progress)
         path = self.dynamics(q.rsample(), times[:horizon])
         chosen = torch.randperm(horizon)[: self.decoded]
         seen = mask[:, chosen]
@@ -142,14 +146,15 @@ class LatentODE(VideoPredictor):
             states.append(self.dynamics(z0, torch.cat([start, late])).states[:, 1:])
         return torch.cat(states, 1)
 
-    def _horizon(self, n_frames: int, progress: float) -> int:
-        if progress >= self.horizon_growth:
+    def _length(self, n_frames: int, progress: float) -> int:
+        """Frames of a training video."""
+        if progress >= self.growth or n_frames < 2:
             return n_frames
-        return 1 + int(progress / self.horizon_growth * n_frames)
+        return 2 + int(progress / self.growth * (n_frames - 1))
 
     def _shown(self, n_given: int) -> int:
         """How many frames the encoder sees in this step."""
-        if float(torch.rand(())) >= self.prefix:
+        shortest = max(4, n_given * 2 // 5)
+        if n_given <= shortest or float(torch.rand(())) >= self.prefix:
             return n_given
-        shortest = max(1, n_given * 2 // 5)
-        return int(torch.randint(shortest, n_given + 1, ()))
+        return int(torch.randint(shortest, n_given, ()))
