@@ -148,6 +148,17 @@ def test_decoding_some_frames_estimates_the_whole_without_bias(monkeypatch, doub
     assert some.std() > 0
 
 
+def test_consistency_compares_the_path_with_what_later_frames_say(monkeypatch, double):
+    monkeypatch.setattr(Normal, "rsample", lambda self, shape=(): self.loc)
+    model, x, (times, mask) = latent_ode(consistency=0.3).eval(), video(5), every(5)
+    loss, terms = model.loss(x, times, mask, 5, 1.0)
+    path = model.dynamics(model.encode(x, times).loc, times).states
+    gap = (path[:, 1] - model.encode(x[:, 1:], times[1:]).loc).square().sum() / 3
+    torch.testing.assert_close(terms["gap"], gap)
+    model.consistency = 0.0
+    torch.testing.assert_close(loss, model.loss(x, times, mask, 5, 1.0)[0] + 0.3 * gap)
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_all_weights_learn(kind):
     model = latent_ode(ENCODERS[kind])

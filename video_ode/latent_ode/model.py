@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Mask, Times, Video, Videos
+from common.typing import Codes, Mask, Times, Video, Videos
 from video_ode.dynamics import DynamicsFactory
 from video_ode.elbo import Likelihood, gaussian, kl, negative_log_likelihood
 from video_ode.frames import DecoderFactory, EncoderFactory, Shape
@@ -40,6 +40,9 @@ class LatentODE(VideoPredictor):
         prefix: Share of training steps in which the encoder sees only the beginning of the given
             frames, of random length: the others must then be extrapolated, without any frame
             beyond the given ones ever being used.
+        consistency: Weight of `|z(tₛ) - μₛ|²`, of the state that the dynamics reach at a random
+            later frame and the mean inferred from the frames from there on: what the dynamics
+            reach is then a state that they know how to go on from.
         decoded: Training decodes so many of the frames in the loss, drawn at random: an unbiased
             estimate of the whole at less cost. All of them if none.
         likelihood: Of a frame.
@@ -58,6 +61,7 @@ class LatentODE(VideoPredictor):
         train_on: Literal["given", "all"] = "given",
         growth: float = 0.0,
         prefix: float = 0.0,
+        consistency: float = 0.0,
         decoded: int | None = None,
         likelihood: Likelihood = "gaussian",
         scale: float = 1.0,
@@ -75,7 +79,7 @@ class LatentODE(VideoPredictor):
         self.dynamics = dynamics(latent_size, 0)
         self.decoder = decoder(shape, latent_size, False)
         self.train_on, self.growth = train_on, growth
-        self.prefix, self.decoded = prefix, decoded
+        self.prefix, self.consistency, self.decoded = prefix, consistency, decoded
         self.likelihood: Likelihood = likelihood
         self.scale, self.kl_weight = scale, kl_weight
 
@@ -83,14 +87,20 @@ class LatentODE(VideoPredictor):
         """`q(z(t₀) | x)`, `t₀` the first of the times."""
         if mask is None:
             mask = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
+        return self._posterior(self._codes(video, mask), times, mask)
+
+    def _codes(self, video: Video, mask: Mask) -> Codes:
         if bool(mask.all()):
-            codes = self.encoder(video.flatten(0, 1))[0].unflatten(0, mask.shape)
-        else:
-            seen = self.encoder(video[mask])[0]  # unobserved frames would spoil the batch norms
-            codes = seen.new_zeros(*mask.shape, seen.shape[-1])
-            codes[mask] = seen
+            return self.encoder(video.flatten(0, 1))[0].unflatten(0, mask.shape)
+        seen = self.encoder(video[mask])[0]  # unobserved frames would spoil the batch norms
+        codes = seen.new_zeros(*mask.shape, seen.shape[-1])
+        codes[mask] = seen
+        return codes
+
+    def _posterior(self, codes: Codes, times: Times, mask: Mask) -> Normal:
         # Beside the motion, what a video looks like: in its first frame and on the whole.
-        first = codes[torch.arange(len(codes)), mask.byte().argmax(1)]
+        rows = torch.arange(len(codes), device=codes.device)
+        first = codes[rows, mask.byte().argmax(1)]
         mean = (codes * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
         features = torch.cat([self.recurrent(codes, times, mask), first, mean], -1)
         return gaussian(self.posterior(features))
@@ -104,7 +114,8 @@ class LatentODE(VideoPredictor):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         horizon = self._length(n_given if self.train_on == "given" else len(times), progress)
         shown = self._shown(min(n_given, horizon))
-        q = self.encode(video[:, :shown], times[:shown], mask[:, :shown])
+        codes = self._codes(video[:, :shown], mask[:, :shown])
+        q = self._posterior(codes, times[:shown], mask[:, :shown])
         path = self.dynamics(q.rsample(), times[:horizon])
         chosen = torch.randperm(horizon)[: self.decoded]
         seen = mask[:, chosen]
@@ -113,8 +124,16 @@ class LatentODE(VideoPredictor):
         ).flatten(2)
         reconstruction = (nll.sum(2) * seen).sum() / seen.sum().clamp(min=1)
         divergence = (kl(q) + path.kl).mean()
+        terms = {"nll": reconstruction, "kl": divergence}
         loss = reconstruction + self.kl_weight * divergence
-        return loss, {"nll": reconstruction, "kl": divergence}
+        if self.consistency and shown > 4:
+            start = int(torch.randint(1, shown - 3, ()))
+            rest = mask[:, start:shown]
+            later = self._posterior(codes[:, start:], times[start:shown], rest)
+            gap = (path.states[:, start] - later.loc).square().sum(1)[rest.any(1)]
+            terms["gap"] = gap.sum() / max(1, len(gap))
+            loss = loss + self.consistency * terms["gap"]
+        return loss, terms
 
     def predict(
         self,
