@@ -27,10 +27,12 @@ class System(Reloadable):
 
     @property
     def progress(self) -> float:
-        """Share of training that is done, in `[0, 1]`; 0 where no end is set."""
-        return min(1.0, self.global_step / self._steps())
+        """Share of training that is done, in `[0, 1]`; 1 where no end is set."""
+        steps = self._steps()
+        return 1.0 if math.isinf(steps) else min(1.0, self.global_step / steps)
 
     def configure_optimizers(self) -> Any:
+        self._total_steps = None
         optimizer = self.optimizer(self.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))
         return {

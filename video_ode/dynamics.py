@@ -135,26 +135,26 @@ class ResidualEuler(Dynamics):
         self.field, self.steps = field(size, context_size), steps
 
     def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
-        elapsed = (times - times[0]).double() * self.steps
+        elapsed = (times - times[0]).cpu().double() * self.steps
         backward = bool(elapsed[-1] < 0)
         if backward and context is not None and context.ndim == 3:
             raise InputError(
                 "got times before the first frame; the random variables of the frames there are "
                 "not known: ask for later times"
             )
-        elapsed = elapsed.abs().cpu()
+        elapsed = elapsed.abs()
         whole = elapsed.round()
         elapsed = torch.where((elapsed - whole).abs() < 1e-3, whole, elapsed)
         n = int(elapsed.max().ceil())
         grid = self._grid(z0, times[0], n, -1 if backward else 1, context)
-        before = elapsed.floor().long().clamp(max=max(n - 1, 0))
-        share = (elapsed - before).to(grid)[:, None]
-        before = before.to(grid.device)
-        if bool((share == 0).all()):
-            states = grid[:, before]
+        before = elapsed.floor().long()
+        share = elapsed - before
+        if bool(share.any()):
+            after = (before + 1).clamp(max=n)
+            start, end = (grid[:, i.to(grid.device)] for i in (before, after))
+            states = torch.lerp(start, end, share.to(grid)[:, None])
         else:
-            after = grid[:, (before + 1).clamp(max=n)]
-            states = torch.lerp(grid[:, before], after, share)
+            states = grid if len(before) == n + 1 else grid[:, before.to(grid.device)]
         return Path(states, z0.new_zeros(len(z0)))
 
     def _grid(self, y: Sample, t0: Tensor, n: int, sign: int, context: Tensor | None) -> Codes:
@@ -174,7 +174,7 @@ class _Stepwise(Dynamics):
         """The state a frame later."""
 
     def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
-        elapsed = (times - times[0]).double()
+        elapsed = (times - times[0]).cpu().double()
         wanted = elapsed.round()
         if bool(((elapsed - wanted).abs() > 1e-3).any() or (elapsed < 0).any()):
             raise InputError(
@@ -281,7 +281,7 @@ def _held(context: Tensor | None, unit: int) -> Tensor | None:
 
 def _by_intervals(dynamics: Dynamics, z0: Sample, times: Times, context: Tensor) -> Path:
     """Runs dynamics whose context is held over one unit of time after the other."""
-    elapsed = (times - times[0]).double()
+    elapsed = (times - times[0]).cpu().double()
     if bool((elapsed < -1e-6).any()):
         raise InputError(
             "got times before the first frame; the random variables of the frames there are not "
@@ -289,9 +289,10 @@ def _by_intervals(dynamics: Dynamics, z0: Sample, times: Times, context: Tensor)
         )
     states, kl, z = [z0[:, None]], z0.new_zeros(len(z0)), z0
     for i in range(math.ceil(float(elapsed[-1]) - 1e-3)):
-        inside = elapsed[(elapsed > i + 1e-3) & (elapsed < i + 1 - 1e-3)].to(times)
-        ends = times.new_tensor([i, i + 1])
-        piece = dynamics(z, torch.cat([ends[:1], inside, ends[1:]]) + times[0], context[:, i])
+        inside = elapsed[(elapsed > i + 1e-3) & (elapsed < i + 1 - 1e-3)]
+        ends = elapsed.new_tensor([i, i + 1])
+        knots = torch.cat([ends[:1], inside, ends[1:]]) + float(times[0])
+        piece = dynamics(z, knots, context[:, i])
         hit = bool(((elapsed - (i + 1)).abs() <= 1e-3).any())
         states.append(piece.states[:, 1:] if hit else piece.states[:, 1:-1])
         z, kl = piece.states[:, -1], kl + piece.kl

@@ -39,6 +39,7 @@ def negative_log_likelihood(
     prediction as probability, for truths in `[0, 1]`.
     """
     if likelihood == "bernoulli":
-        return functional.binary_cross_entropy(prediction, truth, reduction="none")
+        with torch.autocast(prediction.device.type, enabled=False):
+            return functional.binary_cross_entropy(prediction, truth, reduction="none")
     constant = math.log(scale) + 0.5 * math.log(2 * math.pi)
     return (prediction - truth).square() / (2 * scale**2) + constant

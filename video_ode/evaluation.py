@@ -115,6 +115,7 @@ class Evaluation(Callback):
         pl_module.log_dict(numbers, rank_zero_only=True)
         if trainer.is_global_zero:
             print(f"\n{report.table(_described(trainer))}\n", *self._missing(), sep="\n")
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for path in report.write(folder.resolve()):
                 print(f"{path.stem.replace('_', ' ')}: {path}")
 

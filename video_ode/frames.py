@@ -192,6 +192,8 @@ class SmallEncoder(FrameEncoder):
     ) -> None:
         super().__init__()
         rest = shape[1] // 2 ** len(widths)
+        if len(widths) < 2:
+            raise InputError(f"got widths {widths}; give two or more")
         if shape[1] != shape[2] or rest * 2 ** len(widths) != shape[1]:
             raise InputError(
                 f"got frames of {shape[1]}x{shape[2]}, which can't be halved {len(widths)} times "
@@ -271,6 +273,8 @@ class SpriteDecoder(FrameDecoder):
         hidden: Units of the layer that paints.
     """
 
+    GROUND = 0.003
+
     def __init__(
         self,
         shape: Shape,
@@ -293,13 +297,20 @@ class SpriteDecoder(FrameDecoder):
         self.reach = shape[1] / 8
 
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
-        ink = nn.functional.softplus(self.paint(codes).unflatten(1, self.size))
-        y, x = (self.reach * self.place(codes)).unflatten(1, (-1, 2)).unbind(-1)
-        rows, columns = (
-            self._spread(n, at)[:, :, None] for n, at in zip(self.canvas, (y, x), strict=True)
-        )
-        # Ink adds up where sprites overlap and never exceeds white.
-        return 1 - (-(rows @ ink @ columns.mT).sum(1)).exp()
+        painted = self.paint(codes)
+        # In half precision a place would be wrong by a tenth of a pixel.
+        with torch.autocast(codes.device.type, enabled=False):
+            codes, painted = (
+                x.to(torch.promote_types(x.dtype, torch.float32)) for x in (codes, painted)
+            )
+            ink = nn.functional.softplus(painted.unflatten(1, self.size))
+            y, x = (self.reach * self.place(codes)).unflatten(1, (-1, 2)).unbind(-1)
+            rows, columns = (
+                self._spread(n, at)[:, :, None] for n, at in zip(self.canvas, (y, x), strict=True)
+            )
+            # Ink adds up where sprites overlap and never exceeds white; nowhere is there none, or
+            # a Bernoulli likelihood would be infinite there.
+            return 1 - (-(rows @ ink @ columns.mT).sum(1) - self.GROUND).exp()
 
     def _spread(self, n: int, shift: Tensor) -> Tensor:
         """How much of each sprite's pixel falls on each of `n`, bilinearly."""

@@ -58,6 +58,11 @@ class VideoPredictionModule(System):
                 f"the data's frames are {_size(theirs)} but the predictor was configured for "
                 f"{_size(ours)} (channels × height × width): change predictor.shape or the data"
             )
+        if stage == "fit" and data.length("train") < self.n_given:
+            raise InputError(
+                f"got training videos of {data.length('train')} frames, n_given is "
+                f"{self.n_given}; raise data.n_frames or lower model.n_given"
+            )
         n_frames = data.length("val" if stage in ("fit", "validate") else "test")
         if n_frames <= self.n_given:
             raise InputError(

@@ -89,7 +89,7 @@ def frame_units(times: Times, target_times: Times, mask: Mask | None, name: str)
         InputError: Given frames that are missing or unevenly spaced, a target before the first.
     """
     check_ascending(times)
-    gaps = times.diff().double().cpu()
+    gaps = times.cpu().double().diff()
     complete = mask is None or bool(mask.all())
     if not complete or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
         raise InputError(
@@ -97,7 +97,7 @@ def frame_units(times: Times, target_times: Times, mask: Mask | None, name: str)
             "data.observed 1, or use a latent ODE for irregular times"
         )
     spacing = float(gaps[0]) if len(gaps) else 1.0
-    units = (target_times - times[0]).double().cpu() / spacing
+    units = (target_times - times[0]).cpu().double() / spacing
     units = torch.where((units - units.round()).abs() < 1e-3, units.round(), units)
     if float(units[0]) < 0:
         raise InputError(

@@ -48,8 +48,10 @@ class Run(NamedTuple):
     options: list[str]
 
     def table(self, out: Path) -> Path:
-        """Where the test leaves its numbers."""
-        return out / self.name / self.configs[0].stem / "version_0" / "test_table.csv"
+        """Where the test leaves its numbers, or would."""
+        runs = out / self.name / self.configs[0].stem
+        done = sorted(runs.glob("version_*/test_table.csv"))
+        return done[-1] if done else runs / "version_0" / "test_table.csv"
 
 
 def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:

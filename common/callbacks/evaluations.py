@@ -33,6 +33,7 @@ class FunctionEvaluations(Callback):
                 continue
             distant = stage != "train"
             module.evaluations = Evaluations()
-            pl_module.log(f"{stage}/nfe_forward/{name}", float(counts.forward), sync_dist=distant)
+            key = f"{stage}/nfe_forward/{name}"
+            pl_module.log(key, float(counts.forward), sync_dist=distant, batch_size=1)
             if stage == "train":
-                pl_module.log(f"{stage}/nfe_backward/{name}", float(counts.backward))
+                pl_module.log(f"{stage}/nfe_backward/{name}", float(counts.backward), batch_size=1)

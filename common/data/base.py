@@ -148,6 +148,10 @@ class Data(LightningDataModule, abc.ABC):
         It has `__len__` and `__getitems__(indices)`, which returns a whole batch.
         """
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Data sets go to spawned workers with what they read from; the trainer must not.
+        return {**self.__dict__, "trainer": None}
+
     def setup(self, stage: str) -> None:
         for split in STAGES[stage]:
             if split not in self._datasets:
@@ -208,6 +212,8 @@ class Data(LightningDataModule, abc.ABC):
             collate_fn=as_served,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            # Else each pass would draw a seed from the global state, before a resume restores it.
+            generator=torch.Generator().manual_seed(0),
         )
 
 

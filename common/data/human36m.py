@@ -100,6 +100,11 @@ class Human36M(WindowData):
     def places(self, split: Split, footage: list[Footage]) -> list[Place]:
         if split != "test":
             return super().places(split, footage)
+        if len(footage) < len(self.sources("test")):
+            raise InputError(
+                f"only {len(footage)} test videos in {self.root} can be used, without the others "
+                "the test clips would not be SRVP's: mend them"
+            )
         span, draw = span_of(self.n_eval_frames, self.every), srvp_draws()
         places: list[Place] = []
         for _ in range(SRVP_CLIPS):

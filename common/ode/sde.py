@@ -62,7 +62,7 @@ def euler_maruyama(
         steps = max(1, math.ceil((stop - start) / step_size - 1e-6))
         dt = (stop - start) / steps
         for i in range(steps):
-            t = z.new_tensor(start + i * dt)
+            t = z.new_full((), start + i * dt)
             f, g = drift(t, z), diffusion(t, z)
             if prior_drift is not None:
                 gap = (f - prior_drift(t, z)) / g

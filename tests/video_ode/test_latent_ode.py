@@ -31,12 +31,12 @@ def some(frames, n=3):
 def test_gru_reads_the_observed_codes_backward_with_the_time_between_them(double):
     encoder = GRUEncoder(4, 6)
     codes, times = torch.randn(2, 5, 4), torch.tensor([0.0, 0.5, 2.0, 3.0, 7.0])
-    mask = torch.tensor([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    mask = torch.tensor([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
     cell = torch.nn.GRUCell(5, 6)
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in encoder.gru.state_dict().items()})
     for row, inputs in (
-        (0, [(3, 0.0), (2, 1.0), (0, 2.0)]),
-        (1, [(4, 0.0), (3, 4.0), (2, 1.0), (1, 1.5), (0, 0.5)]),
+        (0, [(3, 1.0), (2, 1.5), (1, 0.5)]),
+        (1, [(4, 4.0), (3, 1.0), (2, 1.5), (1, 0.5), (0, 0.0)]),
     ):
         h = torch.zeros(1, 6)
         for frame, gap in inputs:

@@ -219,6 +219,14 @@ def test_every_ablation_trains_all_of_its_weights_and_predicts(dynamics, z_size)
     assert model.predict(video(3), every(3)[0], torch.arange(7.0), 2).shape == (2, 3, 7, *SHAPE)
 
 
+def test_path_divergence_of_an_sde_is_in_the_loss():
+    field = partial(MLPField, width=8)
+    sde = partial(NeuralSDE, drift=field, diffusion=field, prior_drift=field, step_size=0.5)
+    model = srvp(dynamics=sde)
+    model.loss(video(5), *every(5), 3, 1.0)[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_other_dynamics_take_the_place_of_the_residual_steps():
     ode = partial(NeuralODE, field=FIELD, solver=Solver("rk4", step_size=0.5))
     sde = partial(NeuralSDE, drift=FIELD, diffusion=FIELD, step_size=0.5)

@@ -27,7 +27,7 @@ def test_loss_is_that_of_stepping_frame_by_frame(model, double):
         g, states[2] = model._predicted(before[:, None], q.loc, states[2])
         frame = model.decoder(g[:, 0], maps[min(t - 1, 2)])
         error = error + (frame - x[:, t]).square().mean() / 5
-        divergence = divergence + kl_divergence(q, p).sum() / 3
+        divergence = divergence + kl_divergence(q, p).sum() / 3 / 5
     torch.testing.assert_close(terms["mse"], error)
     torch.testing.assert_close(terms["kl"], divergence)
     torch.testing.assert_close(loss, error + 0.1 * divergence)

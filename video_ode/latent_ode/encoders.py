@@ -39,7 +39,7 @@ SequenceEncoderFactory = Callable[[int], SequenceEncoder]
 
 
 class GRUEncoder(SequenceEncoder):
-    """A GRU over the observed codes and the time that lies between each and the one before it.
+    """A GRU over the observed codes and the time that has passed before each.
 
     Args:
         code_size: Length of a code.
@@ -52,8 +52,8 @@ class GRUEncoder(SequenceEncoder):
         self.out_features = hidden
 
     def forward(self, codes: Codes, times: Times, mask: Mask) -> Tensor:
-        gaps = _gaps(times.to(codes), mask)
-        inputs = torch.cat([codes, gaps[..., None]], -1).flip(1)
+        gaps = _gaps(times, mask)[..., None].to(codes)
+        inputs = torch.cat([codes, gaps], -1).flip(1)
         seen = mask.flip(1)
         if bool(seen.all()):
             return self.gru(inputs)[1][0]
@@ -85,6 +85,7 @@ class ODERNNEncoder(SequenceEncoder):
         self.out_features = hidden
 
     def forward(self, codes: Codes, times: Times, mask: Mask) -> Tensor:
+        times = times.cpu()  # the solver asks for numbers
         h = codes.new_zeros(len(codes), self.out_features)
         for i in reversed(range(len(times))):
             if i + 1 < len(times):
@@ -93,10 +94,8 @@ class ODERNNEncoder(SequenceEncoder):
         return h
 
 
-def _gaps(times: Tensor, mask: Mask) -> Tensor:
-    """Time from each observed frame to the next observed one, `[b t]`; 0 after the last."""
-    nothing = torch.full_like(times, torch.inf).expand(mask.shape)
-    seen = torch.where(mask, times.expand(mask.shape), nothing)
-    later = seen.flip(1).cummin(1).values.flip(1)[:, 1:]
-    later = torch.cat([later, nothing[:, :1]], 1)
-    return (later - times).nan_to_num(posinf=0.0)
+def _gaps(times: Times, mask: Mask) -> Tensor:
+    """Time from the observed frame before each, or from the first time, `[b t]`."""
+    seen = torch.where(mask, times.expand(mask.shape), times[0])
+    before = torch.cat([times[0].expand(len(mask), 1), seen.cummax(1).values[:, :-1]], 1)
+    return times - before

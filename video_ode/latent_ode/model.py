@@ -40,9 +40,9 @@ class LatentODE(VideoPredictor):
         prefix: Share of training steps in which the encoder sees only the beginning of the given
             frames, of random length: the others must then be extrapolated, without any frame
             beyond the given ones ever being used.
-        consistency: Weight of `|z(tₛ) - μₛ|²`, of the state that the dynamics reach at a random
-            later frame and the mean inferred from the frames from there on: what the dynamics
-            reach is then a state that they know how to go on from.
+        consistency: Weight, where more than four frames are encoded, of `|z(tₛ) - μₛ|²`: the
+            state that the dynamics reach at a random later frame, and the mean inferred from the
+            frames from there on. What they reach is then a state that they can go on from.
         decoded: Training decodes so many of the frames in the loss, drawn at random: an unbiased
             estimate of the whole at less cost. All of them if none.
         likelihood: Of a frame.
@@ -117,7 +117,9 @@ class LatentODE(VideoPredictor):
         codes = self._codes(video[:, :shown], mask[:, :shown])
         q = self._posterior(codes, times[:shown], mask[:, :shown])
         path = self.dynamics(q.rsample(), times[:horizon])
-        chosen = torch.randperm(horizon)[: self.decoded]
+        chosen = torch.arange(horizon)
+        if self.decoded:
+            chosen = torch.randperm(horizon)[: self.decoded]
         seen = mask[:, chosen]
         nll = negative_log_likelihood(
             self.decode(path.states[:, chosen]), video[:, chosen], self.scale, self.likelihood

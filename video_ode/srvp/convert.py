@@ -124,4 +124,7 @@ def _published_name(name: str, vgg: bool) -> str:
 
 
 if __name__ == "__main__":
-    auto_cli(convert)
+    try:
+        auto_cli(convert)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -111,8 +111,9 @@ class SRVP(VideoPredictor):
         codes, features = self._encode(video)
         content = self._random_content(codes, features)
         q_first, q_z = self._posteriors(codes)
-        path, steps = self._inferred_path(q_first.rsample(), q_z.rsample() if q_z else None, n)
-        chosen = torch.randperm(n)[: self.decoded]
+        z = q_z.rsample() if q_z else None
+        path, steps, kl_path = self._inferred_path(q_first.rsample(), z, n)
+        chosen = torch.randperm(n)[: self.decoded] if self.decoded else torch.arange(n)
         nll = negative_log_likelihood(
             self.decode(path[:, chosen], content), video[:, chosen], self.scale
         )
@@ -123,7 +124,7 @@ class SRVP(VideoPredictor):
         }
         share = 1.0 if progress >= self.annealing else max(0.01, progress / self.annealing)
         loss = terms["nll"] + share * self.beta_y * terms["kl_y"]
-        loss = loss + self.residual_weight * terms["residual"]
+        loss = loss + self.residual_weight * terms["residual"] + share * kl_path
         if q_z is not None:
             terms["kl_z"] = kl(q_z, gaussian(self.prior(path[:, :-1]))).mean()
             loss = loss + share * self.beta_z * terms["kl_z"]
@@ -145,12 +146,12 @@ class SRVP(VideoPredictor):
 
     def _inferred_path(
         self, first: Tensor, z: Tensor | None, n_frames: int
-    ) -> tuple[Codes, Codes]:
-        """The states at the frames, and the steps that the dynamics took between them."""
+    ) -> tuple[Codes, Codes, Tensor]:
+        """The states at the frames, the steps between them, and what the path costs in nats."""
         k = self.dynamics.steps
         times = torch.arange((n_frames - 1) * k + 1, dtype=torch.float64) / k
-        states = self.dynamics(first, times, z).states
-        return states[:, ::k], states.diff(dim=1)
+        states, kl_path = self.dynamics(first, times, z)
+        return states[:, ::k], states.diff(dim=1), kl_path.mean()
 
     # Prediction -----------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class SVG(VideoPredictor):
         z_size: Length of the random variable of a frame.
         hidden: Units of the recurrent networks.
         layers: Layers of the predictor; prior and posterior have one.
-        beta: Weight of the divergence, beside the mean squared error of a pixel.
+        beta: Weight of a frame's divergence, beside the mean squared error of a pixel.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class SVG(VideoPredictor):
         source = torch.arange(len(times) - 1).clamp(max=n_given - 1)
         frames = self._decode(predicted, [f[:, source] for f in features])
         error = (frames - video[:, 1:]).square().mean()
-        divergence = kl(q, p).mean()
+        divergence = kl(q, p).mean() / (len(times) - 1)
         return error + self.beta * divergence, {"mse": error, "kl": divergence}
 
     def predict(

@@ -411,18 +411,26 @@ def test_times_count_frames_of_the_usual_rate(human):
     assert Human36M(human[0], every=4, **settings).clips("train").times.tolist() == [0, 0.5, 1]
 
 
-def test_a_broken_array_is_named_or_skipped(tmp_path):
-    for name in ("S9-a", "S9-b"):
+def test_a_broken_array_is_named_or_skipped_but_not_in_testing(tmp_path):
+    names = [f"S{subject}-{letter}" for subject in (1, 9) for letter in "abcdef"]
+    for name in names:
         np.savez(tmp_path / name, image=np.zeros((20, 64, 64, 3), np.uint8), subject=9)
-    path = tmp_path / "S9-b.npz"
-    path.write_bytes(path.read_bytes()[:5000])
-    settings = {"n_frames": 2, "n_eval_frames": 2}
+    for name in ("S1-b", "S9-b"):
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(path.read_bytes()[:5000])
+    settings = {"n_frames": 2, "n_eval_frames": 2, "val_fraction": 0.3}
     with pytest.raises(InputError, match=r"S9-b\.npz isn't a whole array file"):
         Human36M(tmp_path, **settings).setup("test")
-    with pytest.warns(UserWarning, match=r"left out 1 of 2 test videos.*S9-b"):
+    with pytest.warns(UserWarning, match=r"left out 1 of \d .* videos.*S1-b"):
+        Human36M(tmp_path, strict=False, **settings).setup("fit")
+    with (
+        pytest.warns(UserWarning, match="S9-b"),
+        pytest.raises(InputError, match="would not be SRVP's"),
+    ):
         Human36M(tmp_path, strict=False, **settings).setup("test")
+    (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match=r"no S.*npz of subjects \(1, 5, 6, 7, 8\)"):
-        Human36M(tmp_path).setup("fit")
+        Human36M(tmp_path / "other").setup("fit")
 
 
 # Embedded clips -----------------------------------------------------------------------------
