@@ -7,6 +7,7 @@ those of SVG and SRVP (Franceschi et al. 2020, appendix B), for any size that ha
 import abc
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -380,4 +381,5 @@ def _initialize(net: nn.Module) -> None:
 
 def _channels_last(net: nn.Module) -> None:
     """The memory format that convolutions are fastest in."""
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    option: dict[str, Any] = {"memory_format": torch.channels_last}  # unknown to some stubs
+    net.to(**option)
