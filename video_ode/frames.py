@@ -57,11 +57,11 @@ class DCGANEncoder(FrameEncoder):
     def __init__(self, shape: Shape, width: int = 64, code_size: int = 128) -> None:
         super().__init__()
         self.code_size = code_size
-        widths, rest = _widths(shape, width)
+        widths, rest = halvings(shape, width)
         blocks = [nn.Sequential(nn.Conv2d(shape[0], width, 4, 2, 1, bias=False), _act())]
-        blocks += [_block(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise(widths)]
+        blocks += [conv_block(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise(widths)]
         self.blocks = nn.ModuleList(blocks)
-        self.last = _block(nn.Conv2d(widths[-1], code_size, rest, bias=False), nn.Tanh())
+        self.last = conv_block(nn.Conv2d(widths[-1], code_size, rest, bias=False), nn.Tanh())
         _initialize(self)
 
     def forward(self, frames: Image) -> tuple[Tensor, Skips]:
@@ -83,11 +83,11 @@ class DCGANDecoder(FrameDecoder):
 
     def __init__(self, shape: Shape, code_size: int, skips: bool = False, width: int = 64) -> None:
         super().__init__()
-        widths, rest = _widths(shape, width)
+        widths, rest = halvings(shape, width)
         widths, joined = widths[::-1], 2 if skips else 1
-        self.first = _block(nn.ConvTranspose2d(code_size, widths[0], rest, bias=False))
+        self.first = conv_block(nn.ConvTranspose2d(code_size, widths[0], rest, bias=False))
         blocks: list[nn.Module] = [
-            _block(nn.ConvTranspose2d(joined * a, b, 4, 2, 1, bias=False))
+            conv_block(nn.ConvTranspose2d(joined * a, b, 4, 2, 1, bias=False))
             for a, b in pairwise(widths)
         ]
         blocks.append(nn.ConvTranspose2d(joined * width, shape[0], 4, 2, 1, bias=False))
@@ -98,7 +98,7 @@ class DCGANDecoder(FrameDecoder):
         h = self.first(codes[:, :, None, None])
         for i, block in enumerate(self.blocks):
             h = block(torch.cat([h, skips[i]], 1) if self.skips else h)
-        return _unit(h)
+        return unit_range(h)
 
 
 class VGGEncoder(FrameEncoder):
@@ -113,13 +113,13 @@ class VGGEncoder(FrameEncoder):
     def __init__(self, shape: Shape, width: int = 64, code_size: int = 128) -> None:
         super().__init__()
         self.code_size = code_size
-        widths, rest = _widths(shape, width)
+        widths, rest = halvings(shape, width)
         stages = [
             nn.Sequential(*(_conv3(a if i == 0 else b, b) for i in range(_depth(stage))))
             for stage, (a, b) in enumerate(pairwise([shape[0], *widths]))
         ]
         self.blocks, self.pool = nn.ModuleList(stages), nn.MaxPool2d(2)
-        self.last = _block(nn.Conv2d(widths[-1], code_size, rest, bias=False), nn.Tanh())
+        self.last = conv_block(nn.Conv2d(widths[-1], code_size, rest, bias=False), nn.Tanh())
         _initialize(self)
 
     def forward(self, frames: Image) -> tuple[Tensor, Skips]:
@@ -142,9 +142,9 @@ class VGGDecoder(FrameDecoder):
 
     def __init__(self, shape: Shape, code_size: int, skips: bool = False, width: int = 64) -> None:
         super().__init__()
-        widths, rest = _widths(shape, width)
+        widths, rest = halvings(shape, width)
         joined, n = 2 if skips else 1, len(widths)
-        self.first = _block(nn.ConvTranspose2d(code_size, widths[-1], rest, bias=False))
+        self.first = conv_block(nn.ConvTranspose2d(code_size, widths[-1], rest, bias=False))
         blocks = []
         for stage in reversed(range(n)):
             inner, out = widths[stage], widths[stage - 1] if stage else shape[0]
@@ -170,159 +170,10 @@ class VGGDecoder(FrameDecoder):
         for i, block in enumerate(self.blocks):
             h = self.grow(h)
             h = block(torch.cat([h, skips[i]], 1) if self.skips else h)
-        return _unit(h)
+        return unit_range(h)
 
 
-class SmallEncoder(FrameEncoder):
-    """Convolutions 4x4 of stride 2 and a linear layer: for frames of 28 or 32 px on few cores.
-
-    Args:
-        shape: Channels, height and width of a frame.
-        widths: Channels of the convolutions.
-        code_size: Numbers of a code that see where things are.
-        pooled: Numbers of a code beside them that see only what is there: the largest answers of
-            a convolution anywhere in the frame.
-    """
-
-    def __init__(
-        self,
-        shape: Shape,
-        widths: tuple[int, ...] = (8, 32, 64),
-        code_size: int = 128,
-        pooled: int = 0,
-    ) -> None:
-        super().__init__()
-        rest = shape[1] // 2 ** len(widths)
-        if len(widths) < 2:
-            raise InputError(f"got widths {widths}; give two or more")
-        if shape[1] != shape[2] or rest * 2 ** len(widths) != shape[1]:
-            raise InputError(
-                f"got frames of {shape[1]}x{shape[2]}, which can't be halved {len(widths)} times "
-                "as squares; give fewer widths"
-            )
-        self.code_size = code_size + pooled
-        self.blocks = nn.ModuleList(
-            _block(nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.ReLU())
-            for a, b in pairwise((shape[0], *widths))
-        )
-        self.last = _dense(widths[-1] * rest**2, code_size)
-        self.look: nn.Module | None = None
-        if pooled:
-            self.look = nn.Sequential(
-                _block(nn.Conv2d(widths[-2], pooled, 3, padding=1, bias=False), nn.ReLU()),
-                nn.AdaptiveMaxPool2d(1),
-                nn.Flatten(),
-                nn.BatchNorm1d(pooled),
-                nn.Tanh(),
-            )
-        _channels_last(self)
-
-    def forward(self, frames: Image) -> tuple[Tensor, Skips]:
-        skips = []
-        for block in self.blocks:
-            skips.append(frames := block(frames))
-        codes = self.last(frames.flatten(1))
-        if self.look is not None:
-            codes = torch.cat([codes, self.look(skips[-2])], 1)
-        return codes, skips[::-1]
-
-
-class SmallDecoder(FrameDecoder):
-    """Two linear layers, one transposed convolution, and the rest of the way by pixel shuffle.
-
-    Args:
-        shape: Channels, height and width of a frame.
-        code_size: Length of a code.
-        skips: Must be false.
-        width: Channels of the feature maps.
-        hidden: Units of the first layer.
-    """
-
-    def __init__(
-        self, shape: Shape, code_size: int, skips: bool = False, width: int = 64, hidden: int = 256
-    ) -> None:
-        super().__init__()
-        _without_skips(self, skips)
-        _, rest = _widths(shape, 1)
-        growth = shape[1] // (2 * rest)
-        self.first = nn.Sequential(_dense(code_size, hidden), _dense(hidden, width * rest**2))
-        self.grow = _block(nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False))
-        self.last = nn.Sequential(
-            nn.Conv2d(width, shape[0] * growth**2, 3, padding=1), nn.PixelShuffle(growth)
-        )
-        self.size = (width, rest, rest)
-        _channels_last(self)
-
-    def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
-        maps = self.first(codes).unflatten(1, self.size)
-        return _unit(self.last(self.grow(maps.contiguous(memory_format=torch.channels_last))))
-
-
-class SpriteDecoder(FrameDecoder):
-    """Pictures that the code paints and puts at places that it names, on a dark ground.
-
-    A spatial transformer that only shifts (Jaderberg et al. 2015): the place is linear in the
-    code, so that what moves straight in the code moves straight in the frame. For scenes of few
-    things on black, as Moving MNIST, where it learns many times faster than convolutions.
-
-    Args:
-        shape: Channels, height and width of a frame.
-        code_size: Length of a code.
-        skips: Must be false.
-        sprites: How many.
-        size: Height and width of a sprite.
-        hidden: Units of the layer that paints.
-    """
-
-    GROUND = 0.003
-
-    def __init__(
-        self,
-        shape: Shape,
-        code_size: int,
-        skips: bool = False,
-        sprites: int = 1,
-        size: int = 16,
-        hidden: int = 256,
-    ) -> None:
-        super().__init__()
-        _without_skips(self, skips)
-        self.paint = nn.Sequential(
-            nn.Linear(code_size, hidden),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden, sprites * shape[0] * size**2),
-        )
-        self.place = nn.Linear(code_size, sprites * 2)
-        nn.init.normal_(self.place.weight, 0.0, 0.1)
-        self.size, self.canvas = (sprites, shape[0], size, size), shape[1:]
-        self.reach = shape[1] / 8
-
-    def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
-        painted = self.paint(codes)
-        # In half precision a place would be wrong by a tenth of a pixel.
-        with torch.autocast(codes.device.type, enabled=False):
-            codes, painted = (
-                x.to(torch.promote_types(x.dtype, torch.float32)) for x in (codes, painted)
-            )
-            ink = nn.functional.softplus(painted.unflatten(1, self.size))
-            y, x = (self.reach * self.place(codes)).unflatten(1, (-1, 2)).unbind(-1)
-            rows, columns = (
-                self._spread(n, at)[:, :, None] for n, at in zip(self.canvas, (y, x), strict=True)
-            )
-            # Ink adds up where sprites overlap and never exceeds white; nowhere is there none, or
-            # a Bernoulli likelihood would be infinite there.
-            return 1 - (-(rows @ ink @ columns.mT).sum(1) - self.GROUND).exp()
-
-    def _spread(self, n: int, shift: Tensor) -> Tensor:
-        """How much of each sprite's pixel falls on each of `n`, bilinearly."""
-        canvas, pixels = (
-            torch.arange(k, device=shift.device) - (k - 1) / 2 for k in (n, self.size[-1])
-        )
-        distance = canvas[:, None] - shift[..., None, None] - pixels
-        return (1 - distance.abs()).clamp(min=0)
-
-
-def _widths(shape: Shape, width: int) -> tuple[list[int], int]:
+def halvings(shape: Shape, width: int) -> tuple[list[int], int]:
     """Channels of each halving, and the size that is left."""
     _, height, breadth = shape
     size, widths = height, list[int]()
@@ -337,19 +188,9 @@ def _widths(shape: Shape, width: int) -> tuple[list[int], int]:
     return widths, size
 
 
-def _unit(h: Tensor) -> Image:
+def unit_range(h: Tensor) -> Image:
     """Into `[0, 1]`, where half precision has fewer levels than bytes."""
     return h.to(torch.promote_types(h.dtype, torch.float32)).sigmoid()
-
-
-def _dense(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out), nn.ReLU())
-
-
-def _without_skips(decoder: FrameDecoder, skips: bool) -> None:
-    if skips:
-        name = type(decoder).__name__
-        raise InputError(f"{name} takes no skip connections; choose DCGANDecoder or VGGDecoder")
 
 
 def _depth(stage: int) -> int:
@@ -360,13 +201,14 @@ def _act() -> nn.Module:
     return nn.LeakyReLU(0.2, inplace=True)
 
 
-def _block(conv: nn.Module, act: nn.Module | None = None) -> nn.Sequential:
+def conv_block(conv: nn.Module, act: nn.Module | None = None) -> nn.Sequential:
+    """A convolution, its batch norm and a nonlinearity, a leaky ReLU if none is given."""
     assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), act or _act())
 
 
 def _conv3(n_in: int, n_out: int) -> nn.Sequential:
-    return _block(nn.Conv2d(n_in, n_out, 3, padding=1, bias=False))
+    return conv_block(nn.Conv2d(n_in, n_out, 3, padding=1, bias=False))
 
 
 def _initialize(net: nn.Module) -> None:
@@ -376,10 +218,10 @@ def _initialize(net: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
-    _channels_last(net)
+    channels_last(net)
 
 
-def _channels_last(net: nn.Module) -> None:
+def channels_last(net: nn.Module) -> None:
     """The memory format that convolutions are fastest in."""
     option: dict[str, Any] = {"memory_format": torch.channels_last}  # unknown to some stubs
     net.to(**option)

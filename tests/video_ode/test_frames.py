@@ -5,12 +5,10 @@ from common.errors import InputError
 from video_ode.frames import (
     DCGANDecoder,
     DCGANEncoder,
-    SmallDecoder,
-    SmallEncoder,
-    SpriteDecoder,
     VGGDecoder,
     VGGEncoder,
 )
+from video_ode.small_frames import SmallDecoder, SmallEncoder, SpriteDecoder
 
 PAIRS = {"dcgan": (DCGANEncoder, DCGANDecoder), "vgg": (VGGEncoder, VGGDecoder)}
 # Of the networks that SRVP was published with: channels, decoder's input, encoder, decoder.
