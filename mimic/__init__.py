@@ -1,0 +1,17 @@
+"""MiMIc: minimization of mutual interaction among a network's channels (Predoc III, chapter 7)."""
+
+from mimic.audit import TotalCorrelationAudit
+from mimic.estimators import gaussian_total_correlation
+from mimic.measure import measure_total_correlation
+from mimic.plugin import MiMIc
+from mimic.regularizer import MiMIcRegularizer
+from mimic.shuffling import shuffle_channels
+
+__all__ = [
+    "MiMIc",
+    "MiMIcRegularizer",
+    "TotalCorrelationAudit",
+    "gaussian_total_correlation",
+    "measure_total_correlation",
+    "shuffle_channels",
+]

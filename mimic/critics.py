@@ -1,0 +1,176 @@
+"""Critics: functions `T(z)` of all channels at once, `[n c …] -> [n]`.
+
+A critic is made by `critic(blocks, size, n_context)`: the block that each channel belongs to,
+the numbers that make up a channel, and the length of the vector that says the class, or 0.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from common.errors import InputError
+
+CriticFactory = Callable[[Sequence[int], int, int], nn.Module]
+
+
+class MLPCritic(nn.Module):
+    """A multilayer perceptron, the usual statistics network.
+
+    Args:
+        blocks: Block of each channel.
+        size: Numbers in a channel.
+        n_context: Length of the context.
+        width: Units of a layer.
+        layers: Hidden layers.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        size: int = 1,
+        n_context: int = 0,
+        width: int = 128,
+        layers: int = 3,
+    ) -> None:
+        super().__init__()
+        widths = [len(blocks) * size + n_context, *[width] * layers]
+        hidden = [
+            layer
+            for before, after in pairwise(widths)
+            for layer in (nn.Linear(before, after), nn.LeakyReLU(0.2))
+        ]
+        self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        z = z.flatten(1)
+        return self.layers(z if context is None else torch.cat([z, context], 1)).squeeze(1)
+
+
+class GaussianRatio(nn.Module):
+    """The log density ratio that Gaussian channels of the observed covariance would have.
+
+    `½ [zᵀ (S⁻¹ - R⁻¹) z + log det S - log det R]`, R the running covariance and S its blocks.
+    Nothing here is trained.
+
+    Args:
+        blocks: Block of each number of a sample.
+        decay: Of the running covariance, from one observation to the next.
+    """
+
+    seen: Tensor
+    moment: Tensor
+    form: Tensor
+    constant: Tensor
+
+    def __init__(self, blocks: Sequence[int], decay: float = 0.99) -> None:
+        super().__init__()
+        c, of = len(blocks), torch.tensor(blocks)
+        self.decay, self.same = decay, of[:, None] == of
+        self.register_buffer("seen", torch.zeros(2))  # sum of weights, samples behind it
+        self.register_buffer("moment", torch.zeros(c, c))
+        self.register_buffer("form", torch.zeros(c, c))
+        self.register_buffer("constant", torch.zeros(()))
+
+    @torch.no_grad()
+    def observe(self, z: Tensor) -> None:
+        """Adds a batch `[n c]` to the running covariance; devices share theirs."""
+        moment = z.T @ z / len(z)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(moment)
+            moment /= dist.get_world_size()
+        self.moment = self.decay * self.moment + (1 - self.decay) * moment
+        # Of weights wᵢ with n samples each, as many count as (Σ wᵢ)² / Σ wᵢ² · n.
+        weight, square = self.seen * self.seen.new_tensor([self.decay, self.decay**2])
+        self.seen = torch.stack([weight + 1 - self.decay, square + (1 - self.decay) ** 2])
+        count = self.seen[0] ** 2 / self.seen[1] * len(z)
+        covariance = (self.moment / self.seen[0]).double()
+        # A covariance of few samples is drawn to its diagonal: else it would see structure
+        # in noise, and none could be inverted of fewer samples than channels.
+        shrink = len(covariance) / (len(covariance) + count.double())
+        diagonal = covariance.diagonal().clamp(min=1e-6).diag()
+        joint = (1 - shrink) * covariance + shrink * diagonal
+        apart = joint * self.same.to(joint.device)
+        difference = torch.linalg.inv(apart) - torch.linalg.inv(joint)
+        self.form = (0.5 * difference).to(z.dtype)
+        logs = torch.linalg.slogdet(apart).logabsdet - torch.linalg.slogdet(joint).logabsdet
+        self.constant = (0.5 * logs).to(z.dtype)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return ((z @ self.form) * z).sum(1) + self.constant
+
+
+class HybridCritic(nn.Module):
+    """The Gaussian log ratio, known in closed form, plus a perceptron for the rest.
+
+    A critic may be any function, so every bound holds; but what covariances show need not be
+    learned by gradient steps, and is followed at once where a network's features move.
+
+    Args:
+        blocks: Block of each channel.
+        size: Numbers in a channel.
+        n_context: Length of the context.
+        width: Units of a layer.
+        layers: Hidden layers.
+        decay: Of the running covariance.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        size: int = 1,
+        n_context: int = 0,
+        width: int = 128,
+        layers: int = 3,
+        decay: float = 0.99,
+    ) -> None:
+        super().__init__()
+        self.gaussian = GaussianRatio([b for b in blocks for _ in range(size)], decay)
+        self.gain = nn.Parameter(torch.ones(()))
+        self.rest = MLPCritic(blocks, size, n_context, width, layers)
+
+    def observe(self, z: Tensor) -> None:
+        """Takes note of a batch of the joint distribution before a step on it."""
+        self.gaussian.observe(z.flatten(1))
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.gain * self.gaussian(z.flatten(1)) + self.rest(z, context)
+
+
+class MapCritic(nn.Module):
+    """A convolutional critic whose channels are whole maps, `[n c h w]` or `[n c l]`.
+
+    Args:
+        blocks: Block of each channel.
+        size: Numbers in a channel; any, as positions are averaged at the end.
+        n_context: Length of the context.
+        width: Channels of a layer.
+        layers: Convolutions.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        size: int = 1,
+        n_context: int = 0,
+        width: int = 64,
+        layers: int = 2,
+    ) -> None:
+        super().__init__()
+        widths = [len(blocks) + n_context, *[width] * layers]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
+        )
+        self.last = nn.Linear(2 * width, 1)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        if z.ndim not in (3, 4):
+            raise InputError(f"got channels of shape {tuple(z.shape[2:])}; maps have 1 or 2 axes")
+        h = z if z.ndim == 4 else z[..., None]
+        if context is not None:
+            h = torch.cat([h, context[..., None, None].expand(-1, -1, *h.shape[2:])], 1)
+        for layer in self.layers:
+            h = nn.functional.leaky_relu(layer(h), 0.2)
+        return self.last(torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)).squeeze(1)

@@ -1,0 +1,82 @@
+"""Samples of the product of marginals, made of a batch (Predoc III, below eq. 7.1)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def shuffle_channels(
+    z: Tensor,
+    labels: Tensor | None = None,
+    positions: int = 1,
+    blocks: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Rows whose channels come from different samples: draws of `p(z₁) … p(z_c)`.
+
+    The rows are put in a random order, and channel j is read `offset_j` further on. The offsets
+    are distinct, so no row holds two channels of one sample; independent permutations would leave
+    `c² / 2n` such pairs in each row, which draws the total correlation down. With more channels
+    than samples the offsets are used evenly, which leaves as few pairs as there must be.
+
+    Args:
+        z: Channels `[n c …]` of whatever shape each.
+        labels: Classes `[n]`; channels are then exchanged within a class, and row i of the result
+            is of the class of row i: draws of `p(z₁ | y) … p(z_c | y)`.
+        positions: Consecutive rows that come from one image; channels are then taken from
+            different images, each from a position of its own.
+        blocks: Number of the block that each channel belongs to, if they move in blocks.
+        generator: Of the random order; the global one if none.
+
+    Raises:
+        ValueError: Fewer than two images, or rows that aren't whole images.
+    """
+    n, c = z.shape[:2]
+    if n % positions or n // positions < 2:
+        raise ValueError(
+            f"got {n} rows with {positions} from each sample; shuffling needs at least 2 whole "
+            "samples: raise the batch size, or set drop_last on the loader"
+        )
+    moved = torch.arange(c) if blocks is None else torch.as_tensor(blocks)
+    offsets = torch.randperm(
+        int(moved.max()) + 1, generator=generator, device=device_of(generator)
+    )
+    source = _images(
+        n // positions, offsets, None if labels is None else labels[::positions], generator
+    )
+    rows = _rows(source, offsets, positions, generator)[:, moved].to(z.device)
+    return z.gather(0, rows.reshape(n, c, *[1] * (z.ndim - 2)).expand_as(z))
+
+
+def _images(
+    n: int, offsets: Tensor, labels: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
+    """From which image each block of each image is to come, `[n blocks]`."""
+    order = torch.randperm(n, generator=generator, device=device_of(generator))
+    if labels is None:
+        turned = (torch.arange(n, device=order.device)[:, None] + offsets) % n
+    else:
+        labels = labels.to(order.device)
+        order = order[labels[order].argsort(stable=True)]
+        _, size = labels[order].unique_consecutive(return_counts=True)
+        start = (size.cumsum(0) - size).repeat_interleave(size)
+        within = torch.arange(n, device=order.device) - start
+        size = size.repeat_interleave(size)
+        turned = start[:, None] + (within[:, None] + offsets) % size[:, None]
+    return torch.empty_like(turned).index_copy_(0, order, order[turned])
+
+
+def _rows(
+    source: Tensor, offsets: Tensor, positions: int, generator: torch.Generator | None
+) -> Tensor:
+    """From which row each block of each row is to come, `[n · positions, blocks]`."""
+    shape = offsets.shape
+    shift = torch.randint(positions, shape, generator=generator, device=source.device)
+    places = (torch.arange(positions, device=source.device)[:, None] + shift) % positions
+    return (source[:, None] * positions + places).flatten(0, 1)
+
+
+def device_of(generator: torch.Generator | None) -> torch.device | None:
+    """Where draws are made: on the generator's device, or the default one."""
+    return None if generator is None else generator.device

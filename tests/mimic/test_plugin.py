@@ -1,0 +1,406 @@
+"""The plug-in is the loss written in by hand, whatever Lightning does around it."""
+
+import copy
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from common.errors import InputError
+from mimic import MiMIc, MiMIcRegularizer
+from mimic.critics import MLPCritic
+from mimic.estimators import log_mean_exp
+from mimic.shuffling import shuffle_channels
+
+ROOT = Path(__file__).parents[2]
+STEPS, BATCH = 20, 32
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Module(pl.LightningModule):
+    """A user's module: it knows nothing of the penalty."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        loss = nn.functional.cross_entropy(self.net(x), y)
+        self.log("train/loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class AsDictionary(Module):
+    def training_step(self, batch, batch_idx):
+        return {"loss": super().training_step(batch, batch_idx), "extra": 1}
+
+
+class ByHand(Module):
+    """The same loss with eq. 7.2's term written in, and its critic trained, line by line."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight, self.calls = weight, 0
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            critic = MLPCritic(range(8))
+        self.critic = [critic]  # out of the sight of the network's optimiser
+        self.ascent = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        code = self.net.body(x)
+        task = nn.functional.cross_entropy(self.net.head(code), y)
+        generator = generator_of(self.calls)
+        self.calls += 1
+        z = code - code.mean(0)
+        z = z / z.square().mean(0).sqrt()
+        critic = self.critic[0]
+        noisy = (z + 0.1 * torch.randn(z.shape, generator=generator)).detach()
+        self.ascent.zero_grad()
+        (-donsker_varadhan(critic, noisy, generator)).backward()
+        self.ascent.step()
+        noisy = z + 0.1 * torch.randn(z.shape, generator=generator)
+        frozen = copy.deepcopy(critic).requires_grad_(False)
+        return task + self.weight * donsker_varadhan(frozen, noisy, generator)
+
+
+def donsker_varadhan(critic, z, generator):
+    joint, shuffled = critic(torch.cat([z, shuffle_channels(z, generator=generator)])).chunk(2)
+    return joint.mean() - log_mean_exp(shuffled)
+
+
+def generator_of(call, seed=0, rank=0):
+    """The plug-in's documented source of draws: seed, call and rank alone."""
+    number = random.Random(f"{seed}/{call}/{rank}").getrandbits(63)
+    return torch.Generator().manual_seed(number)
+
+
+def loader(n=STEPS * BATCH, batch=BATCH):
+    draws = torch.Generator().manual_seed(1)
+    x = torch.randn(n, 6, generator=draws)
+    return DataLoader(TensorDataset(x, x[:, :3].argmax(1)), batch_size=batch)
+
+
+def fit(module, callbacks=(), batches=None, ckpt_path=None, **options):
+    defaults = {"max_steps": STEPS, "logger": False, "enable_checkpointing": False}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    options = {"accelerator": "cpu", **defaults, **quiet, **options}
+    trainer = pl.Trainer(callbacks=list(callbacks), **options)
+    trainer.fit(module, batches or loader(), ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+def fresh(kind=Module, *args):
+    torch.manual_seed(3)
+    return kind(*args)
+
+
+def weights(module):
+    return torch.cat([p.detach().flatten() for p in module.net.parameters()])
+
+
+def plain(**options):
+    return MiMIc("net.body", estimator="dv", critic=MLPCritic, **options)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("kind", [Module, AsDictionary])
+def test_twenty_steps_are_those_of_the_loss_written_by_hand(accumulate, kind):
+    steps = {"max_steps": STEPS // accumulate, "accumulate_grad_batches": accumulate}
+    ours, theirs, without = fresh(kind), fresh(ByHand, 0.3), fresh()
+    fit(ours, [plain(weight=0.3)], **steps)
+    fit(theirs, **steps)
+    fit(without, **steps)
+    assert (weights(ours) - weights(theirs)).abs().max() == 0
+    assert (weights(ours) - weights(without)).abs().max() > 1e-4
+
+
+def test_two_devices_take_the_step_of_the_mean_gradient(tmp_path):
+    """The oracle is one process that holds both halves and averages by hand."""
+    script, result = Path(__file__).parent / "two_devices.py", tmp_path / "result.pt"
+    subprocess.run([sys.executable, script, result], check=True, cwd=ROOT, timeout=300)
+    found = torch.load(result)
+    module = fresh(ByHand, 0.3)
+    descent, critic = module.configure_optimizers(), module.critic[0]
+    x, y = loader().dataset.tensors
+    for step in range(10):
+        halves = []
+        for rank in range(2):
+            mine = slice(rank + 2 * BATCH * step, rank + 2 * BATCH * (step + 1), 2)
+            code = module.net.body(x[mine])
+            task = nn.functional.cross_entropy(module.net.head(code), y[mine])
+            z = code - code.mean(0)
+            z = z / z.square().mean(0).sqrt()
+            generator = generator_of(step, rank=rank)
+            halves.append((task, z, generator))
+        module.ascent.zero_grad()
+        for _, z, generator in halves:
+            noisy = (z + 0.1 * torch.randn(z.shape, generator=generator)).detach()
+            (-donsker_varadhan(critic, noisy, generator) / 2).backward()
+        module.ascent.step()
+        frozen = copy.deepcopy(critic).requires_grad_(False)
+        descent.zero_grad()
+        for task, z, generator in halves:
+            noisy = z + 0.1 * torch.randn(z.shape, generator=generator)
+            ((task + 0.3 * donsker_varadhan(frozen, noisy, generator)) / 2).backward()
+        descent.step()
+    assert (found["weights"] - weights(module)).abs().max() <= 1e-6
+    assert torch.equal(found["critics"][0], found["critics"][1])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision_leaves_the_critic_in_single(precision):
+    module, penalty = fresh(), MiMIc("net.body", weight=0.3)
+    fit(module, [penalty], precision=precision, max_steps=5)
+    assert weights(module).isfinite().all()
+    adversary = penalty.regularizers["net.body"].adversary
+    assert {p.dtype for p in adversary.critics.parameters()} == {torch.float32}
+
+
+def test_scaled_gradients_are_those_of_the_whole_loss(monkeypatch):
+    """What a gradient scaler multiplies, as under 16-mixed, includes the penalty."""
+    ours, theirs = fresh(), fresh(ByHand, 0.3)
+    seen = []
+    for module in (ours, theirs):
+        losses = []
+        monkeypatch.setattr(
+            module,
+            "backward",
+            lambda loss, *args, kept=losses: (kept.append(loss * 1024), (loss * 1024).backward()),
+        )
+        monkeypatch.setattr(
+            module,
+            "on_before_optimizer_step",
+            lambda optimizer: [
+                p.grad.div_(1024) for g in optimizer.param_groups for p in g["params"]
+            ],
+        )
+        fit(module, [plain(weight=0.3)] if module is ours else [])
+        seen.append(torch.stack(losses))
+    assert torch.equal(*seen)
+    assert torch.equal(weights(ours), weights(theirs))
+
+
+def test_stopped_and_resumed_is_uninterrupted(tmp_path):
+    def penalties():
+        return [
+            MiMIc("net.body", weight=0.3, warmup_steps=3, ramp_steps=9, estimator="mine"),
+            MiMIc("net.head", weight=0.1, critic_ema=0.9),
+        ]
+
+    epoch = loader(n=STEPS // 2 * BATCH)
+    whole, half, rest = fresh(), fresh(), Module()
+    saved = pl.callbacks.ModelCheckpoint(tmp_path, "half", save_on_train_epoch_end=True)
+    two, one = ({"max_steps": -1, "max_epochs": n} for n in (2, 1))
+    fit(whole, penalties(), epoch, **two)
+    fit(half, [*penalties(), saved], epoch, enable_checkpointing=True, **one)
+    torch.manual_seed(77)  # whatever the global state is
+    trainer = fit(rest, penalties(), epoch, tmp_path / "half.ckpt", **two)
+    assert trainer.global_step == STEPS
+    assert torch.equal(weights(rest), weights(whole))
+
+
+def test_nothing_is_left_behind():
+    module = fresh()
+    step = module.training_step
+    fit(module, [MiMIc("net.body"), MiMIc(["net.head"])])
+    assert module.training_step == step
+    assert not any(layer._forward_hooks for layer in module.modules())
+
+
+def test_a_wrapped_step_stays_wrapped():
+    """Another tool's wrapper on the instance is put back, in whatever order callbacks leave."""
+    module, calls = fresh(), []
+    method = module.training_step
+
+    def wrapper(batch, batch_idx):
+        calls.append(batch_idx)
+        return method(batch, batch_idx)
+
+    module.training_step = wrapper
+    fit(module, [MiMIc("net.body"), MiMIc("net.head"), MiMIc("net.body.0")])
+    assert module.training_step is wrapper
+    assert len(calls) == STEPS
+
+
+def test_several_layers_are_the_sum_of_several_callbacks():
+    both, each = fresh(), fresh()
+    fit(both, [MiMIc({"net.body": 0.2, "net.head": 0.1})])
+    fit(each, [MiMIc("net.body", weight=0.2), MiMIc("net.head", weight=0.1)])
+    assert torch.allclose(weights(both), weights(each), atol=1e-6)
+
+
+def test_the_global_random_state_is_left_alone():
+    with_it, without = fresh(), fresh()
+    fit(with_it, [MiMIc("net.body", weight=0.0)])
+    after = torch.rand(3)
+    fit(without)
+    assert torch.equal(weights(with_it), weights(without))
+    fresh(), fit(fresh())
+    assert torch.equal(torch.rand(3), after)
+
+
+def test_warmup_trains_critics_only():
+    module, without, penalty = fresh(), fresh(), MiMIc("net.body", weight=0.5, warmup_steps=STEPS)
+    fit(module, [penalty])
+    fit(without)
+    assert torch.equal(weights(module), weights(without))
+    assert penalty.regularizers["net.body"].calls == STEPS
+
+
+def test_share_grows_after_the_warmup():
+    penalty = MiMIc("net.body", warmup_steps=2, ramp_steps=3)
+    shares = []
+    for penalty.batches in range(8):
+        shares.append(penalty.share())
+    assert shares == [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_cap_bounds_the_gradient_at_the_layer():
+    """Belghazi et al. 2018, section 5.3: no larger than the task's gradient there."""
+    norms = {}
+    for cap in (None, 0.5):
+        module = fresh()
+        gradients = []
+
+        class Watching(Module):
+            def training_step(self, batch, batch_idx):
+                x, y = batch
+                code = self.net.body(x)
+                self.code = code
+                return nn.functional.cross_entropy(self.net.head(code), y)
+
+            def backward(self, loss, kept=gradients):
+                x = torch.autograd.grad(loss, self.code, retain_graph=True)[0]
+                kept.append(x)
+                loss.backward()
+
+        torch.manual_seed(3)
+        module = Watching()
+        fit(module, [MiMIc("net.body", weight=1000.0, cap=cap)], max_steps=1)
+        torch.manual_seed(3)
+        module = Watching()
+        fit(module, max_steps=1)
+        total, task = gradients
+        norms[cap] = ((total - task).norm() / task.norm()).item()
+    assert norms[None] > 10
+    assert norms[0.5] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_compiled_module_is_penalised_the_same(tmp_path):
+    """Hooks stand before anything is traced, so the compiled network shows its features too."""
+
+    class Compiled(Module):
+        def configure_model(self):
+            self.compiled = torch.compile(self.net, backend="aot_eager")
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            return nn.functional.cross_entropy(self.compiled(x), y)
+
+    ours, eager = fresh(Compiled), fresh()
+    fit(ours, [MiMIc("net.body", weight=0.3)], max_steps=5)
+    fit(eager, [MiMIc("net.body", weight=0.3)], max_steps=5)
+    assert torch.allclose(weights(ours), weights(eager), atol=1e-6)
+
+
+# Misuse ------------------------------------------------------------------------------------
+
+
+class Unused(Module):
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(6, 4)
+
+
+class ByHandOptimised(Module):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (Module, {"layers": "net.bodi"}, "no layer 'net.bodi'; there are, for instance, net.body"),
+        (Module, {"layers": "net.layer*"}, "no layer 'net.layer[*]'"),
+        (Module, {"layers": [nn.Linear(2, 2)]}, "a Linear that is no part of the Module"),
+        (Unused, {"layers": "other"}, "layer other was not called in this training step"),
+        (Module, {"layers": "net.body", "labels": 7, "n_classes": 3}, "without 7; change labels"),
+        (Module, {"layers": "net.body", "labels": 1, "n_classes": 2}, "must be 0 to 1"),
+        (Module, {"layers": "net.body.1", "penalty": "orthogonality"}, "no matrix of its own"),
+        (ByHandOptimised, {"layers": "net.body"}, "use MiMIcRegularizer"),
+        (Module, {"layers": "net", "select": "features"}, "without 'features'; change select"),
+    ],
+)
+def test_misuse_is_refused(kind, options, message):
+    with pytest.raises(InputError, match=message):
+        fit(fresh(kind), [MiMIc(**options)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_classes": 10}, "say where in a batch the labels are"),
+        ({"penalty": "hsic", "n_classes": 10, "labels": 1}, "no form within classes"),
+        ({"n_critic": 0}, "1 or more"),
+        ({"scheme": "simultaneous", "n_critic": 2}, "one pass for both players"),
+        ({"cap": 0.0}, "a cap of more than 0"),
+        ({"weight": -1.0}, "a weight of 0 or more"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(options, message):
+    with pytest.raises(InputError, match=message):
+        MiMIc("net.body", **options)
+
+
+def test_unknown_options_are_refused_at_once():
+    with pytest.raises(TypeError, match="wieght"):
+        MiMIc("net.body", wieght=0.1)
+
+
+def test_a_batch_of_one_is_refused():
+    with pytest.raises(InputError, match=r"a batch of 1.*drop_last"):
+        fit(fresh(), [MiMIc("net.body")], loader(n=33))
+
+
+def test_constant_features_are_refused():
+    class Flat(Module):
+        def training_step(self, batch, batch_idx):
+            return self.net(torch.zeros_like(batch[0])).square().mean()
+
+    with pytest.raises(InputError, match=r"all 8 channels are constant.*collapsed"):
+        fit(fresh(Flat), [MiMIc("net.body")])
+
+
+def test_dead_channels_are_counted():
+    module, penalty = fresh(), MiMIc("net.body")
+    with torch.no_grad():
+        module.net.body[0].weight[:3] = 0
+    with pytest.warns(UserWarning, match="net.body has 3 dead channels"):
+        fit(module, [penalty], max_steps=STEPS, limit_train_batches=1, max_epochs=1)
+
+
+def test_within_classes_needs_labels_by_hand_too():
+    with pytest.raises(ValueError, match="needs the labels"):
+        MiMIcRegularizer(n_classes=3)(torch.randn(8, 4))

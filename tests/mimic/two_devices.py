@@ -1,0 +1,28 @@
+"""Trains the module of test_plugin.py on two processes; run by the test there.
+
+python tests/mimic/two_devices.py FILE
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Subset
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_plugin import BATCH, fit, fresh, loader, plain, weights
+
+if __name__ == "__main__":
+    module = fresh()
+    penalty = plain(weight=0.3)
+    examples, rank = loader().dataset, int(os.environ.get("LOCAL_RANK", 0))
+    mine = DataLoader(Subset(examples, range(rank, len(examples), 2)), BATCH)
+    options = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+    trainer = fit(module, [penalty], mine, max_steps=10, **options)
+    critic = penalty.regularizers["net.body"].adversary.critics
+    # Devices whose critics drifted apart would be two adversaries.
+    gathered = trainer.strategy.all_gather(torch.cat([p.flatten() for p in critic.parameters()]))
+    if trainer.is_global_zero:
+        torch.save({"weights": weights(module), "critics": gathered}, sys.argv[1])
