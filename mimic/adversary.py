@@ -101,7 +101,8 @@ class Adversary(nn.Module):
         ema: float | None = None,
     ) -> None:
         super().__init__()
-        self.terms, self.n_classes, self.ema = terms(groups, decomposition), n_classes, ema
+        self.n_channels, self.n_classes, self.ema = len(groups), n_classes, ema
+        self.terms = terms(groups, decomposition)
         self.critics = nn.ModuleList(
             critic(term.blocks, size, n_classes or 0) for term in self.terms
         )
@@ -157,6 +158,12 @@ class Adversary(nn.Module):
         # Copies, since the critics may step again before the estimate is differentiated.
         weights = [_copied(critic) for critic in readers]
         return self._read(list(self._values(rows, generator, weights, route)))
+
+    def limit(self, samples: int) -> None:
+        """Says how many samples there are, where steps see the same ones again and again."""
+        for critic in self.critics:
+            if isinstance(critic, HybridCritic):
+                critic.gaussian.distinct = samples
 
     @torch.no_grad()
     def observe(self, rows: Rows) -> None:

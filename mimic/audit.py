@@ -143,14 +143,17 @@ class TotalCorrelationAudit(Callback):
                     f"layer {name} was not called on this batch, so there is nothing to audit"
                 )
             if sum(len(kept.z) for kept in self._kept[name]) < self.samples:
-                self._kept[name].append(self._reduced(features, labels))
+                self._kept[name].append(self._reduced(name, features, labels))
 
-    def _reduced(self, features: list[Tensor], labels: Tensor | None) -> Kept:
+    def _reduced(self, name: str, features: list[Tensor], labels: Tensor | None) -> Kept:
         feature = torch.cat(features).detach()
         reduction = self.reduction._replace(rows=self.positions * len(feature))
         # The same positions in every run and on every device.
         generator = torch.Generator(feature.device).manual_seed(0)
-        rows = reduction(feature, None, generator)
+        try:
+            rows = reduction(feature, None, generator)
+        except ValueError as error:
+            raise InputError(f"audit of layer {name}: {error}") from error
         z = rows.z.unflatten(0, (-1, rows.positions)).cpu()
         return Kept(z, None if labels is None else labels.repeat(len(features)).cpu())
 

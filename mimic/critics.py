@@ -4,6 +4,7 @@ A critic is made by `critic(blocks, size, n_context)`: the block that each chann
 the numbers that make up a channel, and the length of the vector that says the class, or 0.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -69,6 +70,7 @@ class GaussianRatio(nn.Module):
         super().__init__()
         c, of = len(blocks), torch.tensor(blocks)
         self.decay, self.same = decay, of[:, None] == of
+        self.distinct = math.inf  # samples there are at all, where they come again and again
         self.register_buffer("seen", torch.zeros(2))  # sum of weights, samples behind it
         self.register_buffer("moment", torch.zeros(c, c))
         self.register_buffer("form", torch.zeros(c, c))
@@ -85,7 +87,7 @@ class GaussianRatio(nn.Module):
         # Of weights wᵢ with n samples each, as many count as (Σ wᵢ)² / Σ wᵢ² · n.
         weight, square = self.seen * self.seen.new_tensor([self.decay, self.decay**2])
         self.seen = torch.stack([weight + 1 - self.decay, square + (1 - self.decay) ** 2])
-        count = self.seen[0] ** 2 / self.seen[1] * len(z)
+        count = (self.seen[0] ** 2 / self.seen[1] * len(z)).clamp(max=self.distinct)
         covariance = (self.moment / self.seen[0]).double()
         # A covariance of few samples is drawn to its diagonal: else it would see structure
         # in noise, and none could be inverted of fewer samples than channels.

@@ -130,7 +130,7 @@ def _all_but_channels(z: Tensor) -> list[int]:
 
 def _class_means(z: Tensor, labels: Tensor, n_classes: int) -> Tensor:
     """For each row, the mean of its class; over positions too if channels have any."""
-    flat = z.flatten(2).mean(2)
+    flat = z.reshape(*z.shape[:2], -1).mean(2)
     sums = flat.new_zeros(n_classes, z.shape[1]).index_add(0, labels, flat)
     counts = flat.new_zeros(n_classes).index_add(0, labels, flat.new_ones(len(z)))
     means = sums / counts.clamp(min=1)[:, None]

@@ -88,6 +88,7 @@ def measure_total_correlation(
         return Adversary(range(c), size, n_classes, made, make_estimator(estimator), lr=lr)
 
     adversary = seeded(make, seed, z.device)
+    adversary.limit(len(clean.z) // positions)
     train_critic(adversary, draw, steps, batch_size, generator, check)
     return read(adversary, held_out, shuffles, generator)
 
@@ -112,14 +113,15 @@ def train_critic(
     """
     rates = [group["lr"] for group in adversary.optimizer.param_groups]
     best, kept = -math.inf, None
-    for step in range(steps):
-        for group, rate in zip(adversary.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        adversary.step(draw(batch_size, generator), generator)
-        if check is not None and (step % 50 == 49 or step == steps - 1):
+    for step in range(steps + 1):
+        if check is not None and (step % max(1, steps // 40) == 0 or step == steps):
             score = _score(adversary, check, generator)
             if score > best:
                 best, kept = score, copy.deepcopy(adversary.critics.state_dict())
+        for group, rate in zip(adversary.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        if step < steps:
+            adversary.step(draw(batch_size, generator), generator)
     if kept is not None:
         adversary.critics.load_state_dict(kept)
 

@@ -1,5 +1,6 @@
 """The penalty on one layer, for any training loop (Predoc III, eq. 7.2)."""
 
+import copy
 import random
 from typing import Any, Literal
 
@@ -155,7 +156,9 @@ class MiMIcRegularizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up a state, which reaches the critic when the next feature comes."""
-        self.calls, self._stored, self.adversary = state["calls"], state["adversary"], None
+        # A copy, as what was stored may be trained on before it is needed here.
+        self.calls, self._stored = state["calls"], copy.deepcopy(state["adversary"])
+        self.adversary = None
 
     def _rival(self, feature: Tensor, labels: Tensor | None, weight: Tensor | None) -> Tensor:
         if self.penalty == "orthogonality":
@@ -182,6 +185,11 @@ class MiMIcRegularizer:
             if self._stored is not None:
                 self.adversary.load_state_dict(self._stored)
                 self._stored = None
+        if (before := self.adversary.n_channels) != (now := rows.z.shape[1]):
+            raise ValueError(
+                f"got a feature of {before} channels before and {now} now; give every layer a "
+                "regularizer of its own"
+            )
         return hide_channels(rows, self.reduction.subset, generator), self.adversary, generator
 
     def _train(self, rows: Rows, adversary: Adversary, generator: torch.Generator) -> None:

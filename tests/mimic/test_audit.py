@@ -1,0 +1,227 @@
+"""Audits say what a closed form says, of data that nothing was trained on."""
+
+import copy
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from common.errors import InputError
+from mimic import MiMIc, TotalCorrelationAudit, measure_total_correlation
+from mimic.layers import Catcher, find_layers
+
+QUICK = {"steps": 400, "noise": 0.0}
+
+
+def pair(n, rho):
+    x = torch.randn(n, 2)
+    return torch.stack([x[:, 0], rho * x[:, 0] + (1 - rho**2) ** 0.5 * x[:, 1]], 1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_gaussians(rho):
+    found = measure_total_correlation(5 * pair(8000, rho) + 1, **QUICK)
+    truth = -0.5 * math.log(1 - rho**2)
+    assert found.value == pytest.approx(truth, abs=0.04)
+    assert 0 <= found.error < 0.03
+
+
+def test_what_no_pair_shows():
+    bits = torch.randint(2, (6000, 2))
+    z = torch.cat([bits, bits.sum(1, keepdim=True) % 2], 1) + 0.1 * torch.randn(6000, 3)
+    assert measure_total_correlation(z, **QUICK).value == pytest.approx(math.log(2), rel=0.07)
+
+
+def test_noise_makes_copies_finite():
+    """Of two copies with noise of variance s² each: a pair correlated by 1 / (1 + s²)."""
+    x = torch.randn(8000, 1)
+    found = measure_total_correlation(x.expand(-1, 2), steps=400, noise=0.3)
+    rho = 1 / 1.09
+    assert found.value == pytest.approx(-0.5 * math.log(1 - rho**2), rel=0.07)
+
+
+def test_within_classes():
+    labels = torch.randint(4, (8000,))
+    z = labels[:, None] + pair(8000, 0.6)
+    truth = -0.5 * math.log(1 - 0.36)
+    found = measure_total_correlation(z, labels, 4, **QUICK)
+    assert found.value == pytest.approx(truth, abs=0.04)
+    assert measure_total_correlation(z, **QUICK).value > 2 * truth
+
+
+def test_few_samples_of_independent_channels_show_nothing():
+    """A critic that overfits would say less than nothing: its best state is kept."""
+    found = measure_total_correlation(torch.randn(300, 16), steps=400)
+    assert found.value == pytest.approx(0, abs=0.1)
+
+
+def test_positions_of_an_image_stay_on_one_side():
+    """Were they parted, the critic would have seen what it is judged on."""
+    images = torch.randn(60, 1, 6).expand(-1, 20, -1).reshape(1200, 6)
+    found = measure_total_correlation(images, positions=20, steps=400, noise=0.01)
+    assert found.value < 1
+
+
+def test_the_global_state_and_the_features_are_left_alone():
+    z = torch.randn(500, 3)
+    state, before = torch.get_rng_state(), z.clone()
+    once, again = (measure_total_correlation(z, steps=20) for _ in range(2))
+    assert once == again
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(before, z)
+
+
+@pytest.mark.parametrize("z", [torch.randn(10, 3), torch.full((50, 3), math.nan)])
+def test_unfit_samples_are_refused(z):
+    with pytest.raises(InputError, match="20 or more, with finite values"):
+        measure_total_correlation(z)
+
+
+class Net(pl.LightningModule):
+    """Puts the data through unchanged, so that what they share is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.same = nn.Identity()
+        self.scale = nn.Linear(2, 1)
+
+    def step(self, batch, batch_idx):
+        return self.scale(self.same(batch[0])).square().mean()
+
+    training_step = validation_step = test_step = step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def batches(n=3000, size=500):
+    z = pair(n, 0.8)
+    return DataLoader(TensorDataset(z, torch.arange(n) % 2), batch_size=size)
+
+
+def trainer(*callbacks, **options):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    off = {"logger": False, "enable_checkpointing": False, **quiet}
+    return pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=list(callbacks), **off, **options)
+
+
+TRUTH = -0.5 * math.log(1 - 0.64)
+
+
+def test_audit_of_test_data():
+    audit = TotalCorrelationAudit("same", **QUICK)
+    run = trainer(audit)
+    run.test(Net(), batches(), verbose=False)
+    logged = {key: float(value) for key, value in run.logged_metrics.items()}
+    assert logged["audit/same/tc"] == pytest.approx(TRUTH, abs=0.06)
+    assert logged["audit/same/tc_gaussian"] == pytest.approx(TRUTH, abs=0.06)
+    assert audit.measured["same"].value == pytest.approx(logged["audit/same/tc"])
+
+
+def test_audit_at_the_end_of_training_beside_the_plugin():
+    audit = TotalCorrelationAudit(["same", "scale"], samples=1000, steps=20)
+    with pytest.raises(InputError, match="audit of layer scale: got a feature of 1"):
+        trainer(audit).fit(Net(), batches(), batches())
+    audit = TotalCorrelationAudit("same", samples=1000, **QUICK)
+    net = Net()
+    trainer(MiMIc("same", weight=0.1), audit).fit(net, batches(), batches())
+    assert audit.measured["same"].value == pytest.approx(TRUTH, abs=0.15)
+    assert not net.same._forward_hooks
+
+
+@pytest.mark.parametrize(("every", "times"), [(None, 1), (1, 2), (3, 0)])
+def test_audits_come_when_they_should(every, times, monkeypatch):
+    audit, seen = TotalCorrelationAudit("same", every_n_epochs=every, steps=2), []
+    monkeypatch.setattr(
+        audit,
+        "_finish",
+        lambda module, finish=audit._finish: (seen.append(bool(audit._kept)), finish(module)),
+    )
+    trainer(audit).fit(Net(), batches(100, 50), batches(100, 50))
+    assert seen.count(True) == times
+
+
+def test_audit_doesnt_change_training():
+    results = []
+    for callbacks in ([], [TotalCorrelationAudit("same", every_n_epochs=1, steps=5)]):
+        torch.manual_seed(0)
+        net = Net()
+        shuffled = DataLoader(pair(200, 0.5)[:, None], batch_size=20, shuffle=True)
+        trainer(*callbacks).fit(net, shuffled, batches(100, 50))
+        results.append(copy.deepcopy(net.scale.weight))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_classes": 3}, "needs both"),
+        ({"samples": 0}, "give 1 or more"),
+        ({"layers": "sane"}, "no layer 'sane'; there are, for instance, same"),
+        ({"labels": 5, "n_classes": 2}, "without 5; change labels"),
+    ],
+)
+def test_misuse_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        trainer(TotalCorrelationAudit(**{"layers": "same", **options})).test(Net(), batches())
+
+
+# Layers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model():
+    block = lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    return nn.ModuleDict({"layer1": block(), "layer2": block(), "head": nn.Linear(2, 2)})
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (["layer1"], ["layer1"]),
+        (["layer*"], ["layer1", "layer2"]),
+        (["layer*.0"], ["layer1.0", "layer2.0"]),
+        (["head", "layer[12].1"], ["head", "layer1.1", "layer2.1"]),
+    ],
+)
+def test_layers_by_name_and_glob(asked, found, model):
+    assert list(find_layers(model, asked)) == found
+
+
+def test_layers_by_module(model):
+    assert find_layers(model, [model["layer2"][0]]) == {"layer2.0": model["layer2"][0]}
+
+
+def test_names_inside_compiled_modules_stay(model):
+    model["layer1"] = torch.compile(model["layer1"])
+    assert list(find_layers(model, ["layer1.0"])) == ["layer1.0"]
+
+
+def test_catcher_keeps_every_call_while_it_is_asked_to(model):
+    catcher = Catcher(find_layers(model, ["head"]))
+    x = torch.randn(3, 2)
+    model["head"](x)
+    catcher.start()
+    outputs = [model["head"](x), model["head"](2 * x)]
+    catcher.stop()
+    model["head"](x)
+    assert all(map(torch.equal, catcher.features["head"], outputs))
+    assert len(catcher.features["head"]) == 2
+    catcher.remove()
+    assert not model["head"]._forward_hooks
+
+
+def test_entries_of_outputs(model):
+    lstm = nn.LSTM(2, 3)
+    holder = nn.ModuleDict({"lstm": lstm})
+    catcher = Catcher(find_layers(holder, ["lstm"]), select=0)
+    catcher.start()
+    output, _ = lstm(torch.randn(5, 2))
+    assert torch.equal(catcher.features["lstm"][0], output)
+    other = Catcher(find_layers(holder, ["lstm"]))
+    other.start()
+    with pytest.raises(InputError, match="the output of layer lstm is a tuple, not a tensor"):
+        lstm(torch.randn(5, 2))
