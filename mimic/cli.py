@@ -1,0 +1,125 @@
+"""`python -m mimic.cli fit|validate|test|predict|filters --config …`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser
+from torch import Tensor, nn
+
+from common.callbacks.predictions import PredictionTable
+from common.callbacks.samples import save_png
+from common.checkpoints import read_checkpoint
+from common.cli import CommandLine, run
+from common.data.base import Data
+from common.errors import InputError
+from mimic import networks, segmenter, tasks  # noqa: F401  so that a config may name them shortly
+from mimic.data import factor_files, labelled, scenes, sprites  # noqa: F401
+from mimic.module import SupervisedModule
+from mimic.pictures import filter_grid
+
+
+class SupervisedTrainer(Trainer):
+    """Lightning's trainer, which can also draw filters."""
+
+    def filters(
+        self,
+        model: SupervisedModule,
+        datamodule: Data | None = None,
+        ckpt_path: str | None = None,
+        zoom: int = 12,
+        out: str | None = None,
+    ) -> Path:
+        """Draws the filters of a trained network's first convolution.
+
+        Args:
+            model: The system.
+            datamodule: Not needed.
+            ckpt_path: Its weights: best, last or a file's path.
+            zoom: Pixels for a weight, along each side.
+            out: PNG file to write; filters.png in the run's folder if none.
+
+        Returns:
+            The file.
+        """
+        assert ckpt_path is not None
+        checkpoint = read_checkpoint(ckpt_path)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        picture = filter_grid(first_filters(model.network), zoom=zoom)
+        folder = Path(self.log_dir or self.default_root_dir)
+        path = save_png(picture, folder / "filters.png" if out is None else out, zoom=1)
+        print(f"filters: {path}")
+        return path
+
+
+class SupervisedCommandLine(CommandLine):
+    """The shared command line, with `filters`; the least validation loss is kept."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**CommandLine.subcommands(), "filters": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.set_defaults({"best.monitor": "val/loss", "best.mode": "min"})
+
+
+class Answers(PredictionTable):
+    """Writes the labels that a network gives.
+
+    One an image as `predictions.csv`; more as `predictions.npz`, with the arrays `index` `[n]`
+    and `answer` `[n k]` (factors) or `[n h w]` (pixels).
+    """
+
+    def __init__(self) -> None:
+        super().__init__("answer")
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Tensor],
+        batch_indices: Sequence[Sequence[Sequence[int]]],
+    ) -> None:
+        answers = torch.cat(list(predictions)).cpu()
+        if answers.ndim == 1:
+            super().write_on_epoch_end(trainer, pl_module, [answers], batch_indices)
+            return
+        suffix = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = Path(trainer.log_dir or trainer.default_root_dir) / f"predictions{suffix}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        indices = [i for batch in batch_indices[0] for i in batch]
+        np.savez_compressed(path, index=np.array(indices), answer=answers.numpy())
+        print(f"predictions: {path.resolve()}")
+
+
+def first_filters(network: nn.Module) -> Tensor:
+    """The weights of the first convolution, `[o c h w]`.
+
+    Raises:
+        InputError: There is none.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.weight
+    raise InputError(f"{type(network).__name__} has no convolution of which to show filters")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Trains or judges a network with labels, or shows its filters."""
+    run(
+        SupervisedModule,
+        Data,
+        Path(__file__).parent / "configs",
+        args,
+        command_line=SupervisedCommandLine,
+        trainer=SupervisedTrainer,
+        callbacks=[Answers()],
+    )
+
+
+if __name__ == "__main__":
+    main()

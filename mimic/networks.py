@@ -1,0 +1,201 @@
+"""Networks to train with labels, whose layers have names that the plug-in can be given.
+
+All take images in `[0, 1]`; none standardises them, as the norm after the first convolution does.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+from torch.nn import functional as F
+
+from common.errors import InputError
+from common.typing import Image, Sample
+
+
+class SmallCNN(nn.Sequential):
+    """A plain convolutional network for small images.
+
+    Layers: `conv1`, `conv2`, … (convolution, batch norm, ReLU, 2x2 max pooling), `features`
+    (`[b hidden]`, what the last layer sees) and `head`. Parts of a layer have names as well:
+    `conv1.norm` is the first layer before its ReLU, `features.linear` the last one.
+
+    Args:
+        shape: Channels, height and width of an image.
+        n_out: Outputs.
+        widths: Channels of each convolution.
+        hidden: Size of the feature.
+        kernel: Side of the filters, odd.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (1, 28, 28),
+        n_out: int = 10,
+        widths: tuple[int, ...] = (32, 64),
+        hidden: int = 64,
+        kernel: int = 5,
+    ) -> None:
+        if not widths or kernel % 2 == 0:
+            raise InputError(
+                f"got widths {list(widths)} and kernel {kernel}; give at least one width and an "
+                "odd side of the filters"
+            )
+        height, width = _halved(shape, len(widths))
+        channels = (shape[0], *widths)
+        layers: dict[str, nn.Module] = {
+            f"conv{i + 1}": nn.Sequential(
+                OrderedDict(
+                    conv=nn.Conv2d(channels[i], c, kernel, padding=kernel // 2, bias=False),
+                    norm=nn.BatchNorm2d(c),
+                    relu=nn.ReLU(),
+                    pool=nn.MaxPool2d(2),
+                )
+            )
+            for i, c in enumerate(widths)
+        }
+        layers["features"] = _dense(channels[-1] * height * width, hidden)
+        layers["head"] = nn.Linear(hidden, n_out)
+        super().__init__(OrderedDict(layers))
+        self.shape, self.n_out = shape, n_out
+        # The norm behind them undoes any scale. From a small start, its noise doesn't hide what
+        # the filters have learned.
+        self.get_parameter("conv1.conv.weight").data.mul_(0.1)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a way round them, `relu(x + F(x))` (He et al. 2016, eq. 1).
+
+    Where the size changes, the way round takes every `stride`-th pixel and has zeros for new
+    channels; it has no parameters (their option A).
+
+    Args:
+        n_in: Channels of the input.
+        n_out: Channels of the output, no fewer.
+        stride: Of the first convolution.
+        dilation: Of both.
+    """
+
+    def __init__(self, n_in: int, n_out: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, dilation, dilation, bias=False)
+        self.norm1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, dilation, dilation, bias=False)
+        self.norm2 = nn.BatchNorm2d(n_out)
+        self.stride, self.n_new = stride, n_out - n_in
+
+    def forward(self, x: Sample) -> Sample:
+        residual = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        way_round = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.n_new))
+        return F.relu(way_round + residual)
+
+
+class ResNet(nn.Sequential):
+    """The residual networks for CIFAR (He et al. 2016, sec. 4.2): 6n + 2 layers for n blocks.
+
+    Layers: `conv1`, `layer1`, `layer2`, … (each of half the side and twice the channels of the
+    last), `pool` (`[b c]`) and `head`. ResNet-20 has 269,722 parameters for ten classes.
+
+    Args:
+        shape: Channels, height and width of an image.
+        n_out: Outputs.
+        blocks: Residual blocks of each layer; 3, 5, 7, 9 or 18 in each of three make ResNet-20,
+            32, 44, 56 or 110.
+        width: Channels of the first layer.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (3, 32, 32),
+        n_out: int = 10,
+        blocks: tuple[int, ...] = (3, 3, 3),
+        width: int = 16,
+    ) -> None:
+        if not blocks or min(blocks) < 1:
+            raise InputError(f"got blocks {list(blocks)}; give each layer 1 or more")
+        _halved(shape, len(blocks) - 1)
+        layers: dict[str, nn.Module] = {
+            "conv1": conv_norm_relu(shape[0], width),
+            "layer1": nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks[0]))),
+        }
+        for i, n in enumerate(blocks[1:]):
+            c = width * 2**i
+            rest = (BasicBlock(2 * c, 2 * c) for _ in range(n - 1))
+            layers[f"layer{i + 2}"] = nn.Sequential(BasicBlock(c, 2 * c, stride=2), *rest)
+        layers["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        layers["head"] = nn.Linear(width * 2 ** (len(blocks) - 1), n_out)
+        super().__init__(OrderedDict(layers))
+        self.shape, self.n_out = shape, n_out
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+
+class Coder(nn.Module):
+    """Images to a few codes, and from these by one linear map to the outputs.
+
+    Layers: `conv1`, `conv2`, … (4x4 convolution of stride 2, batch norm, ReLU), `features`,
+    `code` (linear, so that a code may be any number) and `head`. A linear head can undo any
+    linear mixture of the codes, so the task alone doesn't tell which axes they shall have.
+
+    Args:
+        shape: Channels, height and width of an image.
+        n_out: Outputs.
+        n_codes: Codes.
+        widths: Channels of each convolution.
+        hidden: Size of the feature.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (1, 32, 32),
+        n_out: int = 5,
+        n_codes: int = 10,
+        widths: tuple[int, ...] = (16, 32, 64),
+        hidden: int = 128,
+    ) -> None:
+        super().__init__()
+        height, width = _halved(shape, len(widths))
+        self.shape, self.n_out, self.n_codes = shape, n_out, n_codes
+        n_in = shape[0]
+        for i, c in enumerate(widths):
+            self.add_module(f"conv{i + 1}", conv_norm_relu(n_in, c, kernel=4, stride=2))
+            n_in = c
+        self.features = _dense(n_in * height * width, hidden)
+        self.code = nn.Linear(hidden, n_codes)
+        self.head = nn.Linear(n_codes, n_out)
+
+    def encode(self, images: Image) -> Sample:
+        """The codes `[b n_codes]`."""
+        x = images
+        for name, layer in self.named_children():
+            if name != "head":
+                x = layer(x)
+        return x
+
+    def forward(self, images: Image) -> Sample:
+        return self.head(self.encode(images))
+
+
+def conv_norm_relu(
+    n_in: int, n_out: int, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    """A convolution that keeps the size but for its stride, batch norm, ReLU."""
+    padding = dilation * (kernel - 1) // 2
+    conv = nn.Conv2d(n_in, n_out, kernel, stride, padding, dilation, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(n_out), relu=nn.ReLU()))
+
+
+def _dense(n_in: int, n_out: int) -> nn.Sequential:
+    parts = OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(n_in, n_out), relu=nn.ReLU())
+    return nn.Sequential(parts)
+
+
+def _halved(shape: tuple[int, int, int], times: int) -> tuple[int, int]:
+    """Height and width after so many halvings, rounded down."""
+    height, width = shape[1] >> times, shape[2] >> times
+    if min(height, width) < 1:
+        raise InputError(
+            f"got images of {shape[1]} × {shape[2]}, of which {times} halvings leave nothing; "
+            "take fewer layers"
+        )
+    return height, width

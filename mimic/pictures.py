@@ -1,0 +1,60 @@
+"""Pictures of what a network has learned."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from common.errors import InputError
+
+GROUND = 255
+
+
+def filter_grid(weight: Tensor, columns: int | None = None, zoom: int = 12) -> Tensor:
+    """The filters of a first convolution side by side: grey for one channel, RGB for three.
+
+    Each filter is scaled by its own largest absolute weight, so that mid-grey is zero, white (or
+    full colour) as positive and black as negative as that filter gets; a dead one is all grey.
+
+    Args:
+        weight: `[o c h w]`.
+        columns: Filters in a row; as many as fill a picture that is not much wider than high if
+            none.
+        zoom: Pixels for a weight, along each side.
+
+    Returns:
+        The picture, bytes `[c h w]`, on a white ground.
+
+    Raises:
+        InputError: Filters of neither one channel nor three.
+    """
+    if weight.ndim != 4 or weight.shape[1] not in (1, 3):
+        raise InputError(
+            f"got filters of shape {list(weight.shape)}; a picture needs [o c h w] with 1 or 3 "
+            "channels, as the first convolution on images has"
+        )
+    n, c, h, w = weight.shape
+    columns = _columns(n) if columns is None else min(columns, n)
+    if min(columns, zoom) < 1:
+        raise InputError(f"got columns {columns} and zoom {zoom}; both must be at least 1")
+    rows, margin = math.ceil(n / columns), max(2, zoom // 3)
+    height, width = h * zoom + margin, w * zoom + margin
+    picture = torch.full(
+        (c, rows * height + margin, columns * width + margin), GROUND, dtype=torch.uint8
+    )
+    for i, tile in enumerate(_bytes(weight)):
+        top, left = i // columns * height + margin, i % columns * width + margin
+        big = tile.repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
+        picture[:, top : top + h * zoom, left : left + w * zoom] = big
+    return picture
+
+
+def _columns(n: int) -> int:
+    side = math.ceil(math.sqrt(n))
+    return next((k for k in range(side, 2 * side + 1) if n % k == 0), side)
+
+
+def _bytes(weight: Tensor) -> Tensor:
+    weight = weight.detach().cpu().float()
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo().tiny)
+    return (127.5 + 127.5 * weight / largest).round().to(torch.uint8)
