@@ -9,11 +9,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from common.errors import InputError
-from mimic.measure import Measurement, measure_total_correlation
-from mimic.critics import MapCritic
+from mimic.critics import CriticFactory, MapCritic
 from mimic.estimators import gaussian_total_correlation
 from mimic.features import Reduce, Reduction
 from mimic.layers import Catcher, Layer, Select, entry, find_layers
+from mimic.measure import NOISE, Measurement, measure_total_correlation
 
 
 class Kept(NamedTuple):
@@ -28,16 +28,17 @@ class TotalCorrelationAudit(Callback):
 
     Works with `MiMIc` and without: the same audit judges a network trained either way. Logs
     `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error, and
-    `audit/<layer>/tc_gaussian`, the part that covariances show.
+    `audit/<layer>/tc_gaussian`, the part that covariances show, with the same noise.
 
     Args:
-        layers: One or several names, globs or modules, see `find_layers`.
+        layers: A name or glob, or a list of them or of modules, see `find_layers`.
         reduce: See `MiMIcRegularizer`.
         channel_dim: See `MiMIcRegularizer`.
         positions: `per_location` takes so many positions of each image.
         labels: Where the classes are in a batch, an index or a name, if `n_classes` is given.
         n_classes: Classes, if within classes.
         select: Which entry of a layer's output, if that is no tensor.
+        critic: Makes a critic; `MapCritic` for maps, `HybridCritic` otherwise if none.
         samples: The first so many images of a set, on all devices together.
         every_n_epochs: In validation, so often; at the end of training only if none.
         **options: Those of `measure_total_correlation`.
@@ -45,13 +46,14 @@ class TotalCorrelationAudit(Callback):
 
     def __init__(
         self,
-        layers: Layer | Sequence[Layer],
+        layers: str | Sequence[Any],
         reduce: Reduce = "pool",
         channel_dim: int | None = None,
         positions: int = 4,
         labels: int | str | None = None,
         n_classes: int | None = None,
         select: Select | None = None,
+        critic: CriticFactory | None = None,
         samples: int = 10_000,
         every_n_epochs: int | None = None,
         **options: Any,
@@ -66,11 +68,12 @@ class TotalCorrelationAudit(Callback):
                 f"got n_classes {n_classes} and labels {labels}; an audit within classes needs "
                 "both, any other neither"
             )
-        listed = isinstance(layers, Sequence) and not isinstance(layers, str)
-        self.layers: list[Layer] = list(layers) if listed else [layers]  # type: ignore[arg-type,list-item]
+        self.layers: list[Layer] = [layers] if isinstance(layers, str) else list(layers)
         self.reduction, self.positions = Reduction(reduce, channel_dim), positions
         self.labels, self.n_classes, self.select = labels, n_classes, select
-        self.samples, self.every_n_epochs, self.options = samples, every_n_epochs, options
+        self.critic = critic
+        self.samples, self.every_n_epochs = samples, every_n_epochs
+        self.options = options
         self.measured: dict[str, Measurement] = {}
         self._catcher: Catcher | None = None
         self._kept: dict[str, list[Kept]] = {}
@@ -172,16 +175,22 @@ class TotalCorrelationAudit(Callback):
             self.measured[name] = found
             values = {"tc": found.value, "tc_error": found.error}
             if rows.ndim == 2:
-                values["tc_gaussian"] = float(gaussian_total_correlation(rows))
+                noise = self.options.get("noise", NOISE)
+                values["tc_gaussian"] = float(gaussian_total_correlation(rows, noise))
             pl_module.log_dict({f"audit/{name}/{key}": value for key, value in values.items()})
 
     def _measure(self, z: Tensor, labels: Tensor | None, positions: int) -> Measurement:
-        options = dict(self.options)
-        if self.reduction.reduce == "map":
-            options.setdefault("critic", MapCritic)
         if labels is not None:
             labels = labels.to(z.device)
-        return measure_total_correlation(z, labels, self.n_classes, positions, **options)
+        usual = MapCritic if self.reduction.reduce == "map" else None
+        return measure_total_correlation(
+            z,
+            labels=labels,
+            n_classes=self.n_classes,
+            positions=positions,
+            critic=self.critic or usual,
+            **self.options,
+        )
 
 
 def _together(parts: list[Kept], samples: int) -> tuple[Tensor, Tensor | None]:

@@ -170,15 +170,24 @@ def make_estimator(name: str) -> Estimator:
     return ESTIMATORS[name]()
 
 
-def gaussian_total_correlation(z: Tensor) -> Tensor:
+def gaussian_total_correlation(z: Tensor, noise: float = 0.0) -> Tensor:
     """`-½ log det R` of the correlation matrix R of channels `z [n c]`.
 
     Exact for Gaussian channels; otherwise the part that covariances show. Large, not infinite,
-    where channels determine one another.
+    where channels determine one another. Channels that don't vary are left out.
+
+    Args:
+        z: The channels.
+        noise: Deviation of noise on the standardised channels.
     """
-    correlation = torch.corrcoef(z.T.double()).reshape(z.shape[1], z.shape[1])
-    smallest = torch.finfo(z.dtype).eps
-    return (-0.5 * torch.linalg.eigvalsh(correlation).clamp(min=smallest).log().sum()).to(z.dtype)
+    smallest, dtype = torch.finfo(z.dtype).eps, z.dtype
+    z = z[:, z.std(0) > 0].double()
+    if z.shape[1] < 2:
+        return z.new_zeros((), dtype=dtype)
+    identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    correlation = (torch.corrcoef(z.T) + noise**2 * identity) / (1 + noise**2)
+    eigenvalues = torch.linalg.eigvalsh(correlation).clamp(min=smallest)
+    return (-0.5 * eigenvalues.log().sum()).to(dtype)
 
 
 def discrimination(joint: Tensor, marginal: Tensor) -> Tensor:

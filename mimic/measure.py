@@ -16,6 +16,7 @@ from mimic.features import add_noise, standardize
 from mimic.regularizer import EstimatorName
 from mimic.shuffling import device_of
 
+NOISE = 0.1  # deviation, in deviations of a channel; that of the plug-in
 Draw = Callable[[int, torch.Generator], Rows]  # so many fresh samples
 
 
@@ -39,7 +40,7 @@ def measure_total_correlation(
     steps: int = 2000,
     batch_size: int = 256,
     lr: float = 3e-3,
-    noise: float = 0.1,
+    noise: float = NOISE,
     shuffles: int = 10,
     seed: int = 0,
 ) -> Measurement:

@@ -27,7 +27,7 @@ class MiMIc(Callback):
     penalty is what the training critic says, not a measurement: see `TotalCorrelationAudit`.
 
     Args:
-        layers: One or several names, globs or modules, see `find_layers`; or weights by name.
+        layers: A name or glob, a list of them or of modules (`find_layers`), or weights by name.
         weight: λ of the penalty on each layer (eq. 7.2: 1).
         warmup_steps: Training batches in which the critics train and the penalty weighs nothing.
         ramp_steps: Training batches over which the weight then grows to λ.
@@ -41,7 +41,7 @@ class MiMIc(Callback):
 
     def __init__(
         self,
-        layers: Layer | Sequence[Layer] | Mapping[str, float],
+        layers: str | Sequence[Any] | Mapping[str, float],
         weight: float = 0.1,
         warmup_steps: int = 0,
         ramp_steps: int = 0,
@@ -54,7 +54,7 @@ class MiMIc(Callback):
             self.layers: list[Layer] = list(layers)
             self._weights = [float(value) for value in layers.values()]
         else:
-            self.layers = [layers] if isinstance(layers, str | nn.Module) else list(layers)
+            self.layers = [layers] if isinstance(layers, str) else list(layers)
             self._weights = [weight] * len(self.layers)
         if not self.layers or min(self._weights) < 0:
             raise InputError(
@@ -67,7 +67,8 @@ class MiMIc(Callback):
                 "steps of 0 or more, and a cap of more than 0 or none"
             )
         self.warmup_steps, self.ramp_steps, self.cap = warmup_steps, ramp_steps, cap
-        self.labels, self.select, self.options = labels, select, options
+        self.labels, self.select = labels, select
+        self.options = options  # by itself, else the command line wouldn't find out what it holds
         self.regularizers: dict[str, MiMIcRegularizer] = {}
         self.batches = 0
         self._regularizer()  # so that wrong options are refused here

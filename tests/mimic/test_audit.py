@@ -225,3 +225,12 @@ def test_entries_of_outputs(model):
     other.start()
     with pytest.raises(InputError, match="the output of layer lstm is a tuple, not a tensor"):
         lstm(torch.randn(5, 2))
+
+
+def test_the_gaussian_part_has_the_noise_of_the_audit():
+    audit = TotalCorrelationAudit("same", steps=1, noise=0.5)
+    run = trainer(audit)
+    run.test(Net(), batches(), verbose=False)
+    rho = 0.8 / 1.25
+    found = float(run.logged_metrics["audit/same/tc_gaussian"])
+    assert found == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.03)
