@@ -108,7 +108,9 @@ class Adversary(nn.Module):
         )
         self.estimators = nn.ModuleList(copy.deepcopy(estimator) for _ in self.terms)
         self.average = copy.deepcopy(self.critics).requires_grad_(False) if ema else None
-        self.optimizer = torch.optim.Adam(self.critics.parameters(), lr=lr, betas=betas)
+        self.optimizer = torch.optim.Adam(
+            self.critics.parameters(), lr=lr, betas=betas, fused=True
+        )
 
     def step(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
         """One step of the critics on rows, whose gradient is cut off; the share told apart right.
@@ -235,7 +237,7 @@ class Adversary(nn.Module):
                 self.average.state_dict().values(), self.critics.state_dict().values(), strict=True
             )
             for mean, new in pairs:
-                mean.lerp_(new, 1 - self.ema)
+                mean.copy_(mean.lerp(new, 1 - self.ema) if mean.is_floating_point() else new)
 
     def get_extra_state(self) -> dict[str, Any]:
         return self.optimizer.state_dict()

@@ -61,6 +61,7 @@ class GaussianRatio(nn.Module):
         decay: Of the running covariance, from one observation to the next.
     """
 
+    turn: Tensor
     seen: Tensor
     moment: Tensor
     form: Tensor
@@ -71,6 +72,9 @@ class GaussianRatio(nn.Module):
         c, of = len(blocks), torch.tensor(blocks)
         self.decay, self.same = decay, of[:, None] == of
         self.distinct = math.inf  # samples there are at all, where they come again and again
+        # Of many channels, the inverse would cost more than all else.
+        self.every = 1 + c // 128
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(2))  # sum of weights, samples behind it
         self.register_buffer("moment", torch.zeros(c, c))
         self.register_buffer("form", torch.zeros(c, c))
@@ -87,18 +91,24 @@ class GaussianRatio(nn.Module):
         # Of weights wᵢ with n samples each, as many count as (Σ wᵢ)² / Σ wᵢ² · n.
         weight, square = self.seen * self.seen.new_tensor([self.decay, self.decay**2])
         self.seen = torch.stack([weight + 1 - self.decay, square + (1 - self.decay) ** 2])
-        count = (self.seen[0] ** 2 / self.seen[1] * len(z)).clamp(max=self.distinct)
+        if self.every == 1 or int(self.turn) % self.every == 0:
+            self._refresh((self.seen[0] ** 2 / self.seen[1] * len(z)).clamp(max=self.distinct))
+        self.turn += 1
+
+    def _refresh(self, count: Tensor) -> None:
+        """The quadratic form of the running covariance, which so many samples are behind."""
         covariance = (self.moment / self.seen[0]).double()
         # A covariance of few samples is drawn to its diagonal: else it would see structure
         # in noise, and none could be inverted of fewer samples than channels.
         shrink = len(covariance) / (len(covariance) + count.double())
         diagonal = covariance.diagonal().clamp(min=1e-6).diag()
         joint = (1 - shrink) * covariance + shrink * diagonal
-        apart = joint * self.same.to(joint.device)
-        difference = torch.linalg.inv(apart) - torch.linalg.inv(joint)
-        self.form = (0.5 * difference).to(z.dtype)
-        logs = torch.linalg.slogdet(apart).logabsdet - torch.linalg.slogdet(joint).logabsdet
-        self.constant = (0.5 * logs).to(z.dtype)
+        of_joint, of_apart = (
+            torch.linalg.cholesky(c) for c in (joint, joint * self.same.to(joint.device))
+        )
+        form = torch.cholesky_inverse(of_apart) - torch.cholesky_inverse(of_joint)
+        logs = of_apart.diagonal().log() - of_joint.diagonal().log()
+        self.form, self.constant = (0.5 * form).to(self.form), logs.sum().to(self.form)
 
     def forward(self, z: Tensor) -> Tensor:
         return ((z @ self.form) * z).sum(1) + self.constant
@@ -157,7 +167,7 @@ class MapCritic(nn.Module):
         blocks: Sequence[int],
         size: int = 1,
         n_context: int = 0,
-        width: int = 64,
+        width: int = 32,
         layers: int = 2,
     ) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ class ByHand(Module):
             torch.manual_seed(0)
             critic = MLPCritic(range(8))
         self.critic = [critic]  # out of the sight of the network's optimiser
-        self.ascent = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
+        self.ascent = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9), fused=True)
 
     def training_step(self, batch, batch_idx):
         x, y = batch

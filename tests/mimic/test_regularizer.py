@@ -187,9 +187,10 @@ def test_within_classes_channels_may_tell_the_class():
     assert accuracy[4] == pytest.approx(0.5, abs=0.05)
 
 
-def test_state_goes_on_where_it_was():
+@pytest.mark.parametrize("channels", [4, 150])
+def test_state_goes_on_where_it_was(channels):
     one, two = MiMIcRegularizer(seed=5), MiMIcRegularizer(seed=5)
-    z = feature(32, 4)
+    z = feature(32, channels)
     for _ in range(5):
         one(z)
     two.load_state_dict(one.state_dict())
