@@ -14,7 +14,7 @@ import torch
 
 from common.data.base import ImageData, Split
 from common.errors import InputError
-from common.typing import Pixels
+from common.typing import Numbers, Pixels
 
 
 class DownloadedImages(ImageData):
@@ -49,19 +49,28 @@ class DownloadedImages(ImageData):
     def official(self, train: bool) -> Pixels:
         """The official training or test images, in the order of the files."""
 
+    @abc.abstractmethod
+    def official_labels(self, train: bool) -> Numbers:
+        """The classes, from 0 to 9, of the `official` images."""
+
     def images(self, split: Split) -> Pixels:
         images = self.official(train=split != "test")
-        if split == "test":
-            return images
-        n_val = round(len(images) * self.val_fraction)
-        if not 0 < n_val < len(images):
+        return images if split == "test" else images[self._chosen(split, len(images))]
+
+    def labels(self, split: Split) -> Numbers:
+        """The classes, from 0 to 9, in the order of `images`."""
+        labels = self.official_labels(train=split != "test")
+        return labels if split == "test" else labels[self._chosen(split, len(labels))]
+
+    def _chosen(self, split: Split, count: int) -> Numbers:
+        n_val = round(count * self.val_fraction)
+        if not 0 < n_val < count:
             raise InputError(
-                f"got val_fraction {self.val_fraction} of {len(images)} training images, which "
+                f"got val_fraction {self.val_fraction} of {count} training images, which "
                 "leaves none on one side; change data.val_fraction"
             )
-        seeded = torch.Generator().manual_seed(self.split_seed)
-        order = torch.randperm(len(images), generator=seeded)
-        return images[order[:n_val] if split == "val" else order[n_val:]]
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
+        return order[:n_val] if split == "val" else order[n_val:]
 
 
 class MNIST(DownloadedImages):
@@ -70,10 +79,23 @@ class MNIST(DownloadedImages):
     shape = (1, 28, 28)
 
     def official(self, train: bool) -> Pixels:
-        name = f"{'train' if train else 't10k'}-images-idx3-ubyte"
-        advice = "download train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz of MNIST"
+        return _idx_images(self._path(train, "images-idx3-ubyte"))
+
+    def official_labels(self, train: bool) -> Numbers:
+        path = self._path(train, "labels-idx1-ubyte")
+        labels, n_images = _idx_labels(path), len(self.official(train))
+        if len(labels) != n_images:
+            raise InputError(
+                f"{path} holds {len(labels)} labels for {n_images} images; download both files "
+                "again"
+            )
+        return labels
+
+    def _path(self, train: bool, kind: str) -> Path:
+        name = f"{'train' if train else 't10k'}-{kind}"
+        advice = f"download train-{kind}.gz and t10k-{kind}.gz of MNIST"
         folders = (self.root, self.root / "MNIST" / "raw")
-        return _idx_images(_find(folders, (name, f"{name}.gz"), advice))
+        return _find(folders, (name, f"{name}.gz"), advice)
 
 
 class CIFAR10(DownloadedImages):
@@ -82,10 +104,16 @@ class CIFAR10(DownloadedImages):
     shape = (3, 32, 32)
 
     def official(self, train: bool) -> Pixels:
+        return torch.cat([_batch_images(path) for path in self._paths(train)])
+
+    def official_labels(self, train: bool) -> Numbers:
+        return torch.cat([_batch_labels(path) for path in self._paths(train)])
+
+    def _paths(self, train: bool) -> list[Path]:
         names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
         advice = "download the Python version of CIFAR-10 and unpack cifar-10-batches-py"
         folders = (self.root, self.root / "cifar-10-batches-py")
-        return torch.cat([_batch_images(_find(folders, (name,), advice)) for name in names])
+        return [_find(folders, (name,), advice) for name in names]
 
 
 def _find(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) -> Path:
@@ -96,15 +124,23 @@ def _find(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) -> Pat
     raise InputError(f"found no {' or '.join(names)} in {places}; {advice} there")
 
 
-def _idx_images(path: Path) -> Pixels:
+def _content(path: Path, header: int) -> bytes:
+    """A file's bytes, unzipped if need be, at least as many as its header has."""
     opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as file:
             data = file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} isn't a whole gzip file ({error}); download it again") from error
-    if len(data) < 16:
-        raise InputError(f"{path} has {len(data)} bytes, its header alone 16; download it again")
+    if len(data) < header:
+        raise InputError(
+            f"{path} has {len(data)} bytes, its header alone {header}; download it again"
+        )
+    return data
+
+
+def _idx_images(path: Path) -> Pixels:
+    data = _content(path, header=16)
     magic, count, height, width = struct.unpack(">4I", data[:16])
     if magic != 2051:
         raise InputError(
@@ -120,6 +156,25 @@ def _idx_images(path: Path) -> Pixels:
         )
     pixels = np.frombuffer(data, np.uint8, offset=16).reshape(count, 1, 28, 28)
     return torch.from_numpy(pixels.copy())
+
+
+def _idx_labels(path: Path) -> Numbers:
+    data = _content(path, header=8)
+    magic, count = struct.unpack(">2I", data[:8])
+    if magic != 2049:
+        raise InputError(
+            f"{path} starts with {magic}, a file of labels with 2049 (one of images with 2051); "
+            "put the labels there"
+        )
+    if count < 1 or len(data) != 8 + count:
+        raise InputError(
+            f"{path} should have {8 + count} bytes for its {count} labels and has {len(data)}; "
+            "download it again"
+        )
+    labels = np.frombuffer(data, np.uint8, offset=8)
+    if labels.max() > 9:
+        raise InputError(f"{path} holds a label {labels.max()}, MNIST's are 0 to 9")
+    return torch.from_numpy(labels.astype(np.int64))
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -139,7 +194,8 @@ class _ArraysOnly(pickle.Unpickler):
         return self.ALLOWED[module, name]
 
 
-def _batch_images(path: Path) -> Pixels:
+def _batch(path: Path) -> dict[Any, Any]:
+    """A Python batch of CIFAR-10, its images checked."""
     try:
         with path.open("rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
@@ -155,4 +211,24 @@ def _batch_images(path: Path) -> Pixels:
             f"{path} holds an array of shape {pixels.shape}, CIFAR-10's are (n, 3072): "
             "3 channels of 32x32; unpack the archive again"
         )
-    return torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy())
+    return batch
+
+
+def _batch_images(path: Path) -> Pixels:
+    return torch.from_numpy(_batch(path)[b"data"].reshape(-1, 3, 32, 32).copy())
+
+
+def _batch_labels(path: Path) -> Numbers:
+    batch = _batch(path)
+    labels, count = batch.get(b"labels"), len(batch[b"data"])
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise InputError(
+            f"{path} holds no list of numbers under 'labels'; unpack the archive again"
+        )
+    if len(labels) != count or not set(labels) <= set(range(10)):
+        raise InputError(
+            f"{path} holds {len(labels)} labels from {min(labels, default=0)} to "
+            f"{max(labels, default=0)} for {count} images; CIFAR-10's are 0 to 9, one an image; "
+            "unpack the archive again"
+        )
+    return torch.tensor(labels)

@@ -1,0 +1,137 @@
+"""Images with known factors of variation, one image for every combination of the factors.
+
+Their indices are numbers in mixed radix, whose digits are the factors' classes. Of factors of
+m_1 … m_k classes, the last one fastest: index = Σ_i c_i Π_{j>i} m_j.
+"""
+
+import abc
+import math
+
+import torch
+from torch import Tensor
+
+from common.data.base import Data, Split
+from common.errors import InputError
+from common.typing import Numbers, Pixels
+from mimic.data.labelled import LabelledStack
+
+
+def factors_of(indices: Numbers, sizes: tuple[int, ...]) -> Tensor:
+    """The factors' classes, `int64 [b k]`, of the images of these indices.
+
+    Raises:
+        InputError: There is no such image.
+    """
+    count = math.prod(sizes)
+    if len(indices) and not 0 <= indices.min() <= indices.max() < count:
+        raise InputError(
+            f"got indices from {indices.min()} to {indices.max()}, factors of sizes {sizes} have "
+            f"0 to {count - 1}"
+        )
+    return indices[:, None] // _places(sizes).to(indices) % torch.tensor(sizes).to(indices)
+
+
+def index_of(factors: Tensor, sizes: tuple[int, ...]) -> Numbers:
+    """The indices of the images with these factors' classes, `int64 [b k]`.
+
+    Raises:
+        InputError: There is no such class.
+    """
+    if factors.ndim != 2 or factors.shape[1] != len(sizes):
+        raise InputError(f"got factors of shape {list(factors.shape)}; give [b {len(sizes)}]")
+    if not ((factors >= 0) & (factors < torch.tensor(sizes).to(factors))).all():
+        raise InputError(f"got a class below 0 or beyond its factor's size, of {sizes}")
+    return (factors * _places(sizes).to(factors)).sum(1)
+
+
+def _places(sizes: tuple[int, ...]) -> Tensor:
+    return torch.tensor([math.prod(sizes[i + 1 :]) for i in range(len(sizes))])
+
+
+class FactorData(Data):
+    """Base of the sets of factors; a batch is a `Labelled`, its labels the classes `[b k]`.
+
+    The splits are disjoint random choices of all images. `n_train` doesn't change which are for
+    validation and testing.
+
+    Args:
+        n_train: Images for training.
+        n_val: Images for validation.
+        n_test: Images for testing.
+        split_seed: Seed of the choice, kept apart from the training seed.
+        batch_size: Images per device and step.
+        num_workers: Loader processes.
+        flip: Must be false: a mirror image shows other factors than its label says.
+
+    Attributes:
+        factor_names: The factors' names.
+        factor_sizes: The number of classes of each.
+    """
+
+    examples = "images"
+    factor_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        n_train: int = 10000,
+        n_val: int = 1000,
+        n_test: int = 10000,
+        split_seed: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        flip: bool = False,
+    ) -> None:
+        super().__init__(batch_size, num_workers, flip)
+        if flip:
+            raise InputError("got flip true; mirror images show other factors, so give false")
+        # Those to compare results on come first, so that they don't depend on n_train.
+        self.counts: dict[Split, int] = {"test": n_test, "val": n_val, "train": n_train}
+        for split, count in self.counts.items():
+            if count < 1:
+                raise InputError(f"got n_{split} {count}; give 1 or more")
+        self.split_seed = split_seed
+        self._images: Pixels | None = None
+
+    @property
+    @abc.abstractmethod
+    def factor_sizes(self) -> tuple[int, ...]:
+        """The number of classes of each factor."""
+
+    @abc.abstractmethod
+    def read(self, indices: Numbers) -> Pixels:
+        """The images of these indices, which ascend."""
+
+    def indices(self, split: Split) -> Numbers:
+        """The indices of a split's images, in the order in which they are served.
+
+        Raises:
+            InputError: The splits need more images than there are.
+        """
+        count, wanted = math.prod(self.factor_sizes), sum(self.counts.values())
+        if wanted > count:
+            numbers = " + ".join(f"n_{split} {n}" for split, n in self.counts.items())
+            raise InputError(
+                f"got {numbers} = {wanted}, {type(self).__name__} has {count} images; lower them"
+            )
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
+        return self._part(order[:wanted], split)
+
+    def dataset(self, split: Split) -> LabelledStack:
+        if self._images is None:
+            # All splits at once: a compressed file can only be read from its beginning.
+            ascending, places = torch.cat([self.indices(s) for s in self.counts]).sort()
+            self._images = self.read(ascending)[places.argsort()]
+        labels = factors_of(self.indices(split), self.factor_sizes)
+        return LabelledStack(self._part(self._images, split), labels)
+
+    def _part(self, everything: Tensor, split: Split) -> Tensor:
+        return everything.split(list(self.counts.values()))[list(self.counts).index(split)]
+
+    def values(self, labels: Tensor) -> Tensor:
+        """The classes `[b k]` as numbers from -1 (first) to 1 (last), `float [b k]`.
+
+        Of a periodic factor (a hue, an orientation) the ends are neighbours but not in number; of
+        one without an order (a shape) the numbers are mere names.
+        """
+        last = torch.tensor(self.factor_sizes, device=labels.device) - 1
+        return (2 * labels - last) / last.clamp(min=1)
