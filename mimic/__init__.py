@@ -1,8 +1,8 @@
 """MiMIc: minimization of mutual interaction among a network's channels (Predoc III, chapter 7)."""
 
 from mimic.audit import TotalCorrelationAudit
-from mimic.estimators import gaussian_total_correlation
-from mimic.measure import measure_total_correlation
+from mimic.estimators import gaussian_total_correlation, total_correlation
+from mimic.measure import measure_total_correlation, mutual_information
 from mimic.plugin import MiMIc
 from mimic.regularizer import MiMIcRegularizer
 from mimic.shuffling import shuffle_channels
@@ -13,5 +13,7 @@ __all__ = [
     "TotalCorrelationAudit",
     "gaussian_total_correlation",
     "measure_total_correlation",
+    "mutual_information",
     "shuffle_channels",
+    "total_correlation",
 ]

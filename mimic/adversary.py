@@ -2,74 +2,20 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import one_hot
 
-from mimic.critics import CriticFactory, HybridCritic
+from mimic.critics import CriticFactory
+from mimic.devices import own_draws, sum_over_devices, world_size
 from mimic.estimators import Estimator
 from mimic.shuffling import shuffle_channels
+from mimic.terms import Decomposition, Rows, terms
 
-Decomposition = Literal["direct", "line", "tree"]
 Weights = dict[str, Tensor]
-
-
-class Rows(NamedTuple):
-    """Samples of channels, as critics see them.
-
-    Attributes:
-        z: `[n c …]`, of mean 0 and variance 1.
-        labels: Classes `[n]`, or none.
-        positions: Consecutive rows that come from one image.
-    """
-
-    z: Tensor
-    labels: Tensor | None = None
-    positions: int = 1
-
-
-class Term(NamedTuple):
-    """A total correlation among blocks of channels: their numbers, and the block of each."""
-
-    channels: list[int]
-    blocks: list[int]
-
-
-def terms(groups: Sequence[int], decomposition: Decomposition) -> list[Term]:
-    """Terms whose sum is the total correlation of groups of channels.
-
-    `line` is the chain `Σ I(x_1 … x_i; x_{i+1})`, `tree` splits in halves again and again (Bai et
-    al. 2023, eq. 8 and 10); either has one term less than there are groups.
-
-    Args:
-        groups: Number of the group that each channel belongs to, from 0.
-        decomposition: `direct` is one term.
-    """
-    count = max(groups) + 1
-    if decomposition == "direct":
-        return [Term(list(range(len(groups))), list(groups))]
-    if decomposition == "line":
-        pairs = [(range(i), range(i, i + 1)) for i in range(1, count)]
-    else:
-        pairs = list(_halves(range(count)))
-    return [_pair_term(groups, *pair) for pair in pairs]
-
-
-def _halves(part: range) -> Iterator[tuple[range, range]]:
-    if len(part) > 1:
-        left, right = part[: len(part) // 2], part[len(part) // 2 :]
-        yield left, right
-        yield from _halves(left)
-        yield from _halves(right)
-
-
-def _pair_term(groups: Sequence[int], left: range, right: range) -> Term:
-    channels = [i for i, g in enumerate(groups) if g in left or g in right]
-    return Term(channels, [int(groups[i] in right) for i in channels])
 
 
 class Adversary(nn.Module):
@@ -112,28 +58,26 @@ class Adversary(nn.Module):
             self.critics.parameters(), lr=lr, betas=betas, fused=True
         )
 
+    @torch.enable_grad()
     def step(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
-        """One step of the critics on rows, whose gradient is cut off; the share told apart right.
+        """One step of the critics on rows, whose gradient is cut off; returns their `ranking`.
 
         On several devices they take the same step, on the mean of their gradients.
         """
         rows = rows._replace(z=rows.z.detach())
         self.observe(rows)
         values = self.values(rows, generator)
-        with torch.enable_grad():
-            loss = -self._objective(values)
         self.optimizer.zero_grad()
-        loss.backward()
+        (-self._objective(values)).backward()
         self._update()
-        return _accuracy(values)
+        return ranking(values)
 
     def step_and_estimate(
         self, rows: Rows, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Both players by one pass, as by gradient reversal (Ganin and Lempitsky 2015).
 
-        The estimate is that of the critics before their step. Returns it and the share told apart
-        right.
+        The estimate is that of the critics before their step. Returns it and their `ranking`.
         """
         self.observe(rows._replace(z=rows.z.detach()))
         weights = [_copied(critic, trained=True) for critic in self.critics]
@@ -143,7 +87,7 @@ class Adversary(nn.Module):
         for parameter, gradient in zip(self.critics.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self._update()
-        return self._read(values), _accuracy(values)
+        return self._read(values), ranking(values)
 
     def estimate(
         self, rows: Rows, generator: torch.Generator | None = None, route: str = "both"
@@ -164,27 +108,21 @@ class Adversary(nn.Module):
     def limit(self, samples: int) -> None:
         """Says how many samples there are, where steps see the same ones again and again."""
         for critic in self.critics:
-            if isinstance(critic, HybridCritic):
-                critic.gaussian.distinct = samples
+            if callable(limit := getattr(critic, "limit", None)):
+                limit(samples)
 
     @torch.no_grad()
     def observe(self, rows: Rows) -> None:
         """Shows critics that keep statistics what they are going to be trained on."""
         for critic, term in zip(self.critics, self.terms, strict=True):
-            if isinstance(critic, HybridCritic):
-                critic.observe(rows.z[:, term.channels])
+            if callable(observe := getattr(critic, "observe", None)):
+                observe(rows.z[:, term.channels])
 
     def values(
         self, rows: Rows, generator: torch.Generator | None = None, shuffles: int = 1
     ) -> list[tuple[Tensor, Tensor]]:
         """Of each term, the critic's values on the rows and on several shuffles of them."""
-        passes = [
-            list(self._values(rows, generator, [{}] * len(self.terms))) for _ in range(shuffles)
-        ]
-        return [
-            (of_term[0][0], torch.cat([marginal for _, marginal in of_term]))
-            for of_term in zip(*passes, strict=True)
-        ]
+        return list(self._values(rows, generator, [{}] * len(self.terms), shuffles=shuffles))
 
     def _values(
         self,
@@ -192,29 +130,24 @@ class Adversary(nn.Module):
         generator: torch.Generator | None,
         weights: list[Weights],
         route: str = "both",
+        shuffles: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Of each term, the critic's values on joint and on shuffled rows."""
-        context = self._context(rows)
+        labels = rows.labels if self.n_classes else None
+        context = None if labels is None else one_hot(labels, self.n_classes or 0).to(rows.z)
         for critic, term, replaced in zip(self.critics, self.terms, weights, strict=True):
             z = rows.z[:, term.channels] if len(self.terms) > 1 else rows.z
-            shuffled = shuffle_channels(
-                z if route == "both" else z.detach(),
-                rows.labels if self.n_classes else None,
-                rows.positions,
-                term.blocks,
-                generator,
-            )
-            # One pass over both: half the calls, and the same statistics if a critic has any.
-            both = torch.cat([z, shuffled])
-            inputs = (both,) if context is None else (both, torch.cat([context, context]))
-            joint, marginal = functional_call(critic, replaced, inputs).chunk(2)
-            yield joint, marginal
-
-    def _context(self, rows: Rows) -> Tensor | None:
-        if self.n_classes is None:
-            return None
-        assert rows.labels is not None
-        return one_hot(rows.labels.long(), self.n_classes).to(rows.z.dtype)
+            source = z if route == "both" else z.detach()
+            shuffled = [
+                shuffle_channels(source, labels, rows.positions, term.blocks, generator)
+                for _ in range(shuffles)
+            ]
+            # One pass over all: half the calls, and the same statistics if a critic has any.
+            inputs = [torch.cat([z, *shuffled])]
+            if context is not None:
+                inputs.append(context.repeat(1 + shuffles, 1))
+            both = functional_call(critic, replaced, tuple(inputs))
+            yield both[: len(z)], both[len(z) :]
 
     def _objective(self, values: list[tuple[Tensor, Tensor]]) -> Tensor:
         each = zip(self.estimators, values, strict=True)
@@ -225,11 +158,9 @@ class Adversary(nn.Module):
         return torch.stack([estimator(*pair) for estimator, pair in each]).sum()
 
     def _update(self) -> None:
-        if dist.is_available() and dist.is_initialized():
-            for parameter in self.critics.parameters():
-                if parameter.grad is not None:
-                    dist.all_reduce(parameter.grad)
-                    parameter.grad /= dist.get_world_size()
+        for parameter in self.critics.parameters():
+            if parameter.grad is not None:
+                parameter.grad = sum_over_devices(parameter.grad) / world_size()
         self.optimizer.step()
         if self.average is not None:
             assert self.ema is not None
@@ -247,12 +178,8 @@ class Adversary(nn.Module):
 
 
 def seeded(make: Callable[[], Adversary], seed: int, device: torch.device) -> Adversary:
-    """A new adversary in single precision, the same on every device.
-
-    It draws nothing from the global random state.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """A new adversary in single precision, the same on every device."""
+    with own_draws(seed):
         return make().to(device, torch.float32)
 
 
@@ -263,6 +190,11 @@ def _copied(critic: nn.Module, trained: bool = False) -> Weights:
     }
 
 
-def _accuracy(values: list[tuple[Tensor, Tensor]]) -> Tensor:
-    right = [torch.cat([joint > 0, marginal < 0]) for joint, marginal in values]
-    return torch.cat(right).float().mean()
+def ranking(values: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Share of pairs in which the joint sample has the higher value; a half if none is told apart.
+
+    Unlike the share of values with the right sign, it doesn't mind the constant in T that some
+    objectives leave open.
+    """
+    pairs = [joint[:, None] - marginal[None, :1024] for joint, marginal in values]
+    return torch.stack([0.5 * (p.detach().sign() + 1).mean() for p in pairs]).mean()

@@ -1,19 +1,22 @@
 """The audit as a callback: total correlation of layers on data that nothing was trained on."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from common.errors import InputError
 from mimic.critics import CriticFactory, MapCritic
 from mimic.estimators import gaussian_total_correlation
-from mimic.features import Reduce, Reduction
+from mimic.features import Reduce, Reduction, centre
 from mimic.layers import Catcher, Layer, Select, entry, find_layers
 from mimic.measure import NOISE, Measurement, measure_total_correlation
+from mimic.terms import Rows
 
 
 class Kept(NamedTuple):
@@ -58,11 +61,13 @@ class TotalCorrelationAudit(Callback):
         every_n_epochs: int | None = None,
         **options: Any,
     ) -> None:
-        if min(positions, samples) < 1 or (every_n_epochs is not None and every_n_epochs < 1):
+        if positions < 1 or samples < 20 or (every_n_epochs is not None and every_n_epochs < 1):
             raise InputError(
                 f"got positions {positions}, samples {samples} and every_n_epochs "
-                f"{every_n_epochs}; give 1 or more"
+                f"{every_n_epochs}; give 20 samples or more, and 1 or more of the others"
             )
+        # So that a wrong option is refused here, not after training.
+        inspect.signature(measure_total_correlation).bind(None, **options)
         if (n_classes is None) != (labels is None):
             raise InputError(
                 f"got n_classes {n_classes} and labels {labels}; an audit within classes needs "
@@ -77,6 +82,7 @@ class TotalCorrelationAudit(Callback):
         self.measured: dict[str, Measurement] = {}
         self._catcher: Catcher | None = None
         self._kept: dict[str, list[Kept]] = {}
+        self._share = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._catcher is None:
@@ -87,9 +93,21 @@ class TotalCorrelationAudit(Callback):
             self._catcher.remove()
             self._catcher = None
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self.teardown(trainer, pl_module, "fit")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.measured:
+            rank_zero_warn(
+                "the audit measured nothing in this training: no validation came at its end. "
+                "Set every_n_epochs, or test"
+            )
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._due(trainer):
-            self._begin()
+            self._begin(trainer)
 
     def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
         self._watch()
@@ -103,7 +121,7 @@ class TotalCorrelationAudit(Callback):
         self._finish(pl_module)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin()
+        self._begin(trainer)
 
     def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
         self._watch()
@@ -124,29 +142,34 @@ class TotalCorrelationAudit(Callback):
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs is not None:
             return epoch % self.every_n_epochs == 0
-        return epoch == trainer.max_epochs
+        no_epoch_after = epoch + (trainer.check_val_every_n_epoch or 1) > (trainer.max_epochs or 0)
+        ended = 0 <= trainer.max_steps <= trainer.global_step
+        return trainer.should_stop or ended or (trainer.max_epochs != -1 and no_epoch_after)
 
-    def _begin(self) -> None:
+    def _begin(self, trainer: Trainer) -> None:
         assert self._catcher is not None
-        self._kept = {name: [] for name in self._catcher.features}
+        self._kept = {name: [] for name in self._catcher.names}
+        self._share = -(-self.samples // trainer.world_size)
 
     def _watch(self) -> None:
-        if self._kept and self._catcher is not None:
+        if self._kept and self._catcher is not None and not self._full():
             self._catcher.start()
+
+    def _full(self) -> bool:
+        """Whether this device has kept its share of the samples."""
+        return all(sum(len(k.z) for k in kept) >= self._share for kept in self._kept.values())
 
     def _keep(self, batch: Any) -> None:
         """Reduces and keeps what the layers put out for a batch."""
-        if not self._kept or self._catcher is None:
+        if not self._kept or self._catcher is None or self._full():
             return
-        self._catcher.stop()
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
-        for name, features in self._catcher.features.items():
+        for name, features in self._catcher.stop().items():
             if not features:
                 raise InputError(
                     f"layer {name} was not called on this batch, so there is nothing to audit"
                 )
-            if sum(len(kept.z) for kept in self._kept[name]) < self.samples:
-                self._kept[name].append(self._reduced(name, features, labels))
+            self._kept[name].append(self._reduced(name, features, labels))
 
     def _reduced(self, name: str, features: list[Tensor], labels: Tensor | None) -> Kept:
         feature = torch.cat(features).detach()
@@ -167,7 +190,9 @@ class TotalCorrelationAudit(Callback):
             with torch.inference_mode(False), torch.enable_grad():
                 z, labels = _together(parts, self.samples)
                 rows = z.flatten(0, 1).to(pl_module.device, copy=True)
-                repeated = None if labels is None else labels.repeat_interleave(z.shape[1])
+                repeated = None
+                if labels is not None:
+                    repeated = labels.to(rows.device).long().repeat_interleave(z.shape[1])
                 try:
                     found = self._measure(rows, repeated, z.shape[1])
                 except ValueError as error:
@@ -176,12 +201,11 @@ class TotalCorrelationAudit(Callback):
             values = {"tc": found.value, "tc_error": found.error}
             if rows.ndim == 2:
                 noise = self.options.get("noise", NOISE)
-                values["tc_gaussian"] = float(gaussian_total_correlation(rows, noise))
+                centred = centre(Rows(rows, repeated), self.n_classes).z
+                values["tc_gaussian"] = float(gaussian_total_correlation(centred, noise))
             pl_module.log_dict({f"audit/{name}/{key}": value for key, value in values.items()})
 
     def _measure(self, z: Tensor, labels: Tensor | None, positions: int) -> Measurement:
-        if labels is not None:
-            labels = labels.to(z.device)
         usual = MapCritic if self.reduction.reduce == "map" else None
         return measure_total_correlation(
             z,

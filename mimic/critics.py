@@ -1,7 +1,9 @@
 """Critics: functions `T(z)` of all channels at once, `[n c …] -> [n]`.
 
 A critic is made by `critic(blocks, size, n_context)`: the block that each channel belongs to,
-the numbers that make up a channel, and the length of the vector that says the class, or 0.
+the numbers that make up a channel, and the length of the vector that says the class, or 0. Any
+module may be one. If it has a method `observe(z)`, that is shown the joint samples before every
+step; if it has `limit(n)`, that is told where there are only so many.
 """
 
 import math
@@ -9,10 +11,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from common.errors import InputError
+from mimic.devices import sum_over_devices
 
 CriticFactory = Callable[[Sequence[int], int, int], nn.Module]
 
@@ -71,7 +73,7 @@ class GaussianRatio(nn.Module):
         super().__init__()
         c, of = len(blocks), torch.tensor(blocks)
         self.decay, self.same = decay, of[:, None] == of
-        self.distinct = math.inf  # samples there are at all, where they come again and again
+        self.distinct: float = math.inf
         # Of many channels, the inverse would cost more than all else.
         self.every = 1 + c // 128
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -83,17 +85,20 @@ class GaussianRatio(nn.Module):
     @torch.no_grad()
     def observe(self, z: Tensor) -> None:
         """Adds a batch `[n c]` to the running covariance; devices share theirs."""
-        moment = z.T @ z / len(z)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(moment)
-            moment /= dist.get_world_size()
+        # The count goes along in the same message, as devices may have unequal batches.
+        sums = sum_over_devices(torch.cat([(z.T @ z).flatten(), z.new_tensor([len(z)])]))
+        moment, n = sums[:-1].view_as(self.moment) / sums[-1], sums[-1]
         self.moment = self.decay * self.moment + (1 - self.decay) * moment
         # Of weights wᵢ with n samples each, as many count as (Σ wᵢ)² / Σ wᵢ² · n.
         weight, square = self.seen * self.seen.new_tensor([self.decay, self.decay**2])
         self.seen = torch.stack([weight + 1 - self.decay, square + (1 - self.decay) ** 2])
         if self.every == 1 or int(self.turn) % self.every == 0:
-            self._refresh((self.seen[0] ** 2 / self.seen[1] * len(z)).clamp(max=self.distinct))
+            self._refresh((self.seen[0] ** 2 / self.seen[1] * n).clamp(max=self.distinct))
         self.turn += 1
+
+    def limit(self, samples: int) -> None:
+        """Says how many samples there are, where the same ones come again and again."""
+        self.distinct = samples
 
     def _refresh(self, count: Tensor) -> None:
         """The quadratic form of the running covariance, which so many samples are behind."""
@@ -146,6 +151,10 @@ class HybridCritic(nn.Module):
     def observe(self, z: Tensor) -> None:
         """Takes note of a batch of the joint distribution before a step on it."""
         self.gaussian.observe(z.flatten(1))
+
+    def limit(self, samples: int) -> None:
+        """Says how many samples there are, where the same ones come again and again."""
+        self.gaussian.limit(samples)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return self.gain * self.gaussian(z.flatten(1)) + self.rest(z, context)

@@ -13,13 +13,15 @@ joint distribution, `joint [n]`, and on samples of the product of marginals, `ma
 
 import abc
 import math
+from collections.abc import Callable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from common.errors import InputError
+from mimic.devices import rank, sum_over_devices, world_size
+from mimic.shuffling import shuffle_channels
 
 
 class Estimator(nn.Module, abc.ABC):
@@ -91,7 +93,7 @@ class Discriminator(Estimator):
     """Base of the estimates whose critic is trained to tell the two sets apart.
 
     Its objective is bounded, `-E[softplus(-T)] - E⊗[softplus(T)]` (Nowozin et al. 2016; Hjelm et
-    al. 2019, eq. 4), and its optimum the logarithm of the density ratio: training is stable where
+    al. 2019), and its optimum the logarithm of the density ratio: training is stable where
     the ascent of DV and NWJ is not.
     """
 
@@ -100,14 +102,14 @@ class Discriminator(Estimator):
 
 
 class JS(Discriminator):
-    """A critic trained by the Jensen-Shannon objective, read by DV (Poole et al. 2019, 2.3)."""
+    """A critic trained by the Jensen-Shannon objective, read by DV: SMILE without its clip."""
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         return joint.mean() - log_mean_exp(marginal)
 
 
 class SMILE(Discriminator):
-    """JS-trained, read by DV with a clipped partition (Song and Ermon 2020, eq. 12).
+    """JS-trained, read by DV with a clipped partition (Song and Ermon 2020).
 
     `E[T] - log E⊗[clip(e^T, e^-τ, e^τ)]`.
 
@@ -128,7 +130,7 @@ class SMILE(Discriminator):
 
 
 class DensityRatio(Discriminator):
-    """JS-trained, read as the mean log ratio `E[T]` (Kim and Mnih 2018, eq. 3)."""
+    """JS-trained, read as the mean log ratio `E[T]` (Kim and Mnih 2018)."""
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         return joint.mean()
@@ -202,8 +204,20 @@ def log_mean_exp(x: Tensor) -> Tensor:
 
 def _shared_log_mean(log_mean: Tensor) -> Tensor:
     """The logarithm of the mean over devices."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return log_mean
-    all_of_them = [torch.empty_like(log_mean) for _ in range(dist.get_world_size())]
-    dist.all_gather(all_of_them, log_mean)
-    return log_mean_exp(torch.stack(all_of_them))
+    place = torch.zeros(world_size(), device=log_mean.device, dtype=log_mean.dtype)
+    place[rank()] = log_mean
+    return log_mean_exp(sum_over_devices(place))
+
+
+def total_correlation(
+    z: Tensor,
+    critic: Callable[[Tensor], Tensor],
+    estimator: str = "smile",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """What a critic says the channels of a batch `[n c …]` share, in nats (Predoc III, eq. 7.2).
+
+    A function of the batch and of the critic, with gradients to both.
+    """
+    joint, marginal = critic(torch.cat([z, shuffle_channels(z, generator=generator)])).chunk(2)
+    return make_estimator(estimator)(joint, marginal)

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mimic.adversary import Rows
 from mimic.shuffling import device_of
+from mimic.terms import Rows
 
 Reduce = Literal["pool", "per_location", "map"]
 # A channel whose deviation is this share of its size or less varies by rounding only.
@@ -49,7 +49,7 @@ class Reduction(NamedTuple):
         elif z.ndim > 2 and self.reduce == "per_location":
             positions, z = self._locations(z.flatten(2), generator)
         if labels is not None:
-            labels = labels.repeat_interleave(positions)
+            labels = labels.long().repeat_interleave(positions)
         return Rows(z, labels, positions)
 
     def _channels_first(self, feature: Tensor) -> Tensor:
@@ -107,9 +107,10 @@ def standardize(rows: Rows, n_classes: int | None = None) -> tuple[Rows, Tensor]
     variance = z.square().mean(over, keepdim=True)
     dead = variance.detach().sqrt() <= RESOLUTION * size
     if bool(dead.all()):
+        within = "" if n_classes is None else ", or every class has one sample in the batch"
         raise ValueError(
-            f"all {z.shape[1]} channels are constant over the batch: there is no interaction to "
-            "measure. The layer has collapsed, or isn't the one you meant"
+            f"all {z.shape[1]} channels are constant over the batch, so there is no interaction "
+            f"to measure: the layer has collapsed, or isn't the one you meant{within}"
         )
     # The inner where keeps the gradient of the square root finite.
     deviation = torch.where(dead, 1.0, variance).sqrt()

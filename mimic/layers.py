@@ -1,8 +1,9 @@
 """Finding layers by name, and catching what they put out."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +25,9 @@ def find_layers(model: nn.Module, layers: Sequence[Layer]) -> dict[str, nn.Modul
     Raises:
         InputError: One isn't there; close names are told.
     """
-    names = {_plain(name): module for name, module in model.named_modules() if name}
+    # A part may have several names. What torch.compile puts in between is none of them.
+    every = model.named_modules(remove_duplicate=False)
+    names = {name.replace("._orig_mod", ""): module for name, module in every if name}
     found: dict[str, nn.Module] = {}
     for layer in layers:
         matches = _matching(names, layer)
@@ -53,11 +56,6 @@ def _unknown(model: nn.Module, names: dict[str, nn.Module], layer: Layer) -> str
     return f"the {of} has no layer {layer!r}; there are, for instance, {', '.join(close)}"
 
 
-def _plain(name: str) -> str:
-    """Without the name that `torch.compile` puts in between."""
-    return name.replace("_orig_mod.", "")
-
-
 class Catcher:
     """Hooks that keep what layers put out while it is asked for.
 
@@ -67,37 +65,57 @@ class Catcher:
     """
 
     def __init__(self, layers: dict[str, nn.Module], select: Select | None = None) -> None:
-        self.features: dict[str, list[Tensor]] = {name: [] for name in layers}
-        self._select, self._on = select, False
+        self._features: dict[str, list[Tensor]] = {name: [] for name in layers}
+        self.names, self._select, self._on = list(layers), select, False
         self._handles = [
-            # Closures, not methods: a copy of the model shares this very catcher.
-            layer.register_forward_hook(self._hook(name))
-            for name, layer in layers.items()
+            layer.register_forward_hook(_Hook(self, name)) for name, layer in layers.items()
         ]
 
     def start(self) -> None:
         """From now on keeps what every call of a layer puts out."""
-        for features in self.features.values():
-            features.clear()
+        self.stop()
         self._on = True
 
-    def stop(self) -> None:
-        """Keeps no more."""
+    def stop(self) -> dict[str, list[Tensor]]:
+        """Hands over what was kept, and keeps no more."""
         self._on = False
+        kept = {name: list(features) for name, features in self._features.items()}
+        for features in self._features.values():
+            features.clear()
+        return kept
+
+    def keep(self, name: str, output: Any) -> Any:
+        """Keeps an output while that is asked for; returns what is to go on in its place."""
+        if not self._on:
+            return output
+        self._features[name].append(selected(name, output, self._select))
+        # What follows may change it in place (a ReLU, a sum), and shall not change what is kept.
+        return output.clone() if isinstance(output, Tensor) else output
 
     def remove(self) -> None:
         """Takes the hooks away."""
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        kept = self.features[name]
 
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if self._on:
-                kept.append(selected(name, output, self._select))
+class _Hook:
+    """A forward hook that copies of the model share, and that leaves when the model is saved."""
 
-        return hook
+    def __init__(self, catcher: Catcher, name: str) -> None:
+        self.catcher, self.name = catcher, name
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        return self.catcher.keep(self.name, output)
+
+    def __deepcopy__(self, memo: Any) -> "_Hook":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (_go_on,)
+
+
+def _go_on(module: nn.Module, inputs: Any, output: Any) -> None:
+    """A hook that does nothing."""
 
 
 def selected(name: str, output: Any, select: Select | None) -> Tensor:

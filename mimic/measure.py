@@ -2,19 +2,20 @@
 
 import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from common.errors import InputError
-from mimic.adversary import Adversary, Rows, seeded
+from mimic.adversary import Adversary, seeded
 from mimic.critics import CriticFactory, HybridCritic
-from mimic.estimators import discrimination, make_estimator
+from mimic.devices import alone
+from mimic.estimators import discrimination, log_mean_exp, make_estimator
 from mimic.features import add_noise, standardize
 from mimic.regularizer import EstimatorName
-from mimic.shuffling import device_of
+from mimic.terms import Decomposition, Rows
 
 NOISE = 0.1  # deviation, in deviations of a channel; that of the plug-in
 Draw = Callable[[int, torch.Generator], Rows]  # so many fresh samples
@@ -35,6 +36,8 @@ def measure_total_correlation(
     labels: Tensor | None = None,
     n_classes: int | None = None,
     positions: int = 1,
+    groups: Sequence[int] | None = None,
+    decomposition: Decomposition = "direct",
     estimator: EstimatorName = "smile",
     critic: CriticFactory | None = None,
     steps: int = 2000,
@@ -54,6 +57,9 @@ def measure_total_correlation(
         labels: Classes `[n]`, if within classes.
         n_classes: Their number.
         positions: Consecutive rows that come from one image.
+        groups: Number of the group that each channel belongs to, from 0, for the interaction
+            among groups; every channel is one if none.
+        decomposition: `direct`; `line` and `tree` are sums of mutual informations.
         estimator: What the critic ascends and what is read from it.
         critic: Makes a critic; `HybridCritic` if none.
         steps: Of the critic.
@@ -65,33 +71,56 @@ def measure_total_correlation(
         seed: Of everything random.
 
     Raises:
-        InputError: Fewer than 20 images, or values that aren't finite.
+        InputError: Fewer than 20 images, values that aren't finite, or labels without classes.
     """
     n = len(z) // positions
-    if n < 20 or not bool(z.isfinite().all()):
-        raise InputError(f"got {n} samples; give 20 or more, with finite values only")
+    if n < 20 or steps < 1:
+        raise InputError(f"got {n} samples and steps {steps}; give 20 samples or more and a step")
+    if not bool(z.isfinite().all()):
+        raise InputError("got samples that aren't finite numbers; leave those out")
+    if (labels is None) != (n_classes is None):
+        raise InputError("within classes, give both labels and n_classes; otherwise neither")
     generator = torch.Generator(z.device).manual_seed(seed)
+    labels = None if labels is None else labels.long()
     rows, _ = standardize(Rows(z.detach().float(), labels, positions), n_classes)
-    order = torch.randperm(n, generator=generator, device=device_of(generator))
+    order = torch.randperm(n, generator=generator, device=generator.device)
     parts = [_images(rows, part) for part in order.split([n // 2 - n // 10, n // 10, n - n // 2])]
     clean = parts[0]
     check, held_out = (add_noise(part, noise, generator) for part in parts[1:])
 
     def draw(count: int, generator: torch.Generator) -> Rows:
-        images = len(clean.z) // positions
-        chosen = torch.randint(images, (max(2, count // positions),), generator=generator)
+        images, wanted = len(clean.z) // positions, (max(2, count // positions),)
+        chosen = torch.randint(images, wanted, generator=generator, device=generator.device)
         return add_noise(_images(clean, chosen), noise, generator)
 
-    c, size = z.shape[1], z[0, 0].numel()
-
     def make() -> Adversary:
-        made = critic or HybridCritic
-        return Adversary(range(c), size, n_classes, made, make_estimator(estimator), lr=lr)
+        return Adversary(
+            groups or range(z.shape[1]),
+            z[0, 0].numel(),
+            n_classes,
+            critic or HybridCritic,
+            make_estimator(estimator),
+            decomposition,
+            lr,
+        )
 
-    adversary = seeded(make, seed, z.device)
-    adversary.limit(len(clean.z) // positions)
-    train_critic(adversary, draw, steps, batch_size, generator, check)
-    return read(adversary, held_out, shuffles, generator)
+    with alone():
+        adversary = seeded(make, seed, z.device)
+        adversary.limit(len(clean.z) // positions)
+        train_critic(adversary, draw, steps, batch_size, generator, check)
+        return read(adversary, held_out, shuffles, generator)
+
+
+def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
+    """Mutual information of two variables of any size, `[n a]` and `[n b]` (Predoc III, eq. 7.1).
+
+    Args:
+        x: Samples of one.
+        y: Samples of the other.
+        **options: Those of `measure_total_correlation`.
+    """
+    groups = [0] * x.shape[1] + [1] * y.shape[1]
+    return measure_total_correlation(torch.cat([x, y], 1), groups=groups, **options)
 
 
 def train_critic(
@@ -132,13 +161,16 @@ def read(
     adversary: Adversary, rows: Rows, shuffles: int, generator: torch.Generator
 ) -> Measurement:
     """What trained critics say of rows, with several shuffles of them."""
-    value, square = 0.0, 0.0
-    for estimator, (joint, marginal) in zip(
-        adversary.estimators, adversary.values(rows, generator, shuffles), strict=True
-    ):
+    value, variance, p = 0.0, 0.0, rows.positions
+    values = adversary.values(rows, generator, shuffles)
+    for estimator, (joint, marginal) in zip(adversary.estimators, values, strict=True):
         value += float(estimator(joint, marginal))
-        square += float(joint.double().var()) / len(joint)
-    return Measurement(value, math.sqrt(square))
+        # Rows of one image, and its shuffles, aren't independent of one another.
+        of_images = joint.double().unflatten(0, (-1, p)).mean(1)
+        weights = (marginal - log_mean_exp(marginal)).double().exp()
+        of_shuffles = weights.unflatten(0, (shuffles, -1, p)).mean((0, 2))
+        variance += float(of_images.var() + of_shuffles.var()) / len(of_images)
+    return Measurement(value, math.sqrt(variance))
 
 
 @torch.no_grad()

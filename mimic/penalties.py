@@ -3,6 +3,7 @@
 Each takes rows `[n c]` of raw channels and returns a scalar that is zero when channels are
 unrelated in its sense. Covariances see second moments of pairs only; kernels and distances see
 any dependence of pairs; none sees what three channels share beyond their pairs (an exclusive or).
+Kernels and distances take memory of the order `c n²`.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-# Of the variance term beside the covariance term (Bardes et al. 2022, section 4.2: 25 to 1).
+# Of the variance term beside the covariance term: VICReg's (Bardes et al. 2022), 25 to 1.
 VARIANCE_WEIGHT = 25.0
 
 
 def covariance(z: Tensor) -> Tensor:
-    """`½ (‖C‖² - ‖diag C‖²)` of the covariance C (DeCov: Cogswell et al. 2016, eq. 2)."""
+    """`½ (‖C‖² - ‖diag C‖²)` of the covariance C (DeCov: Cogswell et al. 2016)."""
     return 0.5 * off_diagonal(_covariance(z)).square().sum()
 
 
@@ -29,13 +30,13 @@ def variance_covariance(z: Tensor) -> Tensor:
 def correlation(z: Tensor) -> Tensor:
     """`Σ_{i≠j} R_ij²` of the correlation R.
 
-    The redundancy term of Barlow Twins (Zbontar et al. 2021, eq. 1) with one view in place of two.
+    The redundancy term of Barlow Twins (Zbontar et al. 2021) with one view in place of two.
     """
     return off_diagonal(_covariance(_scaled(z))).square().sum()
 
 
 def hsic(z: Tensor) -> Tensor:
-    """Mean over pairs of `tr(K_i H K_j H) / (n - 1)²` (Gretton et al. 2005, eq. 9).
+    """Mean over pairs of `tr(K_i H K_j H) / (n - 1)²` (Gretton et al. 2005).
 
     Gaussian kernels of width 1 on channels of variance 1.
     """
@@ -45,7 +46,7 @@ def hsic(z: Tensor) -> Tensor:
 
 
 def distance_correlation(z: Tensor) -> Tensor:
-    """Mean over pairs of the squared distance correlation (Székely et al. 2007, def. 3)."""
+    """Mean over pairs of the squared distance correlation (Székely et al. 2007)."""
     centred = _centred(_distances(_scaled(z))).flatten(1)
     products = centred @ centred.T
     size = products.diagonal().clamp(min=torch.finfo(z.dtype).tiny)
@@ -54,7 +55,7 @@ def distance_correlation(z: Tensor) -> Tensor:
 
 
 def orthogonality(weight: Tensor) -> Tensor:
-    """`‖W Wᵀ - I‖²` of a layer's weights `[out, …]` (Brock et al. 2017, eq. 2).
+    """`‖W Wᵀ - I‖²` of a layer's weights `[out, …]` (Brock et al. 2019).
 
     Of the smaller of `W Wᵀ` and `Wᵀ W`, the only one that can be the identity.
     """

@@ -1,6 +1,7 @@
 """MiMIc as a callback: a penalty on any layers of any LightningModule (Predoc III, eq. 7.2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +12,7 @@ from torch import Tensor, nn
 from common.errors import InputError
 from mimic.layers import Catcher, Layer, Select, entry, find_layers
 from mimic.regularizer import MiMIcRegularizer
-
-Step = Callable[..., Any]
+from mimic.wrapping import Step, WrappedStep
 
 
 class MiMIc(Callback):
@@ -22,9 +22,10 @@ class MiMIc(Callback):
     as it is. Its `training_step` is wrapped while it trains, so accumulation, mixed precision,
     clipping and DDP treat the penalty as any part of the loss.
 
-    Logs, for each layer, `mimic/<layer>/penalty`, `mimic/<layer>/critic_accuracy` (one half where
-    the critic can't tell joint from shuffled samples) and `mimic/<layer>/dead_channels`. The
-    penalty is what the training critic says, not a measurement: see `TotalCorrelationAudit`.
+    Logs, for each layer, `mimic/<layer>/penalty`, `mimic/<layer>/critic_ranking` (of pairs of a
+    joint and a shuffled sample, the share that the critic ranks right; a half where it can't tell)
+    and `mimic/<layer>/dead_channels`. The penalty is what the training critic says, not a
+    measurement: see `TotalCorrelationAudit`.
 
     Args:
         layers: A name or glob, a list of them or of modules (`find_layers`), or weights by name.
@@ -34,8 +35,9 @@ class MiMIc(Callback):
         labels: Where the classes are in a batch, an index or a name, if `n_classes` is given.
         select: Which entry of the layer's output, if that is no tensor.
         cap: Bound on the norm of the penalty's gradient at the layer, relative to that of the
-            task's (Belghazi et al. 2018, section 5.3: 1). Costs one more pass backward from
+            task's (Belghazi et al. 2018 take 1). Costs one more pass backward from
             the loss to the layer. Not bounded if none.
+        name: First part of what is logged; different ones for several penalties on one layer.
         **options: Those of `MiMIcRegularizer`.
     """
 
@@ -48,6 +50,7 @@ class MiMIc(Callback):
         labels: int | str | None = None,
         select: Select | None = None,
         cap: float | None = None,
+        name: str = "mimic",
         **options: Any,
     ) -> None:
         if isinstance(layers, Mapping):
@@ -72,22 +75,24 @@ class MiMIc(Callback):
         self.regularizers: dict[str, MiMIcRegularizer] = {}
         self.batches = 0
         self._regularizer()  # so that wrong options are refused here
-        if options.get("n_classes") is not None and labels is None:
+        if (options.get("n_classes") is None) != (labels is None):
             raise InputError(
-                "n_classes is given, so the penalty is within classes: say where in a batch the "
-                "labels are, such as labels=1 of (images, labels)"
+                f"got n_classes {options.get('n_classes')} and labels {labels}: a penalty within "
+                "classes needs their number, and where in a batch they are, such as labels=1 of "
+                "(images, labels); any other neither"
             )
-        plain = {k: v for k, v in sorted(options.items()) if not callable(v)}
-        self._key = repr(([str(layer) for layer in self.layers], select, plain))
+        self.name = name
         self._layer_of: dict[str, tuple[nn.Module, float]] = {}
+        self._trained: weakref.ref[LightningModule] | None = None
         self._warned: set[str] = set()
         self._catcher: Catcher | None = None
-        self._added: _AddedLoss | None = None
+        self._added: WrappedStep | None = None
 
     @property
     def state_key(self) -> str:
-        """Tells several of them on one trainer apart."""
-        return f"MiMIc{self._key}"
+        """Tells several of them on one trainer apart: by name and layers."""
+        asked = [x if isinstance(x, str) else f"{type(x).__name__} {id(x)}" for x in self.layers]
+        return f"MiMIc {self.name}: {', '.join(self._layer_of or asked)}"
 
     def _regularizer(self) -> MiMIcRegularizer:
         return MiMIcRegularizer(**self.options)
@@ -100,6 +105,9 @@ class MiMIc(Callback):
                 f"{type(pl_module).__name__} optimises by hand, so there is no loss to add to; "
                 "use MiMIcRegularizer in its training_step"
             )
+        if self._trained is None or self._trained() is not pl_module:
+            self.regularizers, self.batches = {}, 0  # another network's critics know nothing
+            self._trained = weakref.ref(pl_module)
         self._layer_of = {
             name: (layer, weight)
             for wanted, weight in zip(self.layers, self._weights, strict=True)
@@ -109,13 +117,14 @@ class MiMIc(Callback):
             self.regularizers.setdefault(name, self._regularizer())
         modules = {name: layer for name, (layer, _) in self._layer_of.items()}
         self._catcher = Catcher(modules, self.select)
-        self._added = _AddedLoss(pl_module, self._step)
+        self._added = WrappedStep(pl_module, self._step)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._catcher is not None and self._added is not None:
             self._catcher.remove()
             self._added.remove()
             self._catcher = self._added = None
+            self._layer_of = dict.fromkeys(self._layer_of, (nn.Identity(), 0.0))
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -149,16 +158,15 @@ class MiMIc(Callback):
         assert self._catcher is not None
         self._catcher.start()
         output = step(*args, **kwargs)
-        self._catcher.stop()
-        loss = output["loss"] if isinstance(output, Mapping) else output
+        caught = self._catcher.stop()
+        loss = output.get("loss") if isinstance(output, Mapping) else output
         if loss is None:
-            return None  # the module leaves this batch out
-        batch = args[0] if args else kwargs["batch"]
+            return output  # the module leaves this batch out
+        batch = args[0] if args else next(iter(kwargs.values()))
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
         share = self.share()
-        for name, features in self._catcher.features.items():
+        for name, features in caught.items():
             loss = self._penalized(module, loss, name, features, labels, share)
-            features.clear()
         self.batches += 1
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
@@ -174,16 +182,29 @@ class MiMIc(Callback):
         if not features:
             raise InputError(
                 f"layer {name} was not called in this training step, so there is nothing to "
-                "penalise; name a layer that every step passes through"
+                "penalise; name a layer that every step passes through (one that was compiled and "
+                "called before the hooks came may be passed by)"
+            )
+        if len({feature.shape[1:] for feature in features}) > 1:
+            raise InputError(
+                f"layer {name} was called with different sizes in one step: "
+                f"{', '.join(str(list(feature.shape)) for feature in features)}; name a layer "
+                "whose output has one size"
             )
         layer, weight = self._layer_of[name]
         regularizer = self.regularizers[name]
         feature = features[0] if len(features) == 1 else torch.cat(features)
         if labels is not None and len(features) > 1:
             labels = labels.repeat(len(features))
+        if not feature.requires_grad and regularizer.penalty != "orthogonality":
+            raise InputError(
+                f"the output of layer {name} has no gradient, so a penalty on it trains nothing: "
+                "its layers are frozen, or run without gradients"
+            )
         try:
             if share == 0:
                 regularizer.critic_step(feature, labels)
+                self._log(module, name, regularizer, None)
                 return loss
             penalty = regularizer(feature, labels, getattr(layer, "weight", None))
         except ValueError as error:
@@ -194,45 +215,18 @@ class MiMIc(Callback):
         return loss + weight * share * penalty
 
     def _log(
-        self, module: LightningModule, name: str, regularizer: MiMIcRegularizer, penalty: Tensor
+        self,
+        module: LightningModule,
+        name: str,
+        regularizer: MiMIcRegularizer,
+        penalty: Tensor | None,
     ) -> None:
-        values = {"penalty": penalty.detach()}
+        values = {} if penalty is None else {"penalty": penalty.detach()}
         if regularizer.trains_critic:
-            values["critic_accuracy"] = regularizer.critic_accuracy
+            values["critic_ranking"] = regularizer.critic_ranking
         if regularizer.penalty != "orthogonality":
             values["dead_channels"] = regularizer.dead_channels.float()
-        module.log_dict({f"mimic/{name}/{key}": value for key, value in values.items()})
-
-
-class _AddedLoss:
-    """A link in the chain of what stands in for a module's `training_step`."""
-
-    def __init__(self, module: LightningModule, step: Step) -> None:
-        self.module, self.own = module, "training_step" in vars(module)
-        self.previous: Step = module.training_step
-
-        # A function, as Lightning compares code to see whether a method is overridden.
-        def training_step(*args: Any, **kwargs: Any) -> Any:
-            return step(module, self.previous, *args, **kwargs)
-
-        training_step.link = self  # type: ignore[attr-defined]
-        module.training_step = training_step  # type: ignore[method-assign]
-
-    def remove(self) -> None:
-        """Takes itself out, wherever in the chain it stands."""
-        newer, link = None, _link(self.module.training_step)
-        while link is not None and link is not self:
-            newer, link = link, _link(link.previous)
-        if newer is not None and link is self:
-            newer.previous, newer.own = self.previous, self.own
-        elif link is self and self.own:
-            self.module.training_step = self.previous  # type: ignore[method-assign]
-        elif link is self:
-            del self.module.training_step
-
-
-def _link(step: Step) -> _AddedLoss | None:
-    return getattr(step, "link", None)
+        module.log_dict({f"{self.name}/{name}/{key}": value for key, value in values.items()})
 
 
 def _capped(task: Tensor, penalty: Tensor, features: list[Tensor], cap: float) -> Tensor:

@@ -2,20 +2,23 @@
 
 import copy
 import random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from common.errors import InputError
-from mimic.adversary import Adversary, Decomposition, Rows, seeded
+from mimic.adversary import Adversary, seeded
 from mimic.critics import CriticFactory, HybridCritic, MapCritic, MLPCritic
+from mimic.devices import rank, sum_over_devices
 from mimic.estimators import make_estimator
 from mimic.features import Reduce, Reduction, add_noise, centre, hide_channels, standardize
 from mimic.penalties import PENALTIES, orthogonality
+from mimic.terms import Decomposition, Rows
 
 EstimatorName = Literal["smile", "js", "density_ratio", "dv", "mine", "nwj", "infonce"]
+Scheme = Literal["alternating", "simultaneous"]
+Route = Literal["both", "joint"]
 PenaltyName = Literal[
     "mimic", "covariance", "vcreg", "barlow", "orthogonality", "hsic", "distance_correlation"
 ]
@@ -73,35 +76,43 @@ class MiMIcRegularizer:
         critic_lr: float = 1e-3,
         critic_betas: tuple[float, float] = (0.5, 0.9),
         critic_ema: float | None = None,
-        scheme: Literal["alternating", "simultaneous"] = "alternating",
-        route: Literal["both", "joint"] = "both",
+        scheme: Scheme = "alternating",
+        route: Route = "both",
         noise: float = 0.1,
         group: int = 1,
         subset: int | None = None,
         decomposition: Decomposition = "direct",
         seed: int = 0,
     ) -> None:
-        if penalty not in ("mimic", "orthogonality", *PENALTIES):
-            names = ", ".join(["mimic", "orthogonality", *PENALTIES])
-            raise InputError(f"got penalty {penalty!r}; there are {names}")
-        if penalty not in ("mimic", "covariance", "vcreg", "barlow") and n_classes is not None:
+        for value, allowed in (
+            (penalty, PenaltyName),
+            (reduce, Reduce),
+            (estimator, EstimatorName),
+            (scheme, Scheme),
+            (route, Route),
+            (decomposition, Decomposition),
+        ):
+            if value not in get_args(allowed):
+                raise InputError(f"got {value!r}; give one of {', '.join(get_args(allowed))}")
+        if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
             raise InputError(f"{penalty} has no form within classes; leave out n_classes")
         if penalty != "mimic" and reduce == "map":
-            raise InputError(
-                f"{penalty} looks at numbers, not maps; reduce by pool or per_location"
-            )
+            raise InputError(f"{penalty} looks at numbers; reduce by pool or per_location")
         if min(n_critic, group, rows) < 1 or noise < 0 or critic_lr <= 0:
             raise InputError(
                 f"got n_critic {n_critic}, group {group}, rows {rows}, noise {noise:g} and "
                 f"critic_lr {critic_lr:g}; give 1 or more of the first three, noise from 0 on and "
                 "a positive rate"
             )
+        if critic_ema is not None and not 0 < critic_ema < 1:
+            raise InputError(f"got critic_ema {critic_ema:g}; give more than 0 and less than 1")
         if scheme == "simultaneous" and (n_critic > 1 or critic_ema or route == "joint"):
             raise InputError(
                 "the simultaneous scheme is one pass for both players: n_critic must be 1, "
                 "critic_ema none and route both"
             )
-        make_estimator(estimator)
+        if subset is not None and (group > 1 or decomposition != "direct"):
+            raise InputError("subset chooses single channels; leave out group and decomposition")
         self.penalty, self.n_classes, self.estimator = penalty, n_classes, estimator
         self.reduction = Reduction(reduce, channel_dim, rows, subset)
         self.critic, self.n_critic = critic, n_critic
@@ -109,7 +120,7 @@ class MiMIcRegularizer:
         self.scheme, self.route, self.noise = scheme, route, noise
         self.group, self.decomposition, self.seed = group, decomposition, seed
         self.calls = 0
-        self.critic_accuracy = self.dead_channels = torch.zeros(())
+        self.critic_ranking = self.dead_channels = torch.zeros(())
         self.adversary: Adversary | None = None
         self._stored: dict[str, Any] | None = None
 
@@ -128,16 +139,21 @@ class MiMIcRegularizer:
             labels: Classes `[b]`, if within classes.
             weight: The layer's weights, for `orthogonality`.
 
+        Returns:
+            The penalty; NaN if the feature isn't finite, and the critic is left as it was.
+
         Raises:
             ValueError: Nothing to measure on such a feature, or labels or weights are missing.
         """
         with torch.autocast(feature.device.type, enabled=False):
             if not self.trains_critic:
                 return self._rival(feature, labels, weight)
-            rows, adversary, generator = self._prepared(feature, labels)
+            if (prepared := self._prepared(feature, labels)) is None:
+                return feature.sum() * torch.nan
+            rows, adversary, generator = prepared
             if self.scheme == "simultaneous":
                 noisy = add_noise(rows, self.noise, generator)
-                estimate, self.critic_accuracy = adversary.step_and_estimate(noisy, generator)
+                estimate, self.critic_ranking = adversary.step_and_estimate(noisy, generator)
                 return estimate
             self._train(rows, adversary, generator)
             noisy = add_noise(rows, self.noise, generator)
@@ -147,7 +163,8 @@ class MiMIcRegularizer:
         """Trains the critic alone, `n_critic` steps, for a warm-up; rivals have none."""
         if self.trains_critic:
             with torch.autocast(feature.device.type, enabled=False):
-                self._train(*self._prepared(feature.detach(), labels))
+                if (prepared := self._prepared(feature.detach(), labels)) is not None:
+                    self._train(*prepared)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs."""
@@ -175,10 +192,17 @@ class MiMIcRegularizer:
 
     def _prepared(
         self, feature: Tensor, labels: Tensor | None
-    ) -> tuple[Rows, Adversary, torch.Generator]:
-        """Standardised rows, the critic for them, and the source of this call's draws."""
+    ) -> tuple[Rows, Adversary, torch.Generator] | None:
+        """Standardised rows, the critic for them, and the source of this call's draws.
+
+        None of a feature that isn't finite on some device, as where half precision overflows: a
+        step that is going to be skipped must not reach the critic.
+        """
         generator = self._next(feature)
-        rows, dead = standardize(self._rows(feature, labels, generator), self.n_classes)
+        rows = self._rows(feature, labels, generator)
+        if float(sum_over_devices((~rows.z.isfinite()).any().float())):
+            return None
+        rows, dead = standardize(rows, self.n_classes)
         self.dead_channels = dead.sum()
         if self.adversary is None:
             self.adversary = self._made(rows)
@@ -195,7 +219,7 @@ class MiMIcRegularizer:
     def _train(self, rows: Rows, adversary: Adversary, generator: torch.Generator) -> None:
         for _ in range(self.n_critic):
             noisy = add_noise(rows, self.noise, generator)
-            self.critic_accuracy = adversary.step(noisy, generator)
+            self.critic_ranking = adversary.step(noisy, generator)
 
     def _rows(self, feature: Tensor, labels: Tensor | None, generator: torch.Generator) -> Rows:
         if len(feature) < 2:
@@ -219,8 +243,7 @@ class MiMIcRegularizer:
 
     def _next(self, feature: Tensor) -> torch.Generator:
         """A generator of this step and device alone."""
-        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        seed = random.Random(f"{self.seed}/{self.calls}/{rank}").getrandbits(63)
+        seed = random.Random(f"{self.seed}/{self.calls}/{rank()}").getrandbits(63)
         self.calls += 1
         return torch.Generator(feature.device).manual_seed(seed)
 

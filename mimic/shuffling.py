@@ -23,7 +23,10 @@ def shuffle_channels(
     Args:
         z: Channels `[n c …]` of whatever shape each.
         labels: Classes `[n]`; channels are then exchanged within a class, and row i of the result
-            is of the class of row i: draws of `p(z₁ | y) … p(z_c | y)`.
+            is of the class of row i: draws of `p(z₁ | y) … p(z_c | y)`. A class may be as small
+            as a few samples; its offsets are drawn freely then, for among m centred samples
+            those of different samples correlate by `-1 / (m - 1)`, which the pairs of one
+            sample make up for.
         positions: Consecutive rows that come from one image; channels are then taken from
             different images, each from a position of its own.
         blocks: Number of the block that each channel belongs to, if they move in blocks.
@@ -61,9 +64,9 @@ def _images(
         order = order[labels[order].argsort(stable=True)]
         _, size = labels[order].unique_consecutive(return_counts=True)
         start = (size.cumsum(0) - size).repeat_interleave(size)
-        within = torch.arange(n, device=order.device) - start
         size = size.repeat_interleave(size)
-        turned = start[:, None] + (within[:, None] + offsets) % size[:, None]
+        drawn = torch.rand(n, len(offsets), generator=generator, device=order.device)
+        turned = start[:, None] + (drawn * size[:, None]).long()
     return torch.empty_like(turned).index_copy_(0, order, order[turned])
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from common.errors import InputError
-from mimic import MiMIc, TotalCorrelationAudit, measure_total_correlation
+from mimic import MiMIc, TotalCorrelationAudit, measure_total_correlation, mutual_information
 from mimic.layers import Catcher, find_layers
 
 QUICK = {"steps": 400, "noise": 0.0}
@@ -74,10 +74,44 @@ def test_the_global_state_and_the_features_are_left_alone():
     assert torch.equal(before, z)
 
 
-@pytest.mark.parametrize("z", [torch.randn(10, 3), torch.full((50, 3), math.nan)])
-def test_unfit_samples_are_refused(z):
-    with pytest.raises(InputError, match="20 or more, with finite values"):
-        measure_total_correlation(z)
+@pytest.mark.parametrize(
+    ("z", "options", "message"),
+    [
+        (torch.randn(10, 3), {}, "got 10 samples"),
+        (torch.full((50, 3), math.nan), {}, "aren't finite"),
+        (torch.randn(50, 3), {"labels": torch.zeros(50)}, "both labels and n_classes"),
+        (torch.randn(50, 3), {"n_classes": 2}, "both labels and n_classes"),
+    ],
+)
+def test_unfit_samples_are_refused(z, options, message):
+    with pytest.raises(InputError, match=message):
+        measure_total_correlation(z, **options)
+
+
+def test_mutual_information_of_vectors():
+    """Of two Gaussian vectors whose numbers are correlated in pairs."""
+    z = torch.stack([pair(8000, 0.7) for _ in range(3)], 1)
+    found = mutual_information(z[..., 0], z[..., 1], steps=1200, noise=0.0)
+    assert found.value == pytest.approx(-1.5 * math.log(1 - 0.49), rel=0.06)
+
+
+@pytest.mark.parametrize("decomposition", ["line", "tree"])
+def test_decompositions_measure_the_same(decomposition):
+    z = torch.cat([pair(6000, 0.7), pair(6000, 0.5)], 1)
+    truth = -0.5 * math.log((1 - 0.49) * (1 - 0.25))
+    found = measure_total_correlation(z, decomposition=decomposition, **QUICK)
+    assert found.value == pytest.approx(truth, abs=0.05)
+
+
+def test_the_error_is_the_spread():
+    """Rows of one image aren't independent of one another."""
+    found = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        z = pair(200, 0.9).repeat_interleave(8, 0) + 0.1 * torch.randn(1600, 2)
+        found.append(measure_total_correlation(z, positions=8, steps=150, seed=seed))
+    spread = torch.tensor([f.value for f in found]).std().item()
+    assert 0.5 * spread < sum(f.error for f in found) / 8 < 2.5 * spread
 
 
 class Net(pl.LightningModule):
@@ -85,11 +119,12 @@ class Net(pl.LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.same = nn.Identity()
-        self.scale = nn.Linear(2, 1)
+        self.first, self.same, self.scale = nn.Linear(2, 2), nn.Identity(), nn.Linear(2, 1)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.eye(2))
 
     def step(self, batch, batch_idx):
-        return self.scale(self.same(batch[0])).square().mean()
+        return self.scale(self.same(self.first(batch[0]))).square().mean()
 
     training_step = validation_step = test_step = step
 
@@ -127,7 +162,7 @@ def test_audit_at_the_end_of_training_beside_the_plugin():
         trainer(audit).fit(Net(), batches(), batches())
     audit = TotalCorrelationAudit("same", samples=1000, **QUICK)
     net = Net()
-    trainer(MiMIc("same", weight=0.1), audit).fit(net, batches(), batches())
+    trainer(MiMIc("first", weight=0.0), audit).fit(net, batches(), batches())
     assert audit.measured["same"].value == pytest.approx(TRUTH, abs=0.15)
     assert not net.same._forward_hooks
 
@@ -159,7 +194,7 @@ def test_audit_doesnt_change_training():
     ("options", "message"),
     [
         ({"n_classes": 3}, "needs both"),
-        ({"samples": 0}, "give 1 or more"),
+        ({"samples": 5}, "20 samples or more"),
         ({"layers": "sane"}, "no layer 'sane'; there are, for instance, same"),
         ({"labels": 5, "n_classes": 2}, "without 5; change labels"),
     ],
@@ -206,10 +241,10 @@ def test_catcher_keeps_every_call_while_it_is_asked_to(model):
     model["head"](x)
     catcher.start()
     outputs = [model["head"](x), model["head"](2 * x)]
-    catcher.stop()
+    kept = catcher.stop()["head"]
     model["head"](x)
-    assert all(map(torch.equal, catcher.features["head"], outputs))
-    assert len(catcher.features["head"]) == 2
+    assert all(map(torch.equal, kept, outputs))
+    assert len(kept) == 2
     catcher.remove()
     assert not model["head"]._forward_hooks
 
@@ -220,7 +255,7 @@ def test_entries_of_outputs(model):
     catcher = Catcher(find_layers(holder, ["lstm"]), select=0)
     catcher.start()
     output, _ = lstm(torch.randn(5, 2))
-    assert torch.equal(catcher.features["lstm"][0], output)
+    assert torch.equal(catcher.stop()["lstm"][0], output)
     other = Catcher(find_layers(holder, ["lstm"]))
     other.start()
     with pytest.raises(InputError, match="the output of layer lstm is a tuple, not a tensor"):
@@ -234,3 +269,41 @@ def test_the_gaussian_part_has_the_noise_of_the_audit():
     rho = 0.8 / 1.25
     found = float(run.logged_metrics["audit/same/tc_gaussian"])
     assert found == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.03)
+
+
+def test_wrong_options_are_refused_before_training():
+    with pytest.raises(TypeError, match="stpes"):
+        TotalCorrelationAudit("same", stpes=5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_epochs": -1, "max_steps": 3}, {"max_epochs": 3, "check_val_every_n_epoch": 2}],
+)
+def test_the_last_validation_is_audited_however_training_ends(options):
+    audit, quiet = TotalCorrelationAudit("same", steps=2), {"enable_progress_bar": False}
+    off = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    run = pl.Trainer(accelerator="cpu", callbacks=[audit], **off, **quiet, **options)
+    run.fit(Net(), batches(150, 50), batches(100, 50))
+    assert "same" in audit.measured
+
+
+def test_an_audit_that_never_came_says_so():
+    with pytest.warns(UserWarning, match="the audit measured nothing"):
+        trainer(TotalCorrelationAudit("same", steps=2)).fit(Net(), batches(100, 50))
+
+
+def test_within_classes_the_gaussian_part_is_too():
+    labels = torch.arange(3000) % 2
+    z = 6 * labels[:, None] + torch.randn(3000, 2)
+    audit = TotalCorrelationAudit("same", labels=1, n_classes=2, **QUICK)
+    run = trainer(audit)
+    run.test(Net(), DataLoader(TensorDataset(z, labels), batch_size=500), verbose=False)
+    assert abs(float(run.logged_metrics["audit/same/tc_gaussian"])) < 0.01
+    assert abs(float(run.logged_metrics["audit/same/tc"])) < 0.05
+
+
+def test_parts_with_two_names_have_both(model):
+    model["alias"] = model["head"]
+    assert list(find_layers(model, ["alias"])) == ["alias"]
+    assert list(find_layers(model, ["head"])) == ["head"]

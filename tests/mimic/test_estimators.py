@@ -7,7 +7,7 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from common.errors import InputError
-from mimic.adversary import Adversary, Rows, terms
+from mimic.adversary import Adversary, ranking
 from mimic.critics import GaussianRatio, HybridCritic, MapCritic, MLPCritic
 from mimic.estimators import (
     DV,
@@ -19,7 +19,10 @@ from mimic.estimators import (
     gaussian_total_correlation,
     log_mean_exp,
     make_estimator,
+    total_correlation,
 )
+from mimic.shuffling import shuffle_channels
+from mimic.terms import Rows, terms
 
 RHO = torch.tensor([[1.0, 0.5, 0.2], [0.5, 1.0, -0.3], [0.2, -0.3, 1.0]])
 TRUTH = -0.5 * math.log(torch.linalg.det(RHO.double()).item())
@@ -228,3 +231,40 @@ def test_unknown_names_are_refused():
 def test_log_mean_exp():
     x = torch.tensor([0.0, math.log(3)])
     assert log_mean_exp(x).item() == pytest.approx(math.log(2))
+
+
+def test_the_pure_function_is_the_estimate_of_one_shuffle():
+    z, critic = gaussians(64).requires_grad_(), MLPCritic(range(3))
+    found = total_correlation(z, critic, "dv", torch.Generator().manual_seed(2))
+    shuffled = shuffle_channels(z, generator=torch.Generator().manual_seed(2))
+    expected = critic(z).mean() - log_mean_exp(critic(shuffled))
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    found.backward()
+    assert z.grad.abs().sum() > 0
+    assert critic.layers[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_ranking_is_the_area_under_the_curve(shift):
+    joint, marginal = torch.randn(300) + 1 + shift, torch.randn(300) + shift
+    truth = norm.cdf(1 / math.sqrt(2))
+    assert ranking([(joint, marginal)]).item() == pytest.approx(truth, abs=0.04)
+    nothing = torch.zeros(300)
+    assert ranking([(nothing, nothing)]).item() == 0.5
+
+
+def test_any_module_is_a_critic_and_may_observe():
+    class Own(torch.nn.Module):
+        def __init__(self, blocks, size, n_context):
+            super().__init__()
+            self.scale, self.seen = torch.nn.Parameter(torch.ones(())), 0
+
+        def observe(self, z):
+            self.seen += len(z)
+
+        def forward(self, z):
+            return self.scale * z.sum(1)
+
+    judge = Adversary(range(3), 1, None, Own, DV())
+    judge.step(Rows(gaussians(64)))
+    assert judge.critics[0].seen == 64

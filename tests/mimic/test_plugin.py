@@ -166,6 +166,7 @@ def test_two_devices_take_the_step_of_the_mean_gradient(tmp_path):
         descent.step()
     assert (found["weights"] - weights(module)).abs().max() <= 1e-6
     assert torch.equal(found["critics"][0], found["critics"][1])
+    assert torch.equal(found["uneven"][0], found["uneven"][1])
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
@@ -284,11 +285,10 @@ def test_cap_bounds_the_gradient_at_the_layer():
         gradients = []
 
         class Watching(Module):
-            def training_step(self, batch, batch_idx):
-                x, y = batch
-                code = self.net.body(x)
-                self.code = code
-                return nn.functional.cross_entropy(self.net.head(code), y)
+            def __init__(self):
+                super().__init__()
+                # Stands before the plug-in's hook, so it sees what that sees.
+                self.net.body.register_forward_hook(lambda *call: setattr(self, "code", call[2]))
 
             def backward(self, loss, kept=gradients):
                 x = torch.autograd.grad(loss, self.code, retain_graph=True)[0]
@@ -361,7 +361,10 @@ def test_misuse_is_refused(kind, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_classes": 10}, "say where in a batch the labels are"),
+        ({"n_classes": 10}, "needs their number, and where in a batch"),
+        ({"labels": 1}, "needs their number, and where in a batch"),
+        ({"critic_ema": 1.5}, "less than 1"),
+        ({"subset": 2, "group": 2}, "subset chooses single channels"),
         ({"penalty": "hsic", "n_classes": 10, "labels": 1}, "no form within classes"),
         ({"n_critic": 0}, "1 or more"),
         ({"scheme": "simultaneous", "n_critic": 2}, "one pass for both players"),
@@ -404,3 +407,108 @@ def test_dead_channels_are_counted():
 def test_within_classes_needs_labels_by_hand_too():
     with pytest.raises(ValueError, match="needs the labels"):
         MiMIcRegularizer(n_classes=3)(torch.randn(8, 4))
+
+
+# Users' modules are of many kinds ---------------------------------------------------------------
+
+
+class OneArgument(Module):
+    def training_step(self, batch):
+        return super().training_step(batch, 0)
+
+
+class LeavesOut(Module):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx % 2 else loss
+
+
+class InPlace(Module):
+    def __init__(self):
+        super().__init__()
+        self.net.body[1] = nn.ReLU(inplace=True)
+
+
+class Holding(Module):
+    """Its hyper-parameters hold the very network that the hooks are on."""
+
+    def __init__(self, net=None):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = net or Net()
+
+
+def test_a_step_of_one_argument_is_called_with_one():
+    ours, theirs = fresh(OneArgument), fresh()
+    fit(ours, [MiMIc("net.body")])
+    fit(theirs, [MiMIc("net.body")])
+    assert torch.equal(weights(ours), weights(theirs))
+
+
+def test_batches_that_are_left_out_stay_so():
+    module, penalty = fresh(LeavesOut), MiMIc("net.body")
+    fit(module, [penalty], max_steps=-1, max_epochs=1)
+    assert penalty.batches == STEPS // 2
+
+
+def test_what_follows_may_work_in_place():
+    """The penalty is on the layer's own output, as if the next one didn't write over it."""
+    module, same = fresh(InPlace), fresh(InPlace)
+    same.net.body[1] = nn.ReLU()
+    for each in (module, same):
+        fit(each, [MiMIc("net.body.0", weight=0.3, cap=1.0)])
+    assert torch.equal(weights(module), weights(same))
+
+
+def test_checkpoints_of_what_holds_the_hooks_can_be_written(tmp_path):
+    saved = pl.callbacks.ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True)
+    module = fresh(Holding, fresh(Net))
+    fit(module, [MiMIc("net.body"), saved], max_epochs=1, enable_checkpointing=True)
+    found = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    net = found["hyper_parameters"]["net"]
+    assert net(torch.randn(4, 6)).shape == (4, 3)
+
+
+def test_frozen_layers_are_refused():
+    module = fresh()
+    module.net.body.requires_grad_(False)
+    with pytest.raises(InputError, match=r"has no gradient.*frozen"):
+        fit(module, [MiMIc("net.body")])
+
+
+def test_two_penalties_on_one_layer_have_names_of_their_own(tmp_path):
+    penalties = [
+        MiMIc("net.body", weight=0.1),
+        MiMIc("net.body", name="decov", penalty="covariance"),
+    ]
+    trainer = fit(fresh(), penalties)
+    assert {"mimic/net.body/penalty", "decov/net.body/penalty"} <= set(trainer.logged_metrics)
+
+
+def test_another_module_gets_critics_of_its_own():
+    penalty = MiMIc("net.body", warmup_steps=STEPS)
+    fit(fresh(), [penalty])
+    used = penalty.regularizers["net.body"]
+    fit(fresh(), [penalty])
+    assert penalty.regularizers["net.body"] is not used
+    assert penalty.batches == STEPS
+
+
+def test_nothing_is_kept_after_a_step():
+    module, penalty, kept = fresh(), MiMIc("net.body"), []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, *args):
+            kept.extend(penalty._catcher.stop()["net.body"])
+
+    fit(module, [penalty, Look()])
+    assert not kept
+
+
+@pytest.mark.gpu
+def test_overflow_in_half_precision_leaves_the_critic_whole():
+    module, penalty = fresh(), MiMIc("net.body", weight=0.3)
+    fit(module, [penalty], precision="16-mixed", accelerator="gpu", devices=1)
+    critic = penalty.regularizers["net.body"].adversary
+    assert all(p.isfinite().all() for p in critic.parameters())
+    assert weights(module).isfinite().all()

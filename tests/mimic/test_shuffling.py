@@ -50,12 +50,20 @@ def test_pairs_of_sources_are_uniform():
 
 def test_within_classes_rows_keep_their_class():
     labels = torch.randint(3, (60,))
-    z = tagged(60, 6)
-    source = shuffle_channels(z, labels)[..., 0].long()
+    source = shuffle_channels(tagged(60, 6), labels)[..., 0].long()
     assert (labels[source] == labels[:, None]).all()
-    smallest = labels.bincount().min()
-    assert smallest >= 6
-    assert all(len(row.unique()) == 6 for row in source)
+
+
+def test_within_small_classes_centred_channels_are_uncorrelated(double):
+    """Different samples of a few centred ones would correlate by -1 / (m - 1)."""
+    labels = torch.arange(8).repeat_interleave(4)
+    total = torch.zeros(())
+    for _ in range(1500):
+        x = torch.randn(8, 4)
+        x = (x - x.mean(1, keepdim=True)).flatten()
+        z = shuffle_channels(torch.stack([x, x], 1), labels)
+        total += (z[:, 0] * z[:, 1]).mean() / x.square().mean() / 1500
+    assert total.abs().item() < 0.02
 
 
 def test_positions_come_from_different_images():

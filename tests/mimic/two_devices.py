@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from test_plugin import BATCH, fit, fresh, loader, plain, weights
 
+from mimic import MiMIc
+
 if __name__ == "__main__":
     module = fresh()
     penalty = plain(weight=0.3)
@@ -24,5 +26,12 @@ if __name__ == "__main__":
     critic = penalty.regularizers["net.body"].adversary.critics
     # Devices whose critics drifted apart would be two adversaries.
     gathered = trainer.strategy.all_gather(torch.cat([p.flatten() for p in critic.parameters()]))
+    # The default critic keeps statistics, and here the devices' batches aren't equal.
+    penalty, size = MiMIc("net.body", critic_ema=0.9), BATCH // (1 + rank)
+    trainer = fit(fresh(), [penalty], DataLoader(examples, size), max_steps=10, **options)
+    state = penalty.regularizers["net.body"].adversary.state_dict()
+    numbers = torch.cat([x.flatten() for x in state.values() if torch.is_tensor(x)])
+    uneven = trainer.strategy.all_gather(numbers)
     if trainer.is_global_zero:
-        torch.save({"weights": weights(module), "critics": gathered}, sys.argv[1])
+        found = {"weights": weights(module), "critics": gathered, "uneven": uneven}
+        torch.save(found, sys.argv[1])
