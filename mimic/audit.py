@@ -15,7 +15,7 @@ from mimic.critics import CriticFactory, MapCritic
 from mimic.estimators import gaussian_total_correlation
 from mimic.features import Reduce, Reduction, centre
 from mimic.layers import Catcher, Layer, Select, entry, find_layers
-from mimic.measure import NOISE, Measurement, measure_total_correlation
+from mimic.measure import FEWEST, NOISE, Measurement, measure_total_correlation
 from mimic.terms import Rows
 
 
@@ -61,10 +61,14 @@ class TotalCorrelationAudit(Callback):
         every_n_epochs: int | None = None,
         **options: Any,
     ) -> None:
-        if positions < 1 or samples < 20 or (every_n_epochs is not None and every_n_epochs < 1):
+        if (
+            positions < 1
+            or samples < FEWEST
+            or (every_n_epochs is not None and every_n_epochs < 1)
+        ):
             raise InputError(
                 f"got positions {positions}, samples {samples} and every_n_epochs "
-                f"{every_n_epochs}; give 20 samples or more, and 1 or more of the others"
+                f"{every_n_epochs}; give {FEWEST} samples or more, and 1 or more of the others"
             )
         # So that a wrong option is refused here, not after training.
         inspect.signature(measure_total_correlation).bind(None, **options)
@@ -189,29 +193,34 @@ class TotalCorrelationAudit(Callback):
             # What evaluation made may not be trained on, but copies may.
             with torch.inference_mode(False), torch.enable_grad():
                 z, labels = _together(parts, self.samples)
-                rows = z.flatten(0, 1).to(pl_module.device, copy=True)
-                repeated = None
+                if len(z) < FEWEST:
+                    rank_zero_warn(
+                        f"no audit of layer {name}: {len(z)} samples came, {FEWEST} are needed"
+                    )
+                    continue
+                rows = Rows(z.flatten(0, 1).to(pl_module.device, copy=True), None, z.shape[1])
                 if labels is not None:
-                    repeated = labels.to(rows.device).long().repeat_interleave(z.shape[1])
+                    repeated = labels.to(rows.z.device).long().repeat_interleave(rows.positions)
+                    rows = rows._replace(labels=repeated)
                 try:
-                    found = self._measure(rows, repeated, z.shape[1])
+                    found = self._measure(rows)
                 except ValueError as error:
                     raise InputError(f"audit of layer {name}: {error}") from error
             self.measured[name] = found
             values = {"tc": found.value, "tc_error": found.error}
-            if rows.ndim == 2:
+            if rows.z.ndim == 2:
                 noise = self.options.get("noise", NOISE)
-                centred = centre(Rows(rows, repeated), self.n_classes).z
+                centred = centre(rows, self.n_classes).z
                 values["tc_gaussian"] = float(gaussian_total_correlation(centred, noise))
             pl_module.log_dict({f"audit/{name}/{key}": value for key, value in values.items()})
 
-    def _measure(self, z: Tensor, labels: Tensor | None, positions: int) -> Measurement:
+    def _measure(self, rows: Rows) -> Measurement:
         usual = MapCritic if self.reduction.reduce == "map" else None
         return measure_total_correlation(
-            z,
-            labels=labels,
+            rows.z,
+            labels=rows.labels,
             n_classes=self.n_classes,
-            positions=positions,
+            positions=rows.positions,
             critic=self.critic or usual,
             **self.options,
         )

@@ -17,6 +17,7 @@ from mimic.features import add_noise, standardize
 from mimic.regularizer import EstimatorName
 from mimic.terms import Decomposition, Rows
 
+FEWEST = 20  # samples, of which a critic trains on eight
 NOISE = 0.1  # deviation, in deviations of a channel; that of the plug-in
 Draw = Callable[[int, torch.Generator], Rows]  # so many fresh samples
 
@@ -74,8 +75,10 @@ def measure_total_correlation(
         InputError: Fewer than 20 images, values that aren't finite, or labels without classes.
     """
     n = len(z) // positions
-    if n < 20 or steps < 1:
-        raise InputError(f"got {n} samples and steps {steps}; give 20 samples or more and a step")
+    if n < FEWEST or steps < 1:
+        raise InputError(
+            f"got {n} samples and steps {steps}; give {FEWEST} samples or more, and 1 step"
+        )
     if not bool(z.isfinite().all()):
         raise InputError("got samples that aren't finite numbers; leave those out")
     if (labels is None) != (n_classes is None):

@@ -307,3 +307,10 @@ def test_parts_with_two_names_have_both(model):
     model["alias"] = model["head"]
     assert list(find_layers(model, ["alias"])) == ["alias"]
     assert list(find_layers(model, ["head"])) == ["head"]
+
+
+def test_too_few_samples_are_no_reason_to_lose_a_run():
+    audit = TotalCorrelationAudit("same", **QUICK)
+    with pytest.warns(UserWarning, match="no audit of layer same: 15 samples came, 20 are needed"):
+        trainer(audit).test(Net(), batches(15, 5), verbose=False)
+    assert not audit.measured
