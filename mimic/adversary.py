@@ -138,8 +138,9 @@ class Adversary(nn.Module):
         for critic, term, replaced in zip(self.critics, self.terms, weights, strict=True):
             z = rows.z[:, term.channels] if len(self.terms) > 1 else rows.z
             source = z if route == "both" else z.detach()
+            blocks = None if len(set(term.blocks)) == len(term.blocks) else term.blocks
             shuffled = [
-                shuffle_channels(source, labels, rows.positions, term.blocks, generator)
+                shuffle_channels(source, labels, rows.positions, blocks, generator)
                 for _ in range(shuffles)
             ]
             # One pass over all: half the calls, and the same statistics if a critic has any.

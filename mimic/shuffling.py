@@ -41,42 +41,45 @@ def shuffle_channels(
             f"got {n} rows with {positions} from each sample; shuffling needs at least 2 whole "
             "samples: raise the batch size, or set drop_last on the loader"
         )
-    moved = torch.arange(c) if blocks is None else torch.as_tensor(blocks)
-    offsets = torch.randperm(
-        int(moved.max()) + 1, generator=generator, device=device_of(generator)
-    )
-    source = _images(
-        n // positions, offsets, None if labels is None else labels[::positions], generator
-    )
-    rows = _rows(source, offsets, positions, generator)[:, moved].to(z.device)
-    return z.gather(0, rows.reshape(n, c, *[1] * (z.ndim - 2)).expand_as(z))
-
-
-def _images(
-    n: int, offsets: Tensor, labels: Tensor | None, generator: torch.Generator | None
-) -> Tensor:
-    """From which image each block of each image is to come, `[n blocks]`."""
-    order = torch.randperm(n, generator=generator, device=device_of(generator))
+    n_blocks = c if blocks is None else max(blocks) + 1
     if labels is None:
-        turned = (torch.arange(n, device=order.device)[:, None] + offsets) % n
+        source = _turned(n // positions, n_blocks, generator)
     else:
-        labels = labels.to(order.device)
-        order = order[labels[order].argsort(stable=True)]
-        _, size = labels[order].unique_consecutive(return_counts=True)
-        start = (size.cumsum(0) - size).repeat_interleave(size)
-        size = size.repeat_interleave(size)
-        drawn = torch.rand(n, len(offsets), generator=generator, device=order.device)
-        turned = start[:, None] + (drawn * size[:, None]).long()
-    return torch.empty_like(turned).index_copy_(0, order, order[turned])
+        source = _within_classes(labels[::positions], n_blocks, generator)
+    if positions > 1:
+        source = _with_positions(source, positions, generator)
+    if blocks is not None:
+        source = source[:, torch.as_tensor(blocks, device=source.device)]
+    return z.gather(0, source.to(z.device).reshape(n, c, *[1] * (z.ndim - 2)).expand_as(z))
 
 
-def _rows(
-    source: Tensor, offsets: Tensor, positions: int, generator: torch.Generator | None
-) -> Tensor:
-    """From which row each block of each row is to come, `[n · positions, blocks]`."""
-    shape = offsets.shape
-    shift = torch.randint(positions, shape, generator=generator, device=source.device)
-    places = (torch.arange(positions, device=source.device)[:, None] + shift) % positions
+def _turned(n: int, n_blocks: int, generator: torch.Generator | None) -> Tensor:
+    """Images that each block of a row comes from, `[n blocks]`."""
+    device = device_of(generator)
+    order = torch.randperm(n, generator=generator, device=device)
+    offsets = torch.randperm(n_blocks, generator=generator, device=device) % n
+    rows = torch.arange(n, device=device)[:, None]
+    # Twice the order, so that no remainder need be taken of every place.
+    return order.repeat(2)[rows + offsets]
+
+
+def _within_classes(labels: Tensor, n_blocks: int, generator: torch.Generator | None) -> Tensor:
+    """The same, from images of the class of the row's own image."""
+    device, n = device_of(generator), len(labels)
+    order = labels.to(device or "cpu").argsort(stable=True)
+    _, size = labels.to(order.device)[order].unique_consecutive(return_counts=True)
+    start = (size.cumsum(0) - size).repeat_interleave(size)
+    size = size.repeat_interleave(size)
+    drawn = torch.rand(n, n_blocks, generator=generator, device=order.device)
+    source = order[start[:, None] + (drawn * size[:, None]).long()]
+    return torch.empty_like(source).index_copy_(0, order, source)
+
+
+def _with_positions(source: Tensor, positions: int, generator: torch.Generator | None) -> Tensor:
+    """Rows in place of images, `[n · positions, blocks]`, every block with a turn of its own."""
+    shape, device = source.shape[1:], source.device
+    shift = torch.randint(positions, shape, generator=generator, device=device)
+    places = (torch.arange(positions, device=device)[:, None] + shift) % positions
     return (source[:, None] * positions + places).flatten(0, 1)
 
 
