@@ -1,0 +1,71 @@
+"""Tables in Markdown, and results that are kept so that none is worked out twice."""
+
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+
+from common.errors import InputError
+
+OUT = "lightning_logs/evidence"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def mean_deviation(values: Sequence[float], digits: int = 3) -> str:
+    """`mean ± standard deviation` over runs, or the value of a single one."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def kept(
+    path: Path, settings: dict[str, Any], work: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """What `work` returns, read from a file if it was written there under the same settings."""
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored["settings"] == settings:
+            return stored["values"]
+    values = work()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and renamed, so that a run that is killed leaves no half a file.
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps({"settings": settings, "values": values}, indent=1))
+    aside.replace(path)
+    return values
+
+
+def show(path: Path, text: str) -> None:
+    """Prints a table, and writes it to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
+    print(f"\n{text}\n\ntable: {path}")
+
+
+def check_counts(least: int, **counts: int) -> None:
+    """Raises an `InputError` if one of them is too small."""
+    for name, count in counts.items():
+        if count < least:
+            raise InputError(f"got {name} {count}; it must be at least {least}")
+
+
+def run(commands: list[Callable[..., None]], args: list[str] | None) -> None:
+    """One of the commands, with the arguments given, on one thread."""
+    torch.set_num_threads(1)
+    try:
+        auto_cli(commands, args=args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
