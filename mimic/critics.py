@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from common.errors import InputError
 from mimic.devices import sum_over_devices
 
+# Deviations beyond which channels aren't taken for Gaussian: of heavy tails, a few values would
+# make up the covariance.
+TRUSTED = 4.0
+
 CriticFactory = Callable[[Sequence[int], int, int], nn.Module]
 
 
@@ -150,14 +154,15 @@ class HybridCritic(nn.Module):
 
     def observe(self, z: Tensor) -> None:
         """Takes note of a batch of the joint distribution before a step on it."""
-        self.gaussian.observe(z.flatten(1))
+        self.gaussian.observe(z.flatten(1).clamp(-TRUSTED, TRUSTED))
 
     def limit(self, samples: int) -> None:
         """Says how many samples there are, where the same ones come again and again."""
         self.gaussian.limit(samples)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.gain * self.gaussian(z.flatten(1)) + self.rest(z, context)
+        known = self.gaussian(z.flatten(1).clamp(-TRUSTED, TRUSTED))
+        return self.gain * known + self.rest(z, context)
 
 
 class MapCritic(nn.Module):

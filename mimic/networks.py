@@ -4,6 +4,7 @@ All take images in `[0, 1]`; none standardises them, as the norm after the first
 """
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import nn
 from torch.nn import functional as F
@@ -12,7 +13,17 @@ from common.errors import InputError
 from common.typing import Image, Sample
 
 
-class SmallCNN(nn.Sequential):
+class Layers(nn.Sequential):
+    """Layers by name, of which a slice is layers too (of a subclass it would call `__init__`)."""
+
+    def __getitem__(self, index: slice | int) -> Any:
+        named = list(self.named_children())
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(named[index]))
+        return named[index][1]
+
+
+class SmallCNN(Layers):
     """A plain convolutional network for small images.
 
     Layers: `conv1`, `conv2`, … (convolution, batch norm, ReLU, 2x2 max pooling), `features`
@@ -89,7 +100,7 @@ class BasicBlock(nn.Module):
         return F.relu(way_round + residual)
 
 
-class ResNet(nn.Sequential):
+class ResNet(Layers):
     """The residual networks for CIFAR (He et al. 2016, sec. 4.2): 6n + 2 layers for n blocks.
 
     Layers: `conv1`, `layer1`, `layer2`, … (each of half the side and twice the channels of the

@@ -14,8 +14,8 @@ from mimic.evidence.distributions import (
     Independent,
     RotatedUniforms,
 )
-from mimic.evidence.results import OUT, check_counts, markdown, show
 from mimic.regularizer import MiMIcRegularizer, PenaltyName
+from mimic.results import OUT, check_counts, markdown, show
 
 PENALTIES: dict[PenaltyName, str] = {
     "covariance": "covariance",

@@ -12,9 +12,9 @@ from mimic.adversary import Adversary, seeded
 from mimic.critics import CriticFactory, HybridCritic, MLPCritic
 from mimic.estimators import make_estimator
 from mimic.evidence.distributions import Distribution
-from mimic.evidence.results import kept
 from mimic.measure import train_critic
 from mimic.regularizer import EstimatorName
+from mimic.results import kept
 from mimic.terms import Decomposition, Rows
 
 MethodName = Literal["mimic", "perceptron", "dv", "mine", "nwj", "infonce"]

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mimic.critics import MLPCritic
 from mimic.evidence.blindness import blindness
-from mimic.evidence.results import OUT, check_counts, markdown, run, show
 from mimic.regularizer import MiMIcRegularizer
+from mimic.results import OUT, check_counts, markdown, run, show
 
 Mixing = Literal["hadamard", "rotation"]
 

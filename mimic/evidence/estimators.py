@@ -21,7 +21,7 @@ from mimic.evidence.distributions import (
     Pairs,
     RotatedUniforms,
 )
-from mimic.evidence.results import OUT, check_counts, markdown, mean_deviation, run, show
+from mimic.results import OUT, check_counts, markdown, run, show, spread
 from mimic.terms import Decomposition
 
 GOOD = 0.1  # a relative error
@@ -116,7 +116,7 @@ def published(out: str = OUT, steps: int = 4000, batch_size: int = 64, seeds: in
             for tc in TRUTHS
         ]
         for lines, suffix in ((held_out, ""), (on_batches, ON_BATCHES)):
-            shown = [mean_deviation([one["MiMIc" + suffix] for one in of], 2) for of in runs]
+            shown = [spread([one["MiMIc" + suffix] for one in of], ".2f") for of in runs]
             lines.append([f"MiMIc, {way}{suffix}", *shown])
     theirs = [
         [f"*published:* {name}", *("" if value is None else f"{value:.2f}" for value in figures)]
@@ -151,7 +151,9 @@ def _is_good(values: Sequence[float], truth: float) -> bool:
 def _with_error(values: Sequence[float], truth: float) -> str:
     """The mean of several runs and the worst error of any, bold if that is small."""
     worst = max(_errors(values, truth), key=abs)
-    shown = f"{statistics.mean(values):.3f} ({100 * worst:+.1f} %)"
+    shown = f"{statistics.mean(values):.4g}"
+    if abs(worst) < 10:  # of one that diverged, per cent say nothing
+        shown += f" ({100 * worst:+.1f} %)"
     return f"**{shown}**" if _is_good(values, truth) else shown
 
 

@@ -156,7 +156,7 @@ def dead_channels(fit: Fitted) -> int:
     """Channels behind a ReLU, of all layers, that are the same on every test image."""
     x, count = fit.data.images("test") / 255, 0
     with torch.no_grad():
-        for layer in first_layers(fit.network, -1).eval():
+        for layer in fit.network[:-1].eval():
             x = torch.cat([layer(part) for part in x.split(500)])
             z = x.transpose(0, 1).flatten(1)
             count += int((z.amax(1) == z.amin(1)).sum())
@@ -171,11 +171,6 @@ def on_images(network: nn.Module, images: Pixels) -> Tensor:
         outputs = torch.cat([network(part / 255) for part in images.split(500)])
     network.train(was)
     return outputs
-
-
-def first_layers(network: nn.Sequential, count: int) -> nn.Sequential:
-    """So many layers from the start; all but so many if negative."""
-    return nn.Sequential(*list(network)[:count])
 
 
 def _loss(fit: Fitted, split: Split) -> float:

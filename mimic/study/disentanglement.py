@@ -31,7 +31,8 @@ from mimic.metrics import DCI, disentanglement_metrics, mutual_information_matri
 from mimic.module import SupervisedModule
 from mimic.networks import Coder
 from mimic.plugin import MiMIc
-from mimic.study.grid import Numbers, Results, run_grid, table, write
+from mimic.results import show
+from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
 from mimic.study.training import seeded, tested, trained
 from mimic.tasks import FactorRegression
@@ -116,7 +117,7 @@ def disentanglement(
         matrices(results, codes).savefig(out / f"disentanglement_matrix_{codes}.png", dpi=120)
         dots(results, DOTS, "none").savefig(out / f"disentanglement_scores_{codes}.png", dpi=120)
         write_csv(out / f"disentanglement_{codes}.csv", results)
-    write(out, "disentanglement", report(parts, seeds, size))
+    show(out / "disentanglement.md", report(parts, seeds, size))
 
 
 def run(settings: Mapping[str, Any], seed: int) -> Numbers:

@@ -26,8 +26,9 @@ from mimic.audit import TotalCorrelationAudit
 from mimic.data.scenes import DomainName, RenderedScenes
 from mimic.module import SupervisedModule
 from mimic.plugin import MiMIc
+from mimic.results import show
 from mimic.segmenter import SmallSegmenter
-from mimic.study.grid import Numbers, Results, run_grid, table, write
+from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, write_csv
 from mimic.study.training import quiet_trainer, seeded, tested, trained
 from mimic.tasks import Segmentation
@@ -90,7 +91,7 @@ def domains(
         out / "domains.png", dpi=120
     )
     write_csv(out / "domains.csv", results)
-    write(out, "domains", report(results, seeds, size))
+    show(out / "domains.md", report(results, seeds, size))
 
 
 def run(folder: Path, settings: Mapping[str, Any], seed: int) -> Numbers:

@@ -1,12 +1,13 @@
 """Grids of runs that can be stopped and gone on with, and the tables made of them."""
 
-import json
 import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from mimic.results import kept, markdown, spread
 
 Numbers = dict[str, float]
 Results = dict[str, list[Numbers]]  # of each row, the numbers of each seed
@@ -23,31 +24,22 @@ def run_grid(
         seeds: Runs of each row, with seeds from 0.
         run: From settings and a seed to numbers.
     """
-    out.mkdir(parents=True, exist_ok=True)
     # Seed by seed, so that a grid that is stopped early has a number for every row.
     results: Results = {name: [] for name in rows}
     for seed in range(seeds):
         for name, settings in rows.items():
-            results[name].append(_done_or_run(out, name, settings, seed, run))
+            path = out / f"{'_'.join(name.split())}_{seed}.json".replace("/", "-")
+            work = partial(_timed, f"{out.name}: {name}", settings, seed, run)
+            results[name].append(kept(path, settings, work))
     return results
 
 
-def _done_or_run(
-    out: Path, name: str, settings: Any, seed: int, run: Callable[[Any, int], Numbers]
-) -> Numbers:
-    path = out / f"{'_'.join(name.split())}_{seed}.json".replace("/", "-")
-    wanted = json.loads(json.dumps(settings))
-    if path.is_file() and (known := json.loads(path.read_text()))["settings"] == wanted:
-        numbers: Numbers = known["numbers"]
-        return numbers
+def _timed(name: str, settings: Any, seed: int, run: Callable[[Any, int], Numbers]) -> Numbers:
     begin = time.perf_counter()
     numbers = run(settings, seed)
     numbers = {**numbers, "seconds": time.perf_counter() - begin}
     shown = ", ".join(f"{key} {value:.4g}" for key, value in numbers.items())
-    print(f"{out.name}: {name}, seed {seed}: {shown}", flush=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"settings": wanted, "numbers": numbers}, indent=1))
-    part.replace(path)
+    print(f"{name}, seed {seed}: {shown}", flush=True)
     return numbers
 
 
@@ -59,27 +51,8 @@ def table(results: Results, columns: Mapping[str, tuple[str, str]], first: str =
         columns: By heading, the number's name and its format.
         first: Heading of the names.
     """
-    lines = [f"| {first} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = []
     for name, runs in results.items():
-        cells = [
-            spread([run.get(key, math.nan) for run in runs], f) for key, f in columns.values()
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float], digits: str) -> str:
-    """Mean ± standard deviation; a dash for what wasn't measured."""
-    mean = statistics.fmean(values)
-    if math.isnan(mean):
-        return "–"
-    if len(values) < 2:
-        return f"{mean:{digits}}"
-    return f"{mean:{digits}} ± {statistics.stdev(values):{digits}}"
-
-
-def write(out: Path, name: str, text: str) -> None:
-    """Writes a study's text to `<out>/<name>.md` and shows it."""
-    path = out / f"{name}.md"
-    path.write_text(text + "\n")
-    print(f"{text}\n{name}: {path.resolve()}")
+        values = {key: [run.get(key, math.nan) for run in runs] for key, _ in columns.values()}
+        lines.append([name, *(spread(values[key], digits) for key, digits in columns.values())])
+    return markdown([first, *columns], lines)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mimic.pictures import filter_grid
+from mimic.results import show
 from mimic.study.digits import (
     BEGIN,
     FIRST,
@@ -28,7 +29,7 @@ from mimic.study.digits import (
     fitted,
     judged,
 )
-from mimic.study.grid import Numbers, run_grid, table, write
+from mimic.study.grid import Numbers, run_grid, table
 from mimic.study.report import against, dots, write_csv
 
 WITHIN: Settings = {"n_classes": 10, "labels": "labels"}
@@ -117,7 +118,7 @@ def layers(
         f"ECE less that of none: {against(results, 'none', 'ece', '.1f')}.\n\n"
         f"Gap less that of none: {against(results, 'none', 'gap', '.3f')}."
     )
-    write(out, "layers", text)
+    show(out / "layers.md", text)
 
 
 def _run(folder: Path, settings: Settings, seed: int) -> Numbers:

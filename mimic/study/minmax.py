@@ -17,8 +17,9 @@ from jsonargparse import auto_cli
 from mimic.critics import MLPCritic
 from mimic.evidence.demos import Penalty, encode
 from mimic.regularizer import MiMIcRegularizer
+from mimic.results import show
 from mimic.study.digits import BEGIN, LAST, HalvedDigits, Settings, fitted, judged
-from mimic.study.grid import Numbers, Results, run_grid, table, write
+from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
 
 # The perceptron has to learn what the hybrid critic knows of Gaussian channels beforehand.
@@ -99,7 +100,7 @@ def minmax(
         "Accuracy less that of alternating: "
         f"{against(digits, 'alternating', 'accuracy', '.1f')}."
     )
-    write(out, "minmax", text)
+    show(out / "minmax.md", text)
 
 
 def _exact_rows(steps: int) -> dict[str, Settings]:

@@ -21,17 +21,17 @@ from torch.nn import functional as F
 from common.typing import Pixels
 from mimic.data.labelled import ClassData, SmallDigits
 from mimic.networks import SmallCNN
+from mimic.results import show
 from mimic.study.digits import (
     BEGIN,
     LAST,
     HalvedDigits,
     Settings,
     digit_network,
-    first_layers,
     fitted,
     on_images,
 )
-from mimic.study.grid import Numbers, Results, run_grid, table, write
+from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
 from mimic.study.training import seeded
 
@@ -86,7 +86,7 @@ def transfer(
         panels = {f"{heading}, %": key for heading, (key, _) in list(COLUMNS.items())[:-1]}
         dots(results, panels, "none").savefig(out / f"transfer_{source}.png", dpi=120)
         parts.append(_text(title, results, seeds))
-    write(out, "transfer", "\n\n".join(parts))
+    show(out / "transfer.md", "\n\n".join(parts))
 
 
 def _text(title: str, results: Results, seeds: int) -> str:
@@ -141,7 +141,7 @@ def few(data: ClassData, shots: int, seed: int) -> tuple[Pixels, Tensor]:
 
 def probe(network: nn.Sequential, images: Pixels, labels: Tensor, data: ClassData) -> float:
     """Accuracy in percent of a logistic regression on the standardised last feature."""
-    body = first_layers(network, -1)
+    body = network[:-1]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(on_images(body, images).numpy(), labels.numpy())
     test = on_images(body, data.images("test")).numpy()

@@ -163,3 +163,10 @@ def test_the_whole_image_is_one_of_the_views_at_the_bottleneck():
 def test_images_too_small_and_odd_numbers_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("network", [SmallCNN(), ResNet()], ids=["SmallCNN", "ResNet"])
+def test_layers_can_be_sliced(network):
+    x = torch.rand(4, *network.shape)
+    network.eval()
+    assert torch.equal(network[-1](network[:-1](x)), network(x))

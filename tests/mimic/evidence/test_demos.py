@@ -49,7 +49,7 @@ def test_total_correlation_of_linear_codes():
 
 
 def test_sources_are_found_by_mimic():
-    found = unmix(700, 0, Penalty(1.0, MiMIcRegularizer))
+    found = unmix(1500, 0, Penalty(1.0, MiMIcRegularizer))
     assert found.before > 0.9
     assert found.after < 0.05
 

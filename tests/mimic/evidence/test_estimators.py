@@ -83,10 +83,17 @@ def test_table(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "table.md").read_text().splitlines()[:4] == [
         "| channels | truth, nats | MiMIc | DV |",
         "| --- | --- | --- | --- |",
-        "| equicorrelated, 4 channels | 2.000 | **2.080 (+8.0 %)** | 1.700 (-30.0 %) |",
+        "| equicorrelated, 4 channels | 2.000 | **2.08 (+8.0 %)** | 1.7 (-30.0 %) |",
         "| *within 10 %* |  | 1 of 1 | 0 of 1 |",
     ]
     assert str(tmp_path / "table.md") in capsys.readouterr().out
+
+
+def test_table_of_what_diverged(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimators, "cell", lambda *_: {"DV": -123456.0})
+    monkeypatch.setattr(estimators, "table_distributions", lambda: [Equicorrelated(4, 2.0)])
+    estimators.table(str(tmp_path), methods=["dv"])
+    assert "| 2.000 | -1.235e+05 |" in (tmp_path / "table.md").read_text()
 
 
 def test_published(tmp_path, monkeypatch):

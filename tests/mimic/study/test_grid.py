@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mimic.study.grid import run_grid, spread, table, write
+from mimic.results import show, spread
+from mimic.study.grid import run_grid, table
 
 ROWS = {"plain": None, "with / slash": {"weight": 0.1, "layers": ["a", "b"]}}
 
@@ -81,7 +82,7 @@ def test_a_table_holds_mean_and_deviation_over_seeds():
     values = np.random.default_rng(0).normal(3, 2, 5)
     results = {"a": [{"x": float(v)} for v in values], "b": [{"y": 1.0}] * 5}
     lines = table(results, {"X": ("x", ".3f"), "Y": ("y", ".0f")}, "row").splitlines()
-    assert lines[:2] == ["| row | X | Y |", "|---|---|---|"]
+    assert lines[:2] == ["| row | X | Y |", "| --- | --- | --- |"]
     assert lines[2] == f"| a | {values.mean():.3f} ± {values.std(ddof=1):.3f} | – |"
     assert lines[3] == "| b | – | 1 ± 0 |"
 
@@ -92,6 +93,6 @@ def test_one_seed_has_no_deviation_and_what_is_missing_once_has_no_mean():
 
 
 def test_a_text_is_written_and_shown(tmp_path, capsys):
-    write(tmp_path, "one", "| a |")
+    show(tmp_path / "one.md", "| a |")
     assert (tmp_path / "one.md").read_text() == "| a |\n"
     assert str(tmp_path / "one.md") in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Tables in Markdown, and results that are kept so that none is worked out twice."""
 
 import json
+import math
 import os
 import statistics
 import sys
@@ -22,18 +23,19 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def mean_deviation(values: Sequence[float], digits: int = 3) -> str:
-    """`mean ± standard deviation` over runs, or the value of a single one."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+def spread(values: Sequence[float], digits: str) -> str:
+    """`mean ± standard deviation` over runs, of one its value; a dash for what wasn't measured."""
+    mean = statistics.fmean(values)
+    if math.isnan(mean):
+        return "–"
+    if len(values) < 2:
+        return f"{mean:{digits}}"
+    return f"{mean:{digits}} ± {statistics.stdev(values):{digits}}"
 
 
-def kept(
-    path: Path, settings: dict[str, Any], work: Callable[[], dict[str, float]]
-) -> dict[str, float]:
+def kept(path: Path, settings: Any, work: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What `work` returns, read from a file if it was written there under the same settings."""
+    settings = json.loads(json.dumps(settings))  # as they come back from a file
     if path.exists():
         stored = json.loads(path.read_text())
         if stored["settings"] == settings:
