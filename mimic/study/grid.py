@@ -24,6 +24,7 @@ def run_grid(
         seeds: Runs of each row, with seeds from 0.
         run: From settings and a seed to numbers.
     """
+    out.mkdir(parents=True, exist_ok=True)
     # Seed by seed, so that a grid that is stopped early has a number for every row.
     results: Results = {name: [] for name in rows}
     for seed in range(seeds):

@@ -141,7 +141,7 @@ def few(data: ClassData, shots: int, seed: int) -> tuple[Pixels, Tensor]:
 
 def probe(network: nn.Sequential, images: Pixels, labels: Tensor, data: ClassData) -> float:
     """Accuracy in percent of a logistic regression on the standardised last feature."""
-    body = network[:-1]
+    body = nn.Sequential(*list(network)[:-1])  # of any kind of nn.Sequential
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(on_images(body, images).numpy(), labels.numpy())
     test = on_images(body, data.images("test")).numpy()

@@ -460,7 +460,8 @@ def test_what_follows_may_work_in_place():
     assert torch.equal(weights(module), weights(same))
 
 
-def test_checkpoints_of_what_holds_the_hooks_can_be_written(tmp_path):
+def test_checkpoints_of_what_holds_the_hooks_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # the command line sets it
     saved = pl.callbacks.ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True)
     module = fresh(Holding, fresh(Net))
     fit(module, [MiMIc("net.body"), saved], max_epochs=1, enable_checkpointing=True)
