@@ -14,7 +14,7 @@ def test_command_writes_table_and_figure(tmp_path, monkeypatch):
     assert "one seed" in text
     assert (tmp_path / "domains.png").stat().st_size > 20000
     for name in rows:
-        numbers = json.loads((tmp_path / "domains" / f"{name}_0.json").read_text())["numbers"]
+        numbers = json.loads((tmp_path / "domains" / f"{name}_0.json").read_text())["values"]
         for domain in ("day", "night"):
             assert 0 <= numbers[f"{domain}/miou"] <= 1
             assert 0 <= numbers[f"{domain}/accuracy"] <= 1
