@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from common.errors import InputError
@@ -125,20 +125,44 @@ class BestCheckpoint(_Checkpoint):
 
 
 class LastCheckpoint(_Checkpoint):
-    """Keeps `last.ckpt`, to go on from: after every epoch, or oftener.
+    """Keeps `last.ckpt`, to go on from: after every epoch, and oftener where asked.
+
+    Where validation follows a step, it is over before the step is saved: Lightning would count it
+    as done on resuming.
 
     Args:
-        every_n_train_steps: Save every so many steps instead, for long epochs.
+        every_n_train_steps: Save every so many steps too, for long epochs.
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
         super().__init__(
             filename="last",
-            every_n_train_steps=every_n_train_steps,
-            every_n_epochs=None if every_n_train_steps else 1,
-            save_on_train_epoch_end=every_n_train_steps is None,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+        self.every_n_train_steps = every_n_train_steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        # Or the batches that accumulate towards the next step would save the last one again.
+        self._last_global_step_saved = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        loop = trainer.fit_loop
+        assert loop._data_fetcher is not None
+        if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        every = self.every_n_train_steps
+        if not every or trainer.global_step % every or trainer.is_last_batch:
+            return  # what ends an epoch is saved when it has ended
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
