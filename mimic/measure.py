@@ -14,6 +14,7 @@ from mimic.critics import CriticFactory, HybridCritic
 from mimic.devices import alone
 from mimic.estimators import discrimination, log_mean_exp, make_estimator
 from mimic.features import add_noise, standardize
+from mimic.marginals import NormalScores
 from mimic.regularizer import EstimatorName
 from mimic.terms import Decomposition, Rows
 
@@ -50,8 +51,9 @@ def measure_total_correlation(
 ) -> Measurement:
     """Total correlation of the channels of a sample, measured on a half that the critic never saw.
 
-    The channels are standardised, then made noisy. Of one half of the images the critic trains on
-    four fifths; on the last fifth it is judged as it trains, and its best state is kept.
+    The channels are standardised and made noisy, and heavy-tailed ones then normal one by one,
+    which total correlation doesn't see but a critic does. Of one half of the images the critic
+    trains on four fifths; on the last fifth it is judged as it trains, and its best state is kept.
 
     Args:
         z: Channels `[n c …]`.
@@ -89,12 +91,18 @@ def measure_total_correlation(
     order = torch.randperm(n, generator=generator, device=generator.device)
     parts = [_images(rows, part) for part in order.split([n // 2 - n // 10, n // 10, n - n // 2])]
     clean = parts[0]
-    check, held_out = (add_noise(part, noise, generator) for part in parts[1:])
+    scores = NormalScores(add_noise(clean, noise, generator).z)
+
+    def noisy(rows: Rows) -> Rows:
+        rows = add_noise(rows, noise, generator)
+        return rows._replace(z=scores(rows.z))
+
+    check, held_out = noisy(parts[1]), noisy(parts[2])
 
     def draw(count: int, generator: torch.Generator) -> Rows:
         images, wanted = len(clean.z) // positions, (max(2, count // positions),)
         chosen = torch.randint(images, wanted, generator=generator, device=generator.device)
-        return add_noise(_images(clean, chosen), noise, generator)
+        return noisy(_images(clean, chosen))
 
     def make() -> Adversary:
         return Adversary(

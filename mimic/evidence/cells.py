@@ -12,7 +12,7 @@ from mimic.adversary import Adversary, seeded
 from mimic.critics import CriticFactory, HybridCritic, MLPCritic
 from mimic.estimators import make_estimator
 from mimic.evidence.distributions import Distribution
-from mimic.measure import train_critic
+from mimic.measure import measure_total_correlation, train_critic
 from mimic.regularizer import EstimatorName
 from mimic.results import kept
 from mimic.terms import Decomposition, Rows
@@ -91,6 +91,20 @@ def cell(
         flush=True,
     )
     return values
+
+
+def measured(folder: Path, distribution: Distribution, size: int, seed: int) -> float:
+    """What is measured of one sample without noise; kept in a file of the folder."""
+    name = f"{distribution.name}-{distribution.truth:.3g}-{size}-seed{seed}"
+
+    def measure() -> dict[str, float]:
+        z = distribution.draw(size, torch.Generator().manual_seed(seed))
+        return {"value": measure_total_correlation(z, noise=0.0, seed=seed).value}
+
+    path = folder / f"{name.replace(',', '').replace(' ', '_')}.json"
+    value = kept(path, {"truth": distribution.truth}, measure)["value"]
+    print(f"{name}: {value:.3f}", flush=True)
+    return value
 
 
 def estimate(

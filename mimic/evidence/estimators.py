@@ -2,6 +2,7 @@
 
     python -m mimic.evidence.estimators table        # our default beside the usual estimators
     python -m mimic.evidence.estimators published    # beside figures published for a benchmark
+    python -m mimic.evidence.estimators samples      # the audit's measurement of finite samples
 
 print a table each and write it under `--out`. Each critic's results are kept in a file as soon as
 it is trained: a command that was stopped goes on where it was.
@@ -11,13 +12,14 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from mimic.evidence.cells import METHODS, ON_BATCHES, Budget, MethodName, cell
+from mimic.evidence.cells import METHODS, ON_BATCHES, Budget, MethodName, cell, measured
 from mimic.evidence.distributions import (
     Cubed,
     Distribution,
     Equicorrelated,
     ExclusiveOr,
     GaussianVectors,
+    Independent,
     Pairs,
     RotatedUniforms,
 )
@@ -46,6 +48,9 @@ rotated uniforms and the cubes."""
 PUBLISHED_NOTE = """\
 Published: means over the last 500 training batches, of the authors' networks. Ours: mean and
 deviation over seeds, on samples held out and, as theirs, on batches of the training's size."""
+
+SAMPLES_NOTE = """\
+Mean and deviation over samples. A critic trains on two fifths of a sample and is read on half."""
 
 
 def table(
@@ -127,6 +132,29 @@ def published(out: str = OUT, steps: int = 4000, batch_size: int = 64, seeds: in
     show(Path(out) / "published.md", f"{shown_table}\n\n{PUBLISHED_NOTE}")
 
 
+def samples(out: str = OUT, sizes: list[int] | None = None, seeds: int = 3) -> None:
+    """What `measure_total_correlation`, and so the audit, says of a finite sample.
+
+    Args:
+        out: Folder of results.
+        sizes: Of the samples; 500, 2,000 and 8,000 if none.
+        seeds: Samples of each size, each with a critic of its own.
+    """
+    sizes = sizes or [500, 2000, 8000]
+    check_counts(1, seeds=seeds)
+    lines = []
+    for distribution in sample_distributions():
+        line = [distribution.name, f"{distribution.truth:.3f}"]
+        for size in sizes:
+            runs = [
+                measured(Path(out) / "samples", distribution, size, seed) for seed in range(seeds)
+            ]
+            line.append(spread(runs, ".2f"))
+        lines.append(line)
+    header = ["channels", "truth, nats", *(f"{size:,} samples" for size in sizes)]
+    show(Path(out) / "samples.md", f"{markdown(header, lines)}\n\n{SAMPLES_NOTE}")
+
+
 def table_distributions() -> list[Distribution]:
     """The rows of `table`."""
     shares = [(c, tc) for c in (4, 16, 64) for tc in (2.0, 6.0, 8.0)]
@@ -137,6 +165,19 @@ def table_distributions() -> list[Distribution]:
         *(Pairs(c, tc) for c, tc in shares),
         Cubed(Equicorrelated(4, 2.0)),
         Cubed(Pairs(4, 2.0)),
+    ]
+
+
+def sample_distributions() -> list[Distribution]:
+    """The rows of `samples`."""
+    return [
+        Independent(16),
+        ExclusiveOr(),
+        RotatedUniforms(),
+        *(Equicorrelated(16, tc) for tc in (2.0, 6.0, 10.0)),
+        Pairs(16, 6.0),
+        Cubed(Pairs(4, 2.0)),
+        Cubed(Equicorrelated(16, 6.0)),
     ]
 
 
@@ -158,8 +199,8 @@ def _with_error(values: Sequence[float], truth: float) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """One of the two tables."""
-    run([table, published], args)
+    """One of the tables."""
+    run([table, published, samples], args)
 
 
 if __name__ == "__main__":
