@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import InputError
-from mimic.evidence import estimators
+from mimic.evidence import cells, estimators
 from mimic.evidence.cells import METHODS, Budget, cell, estimate
 from mimic.evidence.distributions import (
     Equicorrelated,
@@ -13,6 +13,7 @@ from mimic.evidence.distributions import (
     RotatedUniforms,
 )
 from mimic.evidence.estimators import PUBLISHED, main
+from mimic.measure import Measurement
 
 QUICK = Budget(600, 256, shuffles=3)
 FEW = QUICK._replace(steps=400)
@@ -109,6 +110,26 @@ def test_published(tmp_path, monkeypatch):
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 6 + len(PUBLISHED)
     assert len({row.count("|") for row in rows}) == 1
+
+
+def test_samples(tmp_path, monkeypatch):
+    measurements = []
+
+    def measure(z, noise, seed):
+        measurements.append((len(z), noise, seed))
+        return Measurement(float(len(z) + seed), 0.0)
+
+    monkeypatch.setattr(cells, "measure_total_correlation", measure)
+    monkeypatch.setattr(estimators, "sample_distributions", lambda: [Equicorrelated(4, 2.0)])
+    command = ["samples", "--sizes", "[30, 1000]", "--out", str(tmp_path)]
+    main(command)
+    main(command)  # measures nothing again
+    assert measurements == [(n, 0.0, seed) for n in (30, 1000) for seed in range(3)]
+    assert (tmp_path / "samples.md").read_text().splitlines()[:3] == [
+        "| channels | truth, nats | 30 samples | 1,000 samples |",
+        "| --- | --- | --- | --- |",
+        "| equicorrelated, 4 channels | 2.000 | 31.00 ± 1.00 | 1001.00 ± 1.00 |",
+    ]
 
 
 def test_a_count_must_be_at_least_one(tmp_path, capsys):
