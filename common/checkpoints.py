@@ -149,19 +149,20 @@ class LastCheckpoint(_Checkpoint):
         self._last_global_step_saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        loop = trainer.fit_loop
-        assert loop._data_fetcher is not None
-        if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+        fetcher, loop = trainer.fit_loop._data_fetcher, trainer.fit_loop.epoch_loop
+        assert fetcher is not None
+        if not loop._should_check_val_fx(fetcher) or loop.val_loop.skip:
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: Trainer) -> None:
-        every = self.every_n_train_steps
-        if not every or trainer.global_step % every or trainer.is_last_batch:
-            return  # what ends an epoch is saved when it has ended
-        if not self._should_skip_saving_checkpoint(trainer):
+        every, step = self.every_n_train_steps, trainer.global_step
+        # An epoch that is broken off here would count as a whole one when saved at its end.
+        last = trainer.should_stop or step == trainer.max_steps
+        due = last or (every is not None and step % every == 0)
+        if due and not trainer.is_last_batch and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 

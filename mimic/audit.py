@@ -13,10 +13,17 @@ from torch import Tensor
 from common.errors import InputError
 from mimic.critics import CriticFactory, MapCritic
 from mimic.estimators import gaussian_total_correlation
-from mimic.features import Reduce, Reduction, centre
+from mimic.features import Reduce, Reduction, standardize
 from mimic.layers import Catcher, Layer, Select, entry, find_layers
-from mimic.measure import FEWEST, NOISE, Measurement, measure_total_correlation
-from mimic.terms import Rows
+from mimic.marginals import NormalScores
+from mimic.measure import (
+    FEWEST,
+    NOISE,
+    Measurement,
+    check_options,
+    measure_total_correlation,
+)
+from mimic.terms import Rows, check_words
 
 
 class Kept(NamedTuple):
@@ -31,7 +38,8 @@ class TotalCorrelationAudit(Callback):
 
     Works with `MiMIc` and without: the same audit judges a network trained either way. Logs
     `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error, and
-    `audit/<layer>/tc_gaussian`, the part that covariances show, with the same noise.
+    `audit/<layer>/tc_gaussian`, the part that covariances show, of the same channels with the same
+    noise; of several loaders each by itself, with `/dataloader_idx_1` and so on behind the name.
 
     Args:
         layers: A name or glob, or a list of them or of modules, see `find_layers`.
@@ -44,6 +52,7 @@ class TotalCorrelationAudit(Callback):
         critic: Makes a critic; `MapCritic` for maps, `HybridCritic` otherwise if none.
         samples: The first so many images of a set, on all devices together.
         every_n_epochs: In validation, so often; at the end of training only if none.
+        name: First part of what is logged; different ones for several audits of one layer.
         **options: Those of `measure_total_correlation`.
     """
 
@@ -59,6 +68,7 @@ class TotalCorrelationAudit(Callback):
         critic: CriticFactory | None = None,
         samples: int = 10_000,
         every_n_epochs: int | None = None,
+        name: str = "audit",
         **options: Any,
     ) -> None:
         if (
@@ -72,6 +82,8 @@ class TotalCorrelationAudit(Callback):
             )
         # So that a wrong option is refused here, not after training.
         inspect.signature(measure_total_correlation).bind(None, **options)
+        check_words((reduce, Reduce))
+        check_options(**options)
         if (n_classes is None) != (labels is None):
             raise InputError(
                 f"got n_classes {n_classes} and labels {labels}; an audit within classes needs "
@@ -82,15 +94,18 @@ class TotalCorrelationAudit(Callback):
         self.labels, self.n_classes, self.select = labels, n_classes, select
         self.critic = critic
         self.samples, self.every_n_epochs = samples, every_n_epochs
-        self.options = options
+        self.options, self.name = options, name
         self.measured: dict[str, Measurement] = {}
         self._catcher: Catcher | None = None
-        self._kept: dict[str, list[Kept]] = {}
+        self._reductions: dict[str, Reduction] = {}
+        self._kept: dict[int, dict[str, list[Kept]]] = {}  # by loader and layer
         self._share = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._catcher is None:
-            self._catcher = Catcher(find_layers(pl_module, self.layers), self.select)
+            layers = find_layers(pl_module, self.layers)
+            self._reductions = {name: self.reduction.of(layer) for name, layer in layers.items()}
+            self._catcher = Catcher(layers, self.select)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._catcher is not None:
@@ -111,32 +126,40 @@ class TotalCorrelationAudit(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._due(trainer):
-            self._begin(trainer)
-
-    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        self._watch()
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
-        self._keep(batch)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(pl_module)
+            self._begin(trainer, trainer.num_val_batches)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(trainer)
+        self._begin(trainer, trainer.num_test_batches)
 
-    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        self._watch()
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        self._keep(batch)
+        if self._wants(dataloader_idx) and self._catcher is not None:
+            self._catcher.start()
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(pl_module)
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._wants(dataloader_idx):
+            self._keep(batch, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(trainer, pl_module)
+
+    on_test_batch_start = on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     def _due(self, trainer: Trainer) -> bool:
         if trainer.sanity_checking:
@@ -147,37 +170,36 @@ class TotalCorrelationAudit(Callback):
         if self.every_n_epochs is not None:
             return epoch % self.every_n_epochs == 0
         no_epoch_after = epoch + (trainer.check_val_every_n_epoch or 1) > (trainer.max_epochs or 0)
+        batches_after = trainer.num_training_batches - trainer.fit_loop.batch_idx - 1
+        last = no_epoch_after and batches_after < (trainer.val_check_batch or 1)
         ended = 0 <= trainer.max_steps <= trainer.global_step
-        return trainer.should_stop or ended or (trainer.max_epochs != -1 and no_epoch_after)
+        return trainer.should_stop or ended or (trainer.max_epochs != -1 and last)
 
-    def _begin(self, trainer: Trainer) -> None:
+    def _begin(self, trainer: Trainer, batches: Sequence[int | float]) -> None:
         assert self._catcher is not None
-        self._kept = {name: [] for name in self._catcher.names}
+        names = self._catcher.names
+        self._kept = {loader: {name: [] for name in names} for loader in range(len(batches))}
         self._share = -(-self.samples // trainer.world_size)
 
-    def _watch(self) -> None:
-        if self._kept and self._catcher is not None and not self._full():
-            self._catcher.start()
+    def _wants(self, loader: int) -> bool:
+        """Whether an audit is on, and this device hasn't kept its share of the samples yet."""
+        of_layers = self._kept.get(loader, {}).values()
+        return any(sum(len(part.z) for part in parts) < self._share for parts in of_layers)
 
-    def _full(self) -> bool:
-        """Whether this device has kept its share of the samples."""
-        return all(sum(len(k.z) for k in kept) >= self._share for kept in self._kept.values())
-
-    def _keep(self, batch: Any) -> None:
+    def _keep(self, batch: Any, loader: int) -> None:
         """Reduces and keeps what the layers put out for a batch."""
-        if not self._kept or self._catcher is None or self._full():
-            return
+        assert self._catcher is not None
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
         for name, features in self._catcher.stop().items():
             if not features:
                 raise InputError(
                     f"layer {name} was not called on this batch, so there is nothing to audit"
                 )
-            self._kept[name].append(self._reduced(name, features, labels))
+            self._kept[loader][name].append(self._reduced(name, features, labels))
 
     def _reduced(self, name: str, features: list[Tensor], labels: Tensor | None) -> Kept:
         feature = torch.cat(features).detach()
-        reduction = self.reduction._replace(rows=self.positions * len(feature))
+        reduction = self._reductions[name]._replace(rows=self.positions * len(feature))
         # The same positions in every run and on every device.
         generator = torch.Generator(feature.device).manual_seed(0)
         try:
@@ -187,51 +209,68 @@ class TotalCorrelationAudit(Callback):
         z = rows.z.unflatten(0, (-1, rows.positions)).cpu()
         return Kept(z, None if labels is None else labels.repeat(len(features)).cpu())
 
-    def _finish(self, pl_module: LightningModule) -> None:
-        kept, self._kept = self._kept, {}
-        for name, parts in kept.items():
-            # What evaluation made may not be trained on, but copies may.
-            with torch.inference_mode(False), torch.enable_grad():
-                z, labels = _together(parts, self.samples)
-                if len(z) < FEWEST:
-                    rank_zero_warn(
-                        f"no audit of layer {name}: {len(z)} samples came, {FEWEST} are needed"
-                    )
-                    continue
-                rows = Rows(z.flatten(0, 1).to(pl_module.device, copy=True), None, z.shape[1])
-                if labels is not None:
-                    repeated = labels.to(rows.z.device).long().repeat_interleave(rows.positions)
-                    rows = rows._replace(labels=repeated)
+    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        every, self._kept = self._kept, {}
+        options = {**self.options, "steps": 2} if _is_trial(trainer) else self.options
+        for loader, kept in every.items():
+            suffix = f"/dataloader_idx_{loader}" if len(every) > 1 else ""
+            for name, parts in kept.items():
                 try:
-                    found = self._measure(rows)
-                except ValueError as error:
-                    raise InputError(f"audit of layer {name}: {error}") from error
-            self.measured[name] = found
-            values = {"tc": found.value, "tc_error": found.error}
-            if rows.z.ndim == 2:
-                noise = self.options.get("noise", NOISE)
-                centred = centre(rows, self.n_classes).z
-                values["tc_gaussian"] = float(gaussian_total_correlation(centred, noise))
-            pl_module.log_dict({f"audit/{name}/{key}": value for key, value in values.items()})
+                    # What evaluation made may not be trained on, but copies may.
+                    with torch.inference_mode(False), torch.enable_grad():
+                        z, labels = _together(parts, self.samples, pl_module.device)
+                        found, gaussian = self._measure(z, labels, options)
+                except ValueError as error:  # no reason to lose a run
+                    rank_zero_warn(f"no audit of layer {name}: {error}")
+                    continue
+                self.measured[name + suffix] = found
+                values = {"tc": found.value, "tc_error": found.error, "tc_gaussian": gaussian}
+                pl_module.log_dict(
+                    {
+                        f"{self.name}/{name}/{key}{suffix}": value
+                        for key, value in values.items()
+                        if value is not None
+                    }
+                )
 
-    def _measure(self, rows: Rows) -> Measurement:
+    def _measure(
+        self, z: Tensor, labels: Tensor | None, options: dict[str, Any]
+    ) -> tuple[Measurement, float | None]:
+        """Of features `[b positions c …]`, and the part that covariances show, unless of maps."""
+        positions = z.shape[1]
+        if labels is not None:
+            labels = labels.long().repeat_interleave(positions)
+        z = z.flatten(0, 1)
         usual = MapCritic if self.reduction.reduce == "map" else None
-        return measure_total_correlation(
-            rows.z,
-            labels=rows.labels,
+        found = measure_total_correlation(
+            z,
+            labels=labels,
             n_classes=self.n_classes,
-            positions=rows.positions,
+            positions=positions,
             critic=self.critic or usual,
-            **self.options,
+            **options,
         )
+        if z.ndim > 2:
+            return found, None
+        z = standardize(Rows(z, labels), self.n_classes)[0].z
+        noise = options.get("noise", NOISE)
+        return found, float(gaussian_total_correlation(NormalScores(z)(z), noise))
 
 
-def _together(parts: list[Kept], samples: int) -> tuple[Tensor, Tensor | None]:
+def _is_trial(trainer: Trainer) -> bool:
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
+def _together(
+    parts: list[Kept], samples: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
     """All images of all devices, in an order that is the same on each, `[n positions c …]`."""
     if dist.is_available() and dist.is_initialized():
         gathered: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, parts)
         parts = [part for of_device in gathered for part in of_device]
-    z = torch.cat([part.z for part in parts])[:samples].clone()
+    if not parts:
+        raise InputError("no samples came")
+    z = torch.cat([part.z for part in parts])[:samples].to(device, copy=True)
     labels = [part.labels for part in parts if part.labels is not None]
-    return z, torch.cat(labels)[:samples].clone() if labels else None
+    return z, torch.cat(labels)[:samples].to(device, copy=True) if labels else None

@@ -176,13 +176,16 @@ def gaussian_total_correlation(z: Tensor, noise: float = 0.0) -> Tensor:
     """`-½ log det R` of the correlation matrix R of channels `z [n c]`.
 
     Exact for Gaussian channels; otherwise the part that covariances show. Large, not infinite,
-    where channels determine one another. Channels that don't vary are left out.
+    where channels determine one another. Channels that don't vary are left out. NaN of channels
+    that aren't finite.
 
     Args:
         z: The channels.
         noise: Deviation of noise on the standardised channels.
     """
     smallest, dtype = torch.finfo(z.dtype).eps, z.dtype
+    if not bool(z.isfinite().all()):
+        return z.new_full((), torch.nan)
     z = z[:, z.std(0) > 0].double()
     if z.shape[1] < 2:
         return z.new_zeros((), dtype=dtype)

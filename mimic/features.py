@@ -3,11 +3,12 @@
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimic.shuffling import device_of
 from mimic.terms import Rows
 
+CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm)
 Reduce = Literal["pool", "per_location", "map"]
 # A channel whose deviation is this share of its size or less varies by rounding only.
 RESOLUTION = 1e-6
@@ -20,7 +21,7 @@ class Reduction(NamedTuple):
         reduce: `pool` averages over positions, so a sample is an image. `per_location` takes a
             position for a sample, `map` an image whose channels are whole maps.
         channel_dim: Axis of the channels; the last of `[b t c]`, such as tokens or the states of a
-            path, and 1 of everything else, if none.
+            path, and 1 of everything else and of one-dimensional convolutions, if none.
         rows: `per_location` looks at about so many rows, of positions drawn anew each time.
         subset: Only so many channels, drawn anew each time; the others are hidden from critics.
     """
@@ -29,6 +30,11 @@ class Reduction(NamedTuple):
     channel_dim: int | None = None
     rows: int = 1024
     subset: int | None = None
+
+    def of(self, layer: nn.Module) -> "Reduction":
+        """The same for a layer that tells by its kind where its channels are."""
+        known = self.channel_dim is None and isinstance(layer, CHANNELS_FIRST)
+        return self._replace(channel_dim=1) if known else self
 
     def __call__(
         self,

@@ -1,5 +1,6 @@
 """Finding layers by name, and catching what they put out."""
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -35,6 +36,11 @@ def find_layers(model: nn.Module, layers: Sequence[Layer]) -> dict[str, nn.Modul
             raise InputError(_unknown(model, names, layer))
         found |= matches
     return found
+
+
+def is_glob(layer: Layer) -> bool:
+    """Whether it may stand for several layers."""
+    return isinstance(layer, str) and any(sign in layer for sign in "*?[")
 
 
 def _matching(names: dict[str, nn.Module], layer: Layer) -> dict[str, nn.Module]:
@@ -88,9 +94,12 @@ class Catcher:
         """Keeps an output while that is asked for; returns what is to go on in its place."""
         if not self._on:
             return output
-        self._features[name].append(selected(name, output, self._select))
+        feature = selected(name, output, self._select)
+        self._features[name].append(feature)
         # What follows may change it in place (a ReLU, a sum), and shall not change what is kept.
-        return output.clone() if isinstance(output, Tensor) else output
+        if self._select is None:
+            return feature.clone()
+        return _with_entry(output, self._select, feature.clone())
 
     def remove(self) -> None:
         """Takes the hooks away."""
@@ -99,16 +108,13 @@ class Catcher:
 
 
 class _Hook:
-    """A forward hook that copies of the model share, and that leaves when the model is saved."""
+    """A forward hook that copies of the model don't have, nor what is saved of it."""
 
     def __init__(self, catcher: Catcher, name: str) -> None:
         self.catcher, self.name = catcher, name
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         return self.catcher.keep(self.name, output)
-
-    def __deepcopy__(self, memo: Any) -> "_Hook":
-        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial, (_go_on,)
@@ -132,6 +138,20 @@ def selected(name: str, output: Any, select: Select | None) -> Tensor:
             "select= which entry of it to take"
         )
     return output
+
+
+def _with_entry(holder: Any, key: Select, value: Tensor) -> Any:
+    """A copy of a tuple, a dictionary or an object with another entry."""
+    if names := getattr(holder, "_fields", None):
+        return holder._replace(**{key if isinstance(key, str) else names[key]: value})
+    if isinstance(holder, tuple) and isinstance(key, int):
+        return tuple(value if i == key % len(holder) else x for i, x in enumerate(holder))
+    twin = copy.copy(holder)
+    if isinstance(key, str) and not isinstance(holder, Mapping):
+        object.__setattr__(twin, key, value)  # frozen dataclasses too
+    else:
+        twin[key] = value
+    return twin
 
 
 def entry(what: str, holder: Any, key: Select, option: str) -> Any:

@@ -12,8 +12,7 @@ class NormalScores:
 
     Total correlation doesn't change, but outliers no longer hide it from a critic (scores of van
     der Waerden). Between the values that a map was fitted to it is linear, beyond them it grows as
-    a logarithm. Others are left as they are: scores would close the gaps of channels with several
-    modes.
+    a logarithm; equal values get the middle of their scores. Other channels are left as they are.
 
     Args:
         z: The sample, `[n c …]`, n > 1; all positions of a channel have one map.
@@ -23,24 +22,28 @@ class NormalScores:
     def __init__(self, z: Tensor, heavier_than: float = HEAVY) -> None:
         values = z.movedim(1, 0).flatten(1)
         centred = values - values.mean(1, keepdim=True)
-        variance = centred.square().mean(1).clamp(min=torch.finfo(z.dtype).tiny)
-        self.heavy = centred.pow(4).mean(1) > heavier_than * variance.square()
-        count = min(values.shape[1], KNOTS)
-        chosen = torch.linspace(0, values.shape[1] - 1, count, device=z.device).long()
-        self.knots = values[:, chosen].sort().values
+        variance = centred.square().mean(1)
+        kurtosis = centred.pow(4).mean(1) / variance.square()  # NaN of one that doesn't vary
+        self.heavy = (kurtosis > heavier_than).nonzero().flatten()
+        n = values.shape[1]
+        count = min(n, KNOTS)
+        chosen = torch.arange(count, device=z.device) * (n - 1) // (count - 1)
+        self.knots = values[self.heavy][:, chosen].sort().values
         levels = (torch.arange(count, device=z.device, dtype=torch.float64) + 0.5) / count
         self.scores = torch.special.ndtri(levels).to(z.dtype)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Of values of the same channels, `[m c …]`."""
-        channels = z.movedim(1, 0)
+        if not len(self.heavy):
+            return z
+        channels = z.index_select(1, self.heavy).movedim(1, 0)
         values = channels.flatten(1).contiguous()
-        # Of values that are equal to several knots the middle score is taken.
+        # They differ where a value is equal to several knots.
         scores = (self._between(values, right=False) + self._between(values, right=True)) / 2
         above = (values - self.knots[:, -1:]).relu().log1p()
         below = (self.knots[:, :1] - values).relu().log1p()
-        found = torch.where(self.heavy[:, None], scores + above - below, values)
-        return found.reshape(channels.shape).movedim(0, 1)
+        found = (scores + above - below).reshape(channels.shape).movedim(0, 1)
+        return z.index_copy(1, self.heavy, found)
 
     def _between(self, values: Tensor, right: bool) -> Tensor:
         after = torch.searchsorted(self.knots, values, right=right)

@@ -16,9 +16,9 @@ from mimic.estimators import discrimination, log_mean_exp, make_estimator
 from mimic.features import add_noise, standardize
 from mimic.marginals import NormalScores
 from mimic.regularizer import EstimatorName
-from mimic.terms import Decomposition, Rows
+from mimic.terms import Decomposition, Rows, check_labels, check_words
 
-FEWEST = 20  # samples, of which a critic trains on eight
+FEWEST = 40  # samples, of which a critic trains on twelve
 NOISE = 0.1  # deviation, in deviations of a channel; that of the plug-in
 Draw = Callable[[int, torch.Generator], Rows]  # so many fresh samples
 
@@ -51,9 +51,9 @@ def measure_total_correlation(
 ) -> Measurement:
     """Total correlation of the channels of a sample, measured on a half that the critic never saw.
 
-    The channels are standardised and made noisy, and heavy-tailed ones then normal one by one,
-    which total correlation doesn't see but a critic does. Of one half of the images the critic
-    trains on four fifths; on the last fifth it is judged as it trains, and its best state is kept.
+    The channels are standardised, heavy-tailed ones made normal, which leaves total correlation
+    as it is, and then made noisy. Of one half of the images the critic trains on four fifths; on
+    the last fifth it is judged as it trains, and its best state is kept.
 
     Args:
         z: Channels `[n c …]`.
@@ -68,41 +68,32 @@ def measure_total_correlation(
         steps: Of the critic.
         batch_size: Rows of a step.
         lr: Of the critic's Adam; a cosine leads it down to zero.
-        noise: Deviation of the noise, in deviations of a channel. What is measured is the total
-            correlation of the noisy channels.
+        noise: Deviation of the noise, in deviations of a channel, of a heavy-tailed one once it
+            is normal. What is measured is the total correlation of the noisy channels.
         shuffles: Of the held-out rows, for samples of the product of marginals.
         seed: Of everything random.
 
     Raises:
-        InputError: Fewer than 20 images, values that aren't finite, or labels without classes.
+        InputError: Fewer than 40 images, values that aren't finite, labels without classes or
+            outside them, or other options out of range.
     """
-    n = len(z) // positions
-    if n < FEWEST or steps < 1:
-        raise InputError(
-            f"got {n} samples and steps {steps}; give {FEWEST} samples or more, and 1 step"
-        )
-    if not bool(z.isfinite().all()):
-        raise InputError("got samples that aren't finite numbers; leave those out")
-    if (labels is None) != (n_classes is None):
-        raise InputError("within classes, give both labels and n_classes; otherwise neither")
+    check_options(decomposition, estimator, steps, batch_size, lr, noise, shuffles)
+    n = _check_samples(z, labels, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
     labels = None if labels is None else labels.long()
     rows, _ = standardize(Rows(z.detach().float(), labels, positions), n_classes)
     order = torch.randperm(n, generator=generator, device=generator.device)
-    parts = [_images(rows, part) for part in order.split([n // 2 - n // 10, n // 10, n - n // 2])]
-    clean = parts[0]
-    scores = NormalScores(add_noise(clean, noise, generator).z)
-
-    def noisy(rows: Rows) -> Rows:
-        rows = add_noise(rows, noise, generator)
-        return rows._replace(z=scores(rows.z))
-
-    check, held_out = noisy(parts[1]), noisy(parts[2])
+    of_check = max(FEWEST // 5, n // 10)
+    split = order.split([n // 2 - of_check, of_check, n - n // 2])
+    scores = NormalScores(_images(rows, split[0]).z)
+    rows = rows._replace(z=scores(rows.z))
+    clean, check, held_out = (_images(rows, part) for part in split)
+    check, held_out = (add_noise(part, noise, generator) for part in (check, held_out))
 
     def draw(count: int, generator: torch.Generator) -> Rows:
         images, wanted = len(clean.z) // positions, (max(2, count // positions),)
         chosen = torch.randint(images, wanted, generator=generator, device=generator.device)
-        return noisy(_images(clean, chosen))
+        return add_noise(_images(clean, chosen), noise, generator)
 
     def make() -> Adversary:
         return Adversary(
@@ -123,15 +114,61 @@ def measure_total_correlation(
 
 
 def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
-    """Mutual information of two variables of any size, `[n a]` and `[n b]` (Predoc III, eq. 7.1).
+    """Mutual information of two variables of any size, `[n …]` each (Predoc III, eq. 7.1).
 
     Args:
         x: Samples of one.
         y: Samples of the other.
         **options: Those of `measure_total_correlation`.
     """
-    groups = [0] * x.shape[1] + [1] * y.shape[1]
-    return measure_total_correlation(torch.cat([x, y], 1), groups=groups, **options)
+    both = [variable.reshape(len(variable), -1) for variable in (x, y)]
+    groups = [i for i, variable in enumerate(both) for _ in range(variable.shape[1])]
+    return measure_total_correlation(torch.cat(both, 1), groups=groups, **options)
+
+
+def check_options(
+    decomposition: Decomposition = "direct",
+    estimator: EstimatorName = "smile",
+    steps: int = 1,
+    batch_size: int = 2,
+    lr: float = 1.0,
+    noise: float = 0.0,
+    shuffles: int = 1,
+    **others: Any,
+) -> None:
+    """Raises an `InputError` if an option of `measure_total_correlation` is out of range."""
+    check_words((decomposition, Decomposition), (estimator, EstimatorName))
+    if min(steps, shuffles) < 1 or batch_size < 2 or lr <= 0 or noise < 0:
+        raise InputError(
+            f"got steps {steps}, shuffles {shuffles}, batch_size {batch_size}, lr {lr:g} and "
+            f"noise {noise:g}; give 1 or more of the first two, a batch of 2 or more, a positive "
+            "rate and noise from 0 on"
+        )
+
+
+def _check_samples(
+    z: Tensor,
+    labels: Tensor | None,
+    n_classes: int | None,
+    positions: int,
+    groups: Sequence[int] | None,
+) -> int:
+    """The number of images, if all is well."""
+    n = len(z) // positions
+    if n < FEWEST or n * positions != len(z):
+        raise InputError(
+            f"got {len(z)} samples of {positions} an image; give {FEWEST} images or more, and all "
+            "positions of each"
+        )
+    if not bool(z.isfinite().all()):
+        raise InputError("got samples that aren't finite numbers; leave those out")
+    if groups is not None and len(groups) != z.shape[1]:
+        raise InputError(f"got {len(groups)} groups for {z.shape[1]} channels; give one for each")
+    if (labels is None) != (n_classes is None):
+        raise InputError("within classes, give both labels and n_classes; otherwise neither")
+    if labels is not None and n_classes is not None:
+        check_labels(labels, n_classes)
+    return n
 
 
 def train_critic(

@@ -10,7 +10,14 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from common.errors import InputError
-from mimic.layers import Catcher, Layer, Select, entry, find_layers
+from mimic.layers import (
+    Catcher,
+    Layer,
+    Select,
+    entry,
+    find_layers,
+    is_glob,
+)
 from mimic.regularizer import MiMIcRegularizer
 from mimic.wrapping import Step, WrappedStep
 
@@ -35,8 +42,9 @@ class MiMIc(Callback):
         labels: Where the classes are in a batch, an index or a name, if `n_classes` is given.
         select: Which entry of the layer's output, if that is no tensor.
         cap: Bound on the norm of the penalty's gradient at the layer, relative to that of the
-            task's (Belghazi et al. 2018 take 1). Costs one more pass backward from
-            the loss to the layer. Not bounded if none.
+            task's (Belghazi et al. 2018 take 1); penalties of other callbacks that come before
+            this one count as the task's. Costs one more pass backward from the loss to the layer.
+            Not bounded if none.
         name: First part of what is logged; different ones for several penalties on one layer.
         **options: Those of `MiMIcRegularizer`.
     """
@@ -108,13 +116,16 @@ class MiMIc(Callback):
         if self._trained is None or self._trained() is not pl_module:
             self.regularizers, self.batches = {}, 0  # another network's critics know nothing
             self._trained = weakref.ref(pl_module)
+        asked = zip(self.layers, self._weights, strict=True)
         self._layer_of = {
             name: (layer, weight)
-            for wanted, weight in zip(self.layers, self._weights, strict=True)
+            # Globs first, so that the weight of a name that is spelled out counts.
+            for wanted, weight in sorted(asked, key=lambda pair: not is_glob(pair[0]))
             for name, layer in find_layers(pl_module, [wanted]).items()
         }
-        for name in self._layer_of:
-            self.regularizers.setdefault(name, self._regularizer())
+        for name, (layer, _) in self._layer_of.items():
+            regularizer = self.regularizers.setdefault(name, self._regularizer())
+            regularizer.reduction = regularizer.reduction.of(layer)
         modules = {name: layer for name, (layer, _) in self._layer_of.items()}
         self._catcher = Catcher(modules, self.select)
         self._added = WrappedStep(pl_module, self._step)
@@ -156,6 +167,8 @@ class MiMIc(Callback):
     def _step(self, module: LightningModule, step: Step, *args: Any, **kwargs: Any) -> Any:
         """The module's training step, its loss with the penalties added."""
         assert self._catcher is not None
+        if not module.trainer.training:
+            return step(*args, **kwargs)  # called by a validation step
         self._catcher.start()
         output = step(*args, **kwargs)
         caught = self._catcher.stop()
@@ -164,21 +177,22 @@ class MiMIc(Callback):
             return output  # the module leaves this batch out
         batch = args[0] if args else next(iter(kwargs.values()))
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
-        share = self.share()
+        share, task = self.share(), loss
         for name, features in caught.items():
-            loss = self._penalized(module, loss, name, features, labels, share)
+            loss = loss + self._weighted(module, task, name, features, labels, share)
         self.batches += 1
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
-    def _penalized(
+    def _weighted(
         self,
         module: LightningModule,
-        loss: Tensor,
+        task: Tensor,
         name: str,
         features: list[Tensor],
         labels: Tensor | None,
         share: float,
-    ) -> Tensor:
+    ) -> Tensor | float:
+        """The penalty on a layer times its weight."""
         if not features:
             raise InputError(
                 f"layer {name} was not called in this training step, so there is nothing to "
@@ -205,14 +219,14 @@ class MiMIc(Callback):
             if share == 0:
                 regularizer.critic_step(feature, labels)
                 self._log(module, name, regularizer, None)
-                return loss
+                return 0.0
             penalty = regularizer(feature, labels, getattr(layer, "weight", None))
         except ValueError as error:
             raise InputError(f"MiMIc on layer {name}: {error}") from error
         self._log(module, name, regularizer, penalty)
         if self.cap is not None:
-            penalty = penalty * _capped(loss, weight * share * penalty, features, self.cap)
-        return loss + weight * share * penalty
+            penalty = penalty * _capped(task, weight * share * penalty, features, self.cap)
+        return weight * share * penalty
 
     def _log(
         self,

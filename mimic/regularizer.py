@@ -2,7 +2,7 @@
 
 import copy
 import random
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mimic.devices import rank, sum_over_devices
 from mimic.estimators import make_estimator
 from mimic.features import Reduce, Reduction, add_noise, centre, hide_channels, standardize
 from mimic.penalties import PENALTIES, orthogonality
-from mimic.terms import Decomposition, Rows
+from mimic.terms import Decomposition, Rows, check_labels, check_words
 
 EstimatorName = Literal["smile", "js", "density_ratio", "dv", "mine", "nwj", "infonce"]
 Scheme = Literal["alternating", "simultaneous"]
@@ -84,16 +84,14 @@ class MiMIcRegularizer:
         decomposition: Decomposition = "direct",
         seed: int = 0,
     ) -> None:
-        for value, allowed in (
+        check_words(
             (penalty, PenaltyName),
             (reduce, Reduce),
             (estimator, EstimatorName),
             (scheme, Scheme),
             (route, Route),
             (decomposition, Decomposition),
-        ):
-            if value not in get_args(allowed):
-                raise InputError(f"got {value!r}; give one of {', '.join(get_args(allowed))}")
+        )
         if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
             raise InputError(f"{penalty} has no form within classes; leave out n_classes")
         if penalty != "mimic" and reduce == "map":
@@ -234,11 +232,8 @@ class MiMIcRegularizer:
                 f"n_classes is {self.n_classes}, so the penalty is within classes and needs the "
                 "labels; say where in the batch they are (labels=), or leave out n_classes"
             )
-        elif labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
-            raise ValueError(
-                f"got labels from {int(labels.min())} to {int(labels.max())}; with n_classes "
-                f"{self.n_classes} they must be 0 to {self.n_classes - 1}"
-            )
+        else:
+            check_labels(labels, self.n_classes)
         return self.reduction(feature, labels, generator)
 
     def _next(self, feature: Tensor) -> torch.Generator:

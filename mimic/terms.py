@@ -1,9 +1,11 @@
 """Rows of channels, and what is compared among them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
+
+from common.errors import InputError
 
 Decomposition = Literal["direct", "line", "tree"]
 
@@ -27,6 +29,22 @@ class Term(NamedTuple):
 
     channels: list[int]
     blocks: list[int]
+
+
+def check_words(*pairs: tuple[str, Any]) -> None:
+    """Raises an `InputError` if a word is none of those of its `Literal`."""
+    for word, literal in pairs:
+        if word not in get_args(literal):
+            raise InputError(f"got {word!r}; give one of {', '.join(get_args(literal))}")
+
+
+def check_labels(labels: Tensor, n_classes: int) -> None:
+    """Raises an `InputError` if there are labels outside 0 … n_classes - 1."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
+        raise InputError(
+            f"got labels from {int(labels.min())} to {int(labels.max())}; with n_classes "
+            f"{n_classes} they must be 0 to {n_classes - 1}"
+        )
 
 
 def terms(groups: Sequence[int], decomposition: Decomposition) -> list[Term]:

@@ -88,7 +88,7 @@ def layers(
     out: Path = Path("lightning_logs/mimic_study"),
     epochs: int = 8,
     n_train: int = 2000,
-    audit_steps: int = 500,
+    audit_steps: int = 2000,
 ) -> None:
     """Runs what isn't done yet; writes `layers.md`, `.csv` and `.png`, and `layers_filters.png`.
 

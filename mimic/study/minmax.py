@@ -63,7 +63,7 @@ def minmax(
     steps: int = 1000,
     epochs: int = 6,
     n_train: int = 2000,
-    audit_steps: int = 500,
+    audit_steps: int = 2000,
 ) -> None:
     """Runs what isn't done yet; writes `minmax.md`, and a `.csv` and a `.png` for each problem.
 
