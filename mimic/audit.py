@@ -230,7 +230,8 @@ class TotalCorrelationAudit(Callback):
                         f"{self.name}/{name}/{key}{suffix}": value
                         for key, value in values.items()
                         if value is not None
-                    }
+                    },
+                    add_dataloader_idx=False,  # by Lightning, which knows of none here
                 )
 
     def _measure(

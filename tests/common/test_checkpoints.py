@@ -84,9 +84,9 @@ class Plug(LastCheckpoint):
             raise RuntimeError("pulled")
 
 
-def walk(folder, resume=None, pulled_at=None, **options):
+def walk(folder, resume=None, pulled_at=None, every=1, **options):
     torch.manual_seed(0)
-    last = Plug(every_n_train_steps=1)
+    last = Plug(every)
     last.dirpath, last.pulled_at = str(folder), pulled_at
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
@@ -114,6 +114,7 @@ def walk(folder, resume=None, pulled_at=None, **options):
         {"accumulate_grad_batches": 2},
         {"accumulate_grad_batches": 2, "val_check_interval": 3},
         {"limit_val_batches": 0},
+        {"limit_val_batches": 0, "val_check_interval": 3},
     ],
     ids=str,
 )
@@ -131,3 +132,13 @@ def test_a_run_goes_on_from_any_step_as_if_it_had_not_stopped(options, tmp_path)
         later = {k: seen for k, seen in whole.validated.items() if k > step * per_step}
         assert resumed.validated == later, step
     assert read_checkpoint(folder / "last.ckpt")["global_step"] == steps
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize("step", [1, 5, 6, 8])
+def test_a_run_that_was_to_end_early_goes_on_as_if_it_had_not(step, tmp_path):
+    whole = walk(tmp_path / "whole")
+    walk(tmp_path, max_steps=step, every=None)
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == step
+    assert walk(tmp_path, resume=tmp_path / "last.ckpt").weight == whole.weight

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from common.errors import InputError
 from mimic import MiMIc, TotalCorrelationAudit, measure_total_correlation, mutual_information
 from mimic.layers import Catcher, find_layers
+from mimic.terms import Decomposition, check_words
 
 QUICK = {"steps": 400, "noise": 0.0}
 
@@ -78,6 +81,9 @@ def test_the_global_state_and_the_features_are_left_alone():
     ("z", "options", "message"),
     [
         (torch.randn(10, 3), {}, "got 10 samples"),
+        (torch.randn(81, 3), {"positions": 2}, "all positions of each"),
+        (torch.randn(50, 3), {"groups": [0, 1]}, "2 groups for 3 channels"),
+        (torch.randn(50, 3), {"labels": torch.arange(50), "n_classes": 2}, "from 0 to 49"),
         (torch.full((50, 3), math.nan), {}, "aren't finite"),
         (torch.randn(50, 3), {"labels": torch.zeros(50)}, "both labels and n_classes"),
         (torch.randn(50, 3), {"n_classes": 2}, "both labels and n_classes"),
@@ -86,6 +92,18 @@ def test_the_global_state_and_the_features_are_left_alone():
 def test_unfit_samples_are_refused(z, options, message):
     with pytest.raises(InputError, match=message):
         measure_total_correlation(z, **options)
+
+
+def test_small_samples_of_independent_channels_share_little():
+    """The best state of a critic is chosen on so many samples that chance doesn't choose it."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        assert abs(measure_total_correlation(torch.randn(40, 4), seed=seed).value) < 0.7
+
+
+def test_mutual_information_of_numbers():
+    x, y = pair(8000, 0.8).T
+    assert mutual_information(x, y, **QUICK).value == pytest.approx(TRUTH, abs=0.05)
 
 
 def test_mutual_information_of_vectors():
@@ -123,7 +141,7 @@ class Net(pl.LightningModule):
         with torch.no_grad():
             self.first.weight.copy_(torch.eye(2))
 
-    def step(self, batch, batch_idx):
+    def step(self, batch, batch_idx, dataloader_idx=0):
         return self.scale(self.same(self.first(batch[0]))).square().mean()
 
     training_step = validation_step = test_step = step
@@ -173,10 +191,61 @@ def test_audits_come_when_they_should(every, times, monkeypatch):
     monkeypatch.setattr(
         audit,
         "_finish",
-        lambda module, finish=audit._finish: (seen.append(bool(audit._kept)), finish(module)),
+        lambda *args, finish=audit._finish: (seen.append(bool(audit._kept)), finish(*args)),
     )
     trainer(audit).fit(Net(), batches(100, 50), batches(100, 50))
     assert seen.count(True) == times
+
+
+def test_of_several_validations_the_last_is_audited(monkeypatch):
+    audit, steps = TotalCorrelationAudit("same", steps=2), []
+    measure = audit._measure
+    monkeypatch.setattr(
+        audit, "_measure", lambda *args: steps.append(run.global_step) or measure(*args)
+    )
+    run = trainer(audit, val_check_interval=0.3)
+    run.fit(Net(), batches(500, 50), batches(100, 50))
+    assert steps == [10 + 9]
+
+
+def test_every_loader_is_audited_by_itself():
+    audit = TotalCorrelationAudit("same", **QUICK)
+    run, other = trainer(audit), DataLoader(TensorDataset(torch.randn(3000, 2)), batch_size=500)
+    run.test(Net(), [batches(), other], verbose=False)
+    logged = run.logged_metrics
+    assert logged["audit/same/tc/dataloader_idx_0"] == pytest.approx(TRUTH, abs=0.06)
+    assert logged["audit/same/tc/dataloader_idx_1"] == pytest.approx(0, abs=0.03)
+    assert set(audit.measured) == {"same/dataloader_idx_0", "same/dataloader_idx_1"}
+
+
+def test_two_audits_of_a_layer_have_names_of_their_own():
+    within = {"labels": 1, "n_classes": 2}
+    audits = [
+        TotalCorrelationAudit("same", steps=2, name=n, **o) for n, o in (("a", {}), ("b", within))
+    ]
+    run = trainer(*audits)
+    run.test(Net(), batches(), verbose=False)
+    for audit in audits:
+        logged = run.logged_metrics[f"{audit.name}/same/tc"]
+        assert logged == pytest.approx(audit.measured["same"].value)
+
+
+def test_a_trial_run_is_not_kept_waiting():
+    audit = TotalCorrelationAudit("same", steps=10**9)
+    net = Net()
+    trainer(audit, fast_dev_run=True).fit(net, batches(100, 50), batches(100, 50))
+    assert audit.measured
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_layers_that_cannot_be_measured_are_no_reason_to_lose_a_run(value):
+    audit, net = TotalCorrelationAudit("same", **QUICK), Net()
+    nn.init.constant_(net.first.weight, value)
+    with pytest.warns(
+        UserWarning, match="no audit of layer same: (all 2 channels are|got samples)"
+    ):
+        trainer(audit).test(net, batches(), verbose=False)
+    assert not audit.measured
 
 
 def test_audit_doesnt_change_training():
@@ -194,7 +263,7 @@ def test_audit_doesnt_change_training():
     ("options", "message"),
     [
         ({"n_classes": 3}, "needs both"),
-        ({"samples": 5}, "20 samples or more"),
+        ({"samples": 5}, "40 samples or more"),
         ({"layers": "sane"}, "no layer 'sane'; there are, for instance, same"),
         ({"labels": 5, "n_classes": 2}, "without 5; change labels"),
     ],
@@ -255,11 +324,54 @@ def test_entries_of_outputs(model):
     catcher = Catcher(find_layers(holder, ["lstm"]), select=0)
     catcher.start()
     output, _ = lstm(torch.randn(5, 2))
-    assert torch.equal(catcher.stop()["lstm"][0], output)
+    (kept,) = catcher.stop()["lstm"]
+    assert torch.equal(kept, output)
+    output.zero_()
+    assert kept.abs().min() > 0
     other = Catcher(find_layers(holder, ["lstm"]))
     other.start()
     with pytest.raises(InputError, match="the output of layer lstm is a tuple, not a tensor"):
         lstm(torch.randn(5, 2))
+
+
+class Named(NamedTuple):
+    z: torch.Tensor
+    other: int
+
+
+@dataclass(frozen=True)
+class Frozen:
+    z: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda z: (1, z), 1),
+        (lambda z: [z, 2], 0),
+        (lambda z: {"z": z}, "z"),
+        (lambda z: Named(z, 3), "z"),
+        (lambda z: Named(z, 3), 0),
+        (Frozen, "z"),
+    ],
+)
+def test_what_follows_gets_the_same_with_a_copy_of_the_entry(make, key):
+    class Layer(nn.Module):
+        def forward(self, x):
+            return make(2 * x)
+
+    layer = nn.ModuleDict({"layer": Layer()})
+    catcher = Catcher(find_layers(layer, ["layer"]), select=key)
+    catcher.start()
+    x = torch.randn(3, 2)
+    output = layer["layer"](x)
+    assert type(output) is type(make(x))
+    taken = (
+        getattr(output, key) if isinstance(output, Named | Frozen) and key == "z" else output[key]
+    )
+    assert torch.equal(taken, 2 * x)
+    taken.zero_()
+    assert torch.equal(catcher.stop()["layer"][0], 2 * x)
 
 
 def test_the_gaussian_part_has_the_noise_of_the_audit():
@@ -274,6 +386,11 @@ def test_the_gaussian_part_has_the_noise_of_the_audit():
 def test_wrong_options_are_refused_before_training():
     with pytest.raises(TypeError, match="stpes"):
         TotalCorrelationAudit("same", stpes=5)
+    for name in ("steps", "shuffles"):
+        with pytest.raises(InputError, match=f"{name} 0.*1 or more"):
+            TotalCorrelationAudit("same", **{name: 0})
+    with pytest.raises(InputError, match="'lines'; give one of direct, line, tree"):
+        check_words(("direct", Decomposition), ("lines", Decomposition))
 
 
 @pytest.mark.parametrize(
@@ -311,6 +428,6 @@ def test_parts_with_two_names_have_both(model):
 
 def test_too_few_samples_are_no_reason_to_lose_a_run():
     audit = TotalCorrelationAudit("same", **QUICK)
-    with pytest.warns(UserWarning, match="no audit of layer same: 15 samples came, 20 are needed"):
+    with pytest.warns(UserWarning, match="no audit of layer same: got 15 samples"):
         trainer(audit).test(Net(), batches(15, 5), verbose=False)
     assert not audit.measured

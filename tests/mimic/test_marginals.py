@@ -1,5 +1,7 @@
 """Normal scores: increasing, normal on what they were fitted to, the same whatever the scale."""
 
+import math
+
 import pytest
 import scipy.stats
 import torch
@@ -42,12 +44,25 @@ def test_maps_are_fitted_to_all_their_positions():
         assert scipy.stats.kstest(flat, "norm").statistic < 0.02
 
 
+def test_maps_of_very_many_values_can_be_fitted():
+    z = torch.arange(2**24 + 100).double()[:, None]  # more than float32 can count
+    found = NormalScores(z, 0.0)(z[::100])
+    assert scipy.stats.kstest(found.flatten(), "norm").statistic < 0.01
+
+
 def test_only_heavy_tails_are_touched():
     z = torch.cat([torch.randn(2000, 1), torch.randn(2000, 1) ** 3, torch.rand(2000, 1)], 1)
     z = torch.cat([z, torch.full((2000, 1), 4.0)], 1)
     found = NormalScores(z)(z)
     assert torch.equal(found[:, [0, 2, 3]], z[:, [0, 2, 3]])
     assert scipy.stats.kstest(found[:, 1], "norm").statistic < 0.01
+
+
+def test_channels_of_two_values_keep_their_gap():
+    """A one of twenty classes is known by every other: `20 H(1/20) - log 20` nats."""
+    hot = torch.nn.functional.one_hot(torch.arange(10_000) % 20).float()
+    truth = -20 * (0.05 * math.log(0.05) + 0.95 * math.log(0.95)) - math.log(20)
+    assert measure_total_correlation(hot, steps=400).value == pytest.approx(truth, rel=0.07)
 
 
 def normal(z):
@@ -59,3 +74,9 @@ def test_measured_total_correlation_does_not_depend_on_the_marginals(of):
     z = of(Equicorrelated(16, 4.0).draw(4000, torch.Generator().manual_seed(0)))
     found = measure_total_correlation(z, noise=0.0, steps=600)
     assert found.value == pytest.approx(4.0, rel=0.06)
+
+
+def test_noise_does_not_drown_heavy_tails():
+    z = Equicorrelated(16, 4.0).draw(4000, torch.Generator().manual_seed(0))
+    exact, fifth = (measure_total_correlation(each, steps=600).value for each in (z, z**5))
+    assert fifth == pytest.approx(exact, rel=0.04)

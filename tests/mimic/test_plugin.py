@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from common.errors import InputError
-from mimic import MiMIc, MiMIcRegularizer
+from mimic import MiMIc, MiMIcRegularizer, TotalCorrelationAudit
 from mimic.critics import MLPCritic
 from mimic.estimators import log_mean_exp
 from mimic.shuffling import shuffle_channels
@@ -106,7 +106,9 @@ def fit(module, callbacks=(), batches=None, ckpt_path=None, **options):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     options = {"accelerator": "cpu", **defaults, **quiet, **options}
     trainer = pl.Trainer(callbacks=list(callbacks), **options)
-    trainer.fit(module, batches or loader(), ckpt_path=ckpt_path, weights_only=True)
+    batches = batches or loader()
+    data = batches if isinstance(batches, dict) else {"train_dataloaders": batches}
+    trainer.fit(module, **data, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -493,6 +495,76 @@ def test_another_module_gets_critics_of_its_own():
     fit(fresh(), [penalty])
     assert penalty.regularizers["net.body"] is not used
     assert penalty.batches == STEPS
+
+
+class Validating(Module):
+    def validation_step(self, batch, batch_idx):
+        with torch.no_grad():
+            self.log("val/loss", self.training_step(batch, batch_idx))
+
+
+def test_a_training_step_that_validation_calls_stays_itself():
+    module, without, penalty = fresh(Validating), fresh(Validating), MiMIc("net.body", weight=0.0)
+    runs = [
+        fit(
+            each, callbacks, batches={"train_dataloaders": loader(), "val_dataloaders": loader(64)}
+        )
+        for each, callbacks in ((module, [penalty]), (without, []))
+    ]
+    assert penalty.batches == STEPS
+    assert len({float(run.callback_metrics["val/loss"]) for run in runs}) == 1
+
+
+def test_copies_of_the_network_are_not_penalised():
+    class Teacher(Module):
+        def on_fit_start(self):
+            self.teacher = [copy.deepcopy(self.net)]
+
+        def training_step(self, batch, batch_idx):
+            with torch.no_grad():
+                self.teacher[0](batch[0])
+            return super().training_step(batch, batch_idx)
+
+    taught, alone = fresh(Teacher), fresh()
+    for module in (taught, alone):
+        fit(module, [MiMIc("net.body", weight=0.3)])
+    assert torch.equal(weights(taught), weights(alone))
+
+
+def test_the_weight_of_a_name_counts_before_that_of_a_glob():
+    exact = {"net.body": 0.5, "net.*": 0.1}
+    for layers in (exact, dict(reversed(exact.items()))):
+        penalty, module = MiMIc(layers), fresh()
+        penalty.setup(pl.Trainer(logger=False, accelerator="cpu"), module, "fit")
+        found = {name: weight for name, (_, weight) in penalty._layer_of.items()}
+        assert found == {"net.body": 0.5, "net.head": 0.1}
+
+
+def test_caps_of_several_layers_look_at_the_task_alone(monkeypatch):
+    tasks = []
+
+    def capped(task, penalty, features, cap):
+        tasks.append(task)
+        return task.new_ones(())
+
+    monkeypatch.setattr("mimic.plugin._capped", capped)
+    fit(fresh(), [MiMIc(["net.body", "net.head"], cap=1.0)], max_steps=1)
+    assert tasks[0] is tasks[1]
+
+
+def test_a_convolution_in_time_has_its_channels_first():
+    class InTime(Module):
+        def __init__(self):
+            super().__init__()
+            self.net.body = nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Conv1d(2, 4, 1))
+            self.net.head = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+
+    penalty, audit = MiMIc("net.body.1"), TotalCorrelationAudit("net.body.1", steps=2)
+    module = fresh(InTime)
+    module.validation_step = module.training_step
+    fit(module, [penalty, audit], {"train_dataloaders": loader(), "val_dataloaders": loader(64)})
+    assert penalty.regularizers["net.body.1"].adversary.n_channels == 4
+    assert audit._reductions["net.body.1"].channel_dim == 1
 
 
 def test_nothing_is_kept_after_a_step():
