@@ -10,14 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from common.errors import InputError
-from mimic.layers import (
-    Catcher,
-    Layer,
-    Select,
-    entry,
-    find_layers,
-    is_glob,
-)
+from mimic.layers import Catcher, Layer, Select, entry, find_layers, is_glob
 from mimic.regularizer import MiMIcRegularizer
 from mimic.wrapping import Step, WrappedStep
 

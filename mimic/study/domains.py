@@ -63,7 +63,7 @@ def domains(
     n_train: int = 1000,
     n_test: int = 300,
     width: int = 8,
-    audit_steps: int = 400,
+    audit_steps: int = 2000,
 ) -> None:
     """Runs what isn't done yet and writes `domains.md`.
 
