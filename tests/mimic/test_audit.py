@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from common.errors import InputError
 from mimic import MiMIc, TotalCorrelationAudit, measure_total_correlation, mutual_information
+from mimic.evidence.distributions import Equicorrelated
 from mimic.layers import Catcher, find_layers
 from mimic.terms import Decomposition, check_words
 
@@ -99,6 +100,13 @@ def test_small_samples_of_independent_channels_share_little():
     for seed in range(5):
         torch.manual_seed(seed)
         assert abs(measure_total_correlation(torch.randn(40, 4), seed=seed).value) < 0.7
+
+
+def test_few_samples_of_many_channels():
+    """The critic that is kept is one of before it knew its samples by heart."""
+    for seed in range(3):
+        z = Equicorrelated(16, 2.0).draw(500, torch.Generator().manual_seed(seed))
+        assert 1 < measure_total_correlation(z, noise=0.0, steps=300, seed=seed).value < 2.5
 
 
 def test_mutual_information_of_numbers():
