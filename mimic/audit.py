@@ -83,7 +83,7 @@ class TotalCorrelationAudit(Callback):
         # So that a wrong option is refused here, not after training.
         inspect.signature(measure_total_correlation).bind(None, **options)
         check_words((reduce, Reduce))
-        check_options(**options)
+        check_options(options)
         if (n_classes is None) != (labels is None):
             raise InputError(
                 f"got n_classes {n_classes} and labels {labels}; an audit within classes needs "
@@ -94,7 +94,8 @@ class TotalCorrelationAudit(Callback):
         self.labels, self.n_classes, self.select = labels, n_classes, select
         self.critic = critic
         self.samples, self.every_n_epochs = samples, every_n_epochs
-        self.options, self.name = options, name
+        self.options = options  # by itself, else the command line wouldn't find out what it holds
+        self.name = name
         self.measured: dict[str, Measurement] = {}
         self._catcher: Catcher | None = None
         self._reductions: dict[str, Reduction] = {}
@@ -155,7 +156,7 @@ class TotalCorrelationAudit(Callback):
             self._keep(batch, dataloader_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(trainer, pl_module)
+        self._finish(pl_module)
 
     on_test_batch_start = on_validation_batch_start
     on_test_batch_end = on_validation_batch_end
@@ -209,9 +210,8 @@ class TotalCorrelationAudit(Callback):
         z = rows.z.unflatten(0, (-1, rows.positions)).cpu()
         return Kept(z, None if labels is None else labels.repeat(len(features)).cpu())
 
-    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _finish(self, pl_module: LightningModule) -> None:
         every, self._kept = self._kept, {}
-        options = {**self.options, "steps": 2} if _is_trial(trainer) else self.options
         for loader, kept in every.items():
             suffix = f"/dataloader_idx_{loader}" if len(every) > 1 else ""
             for name, parts in kept.items():
@@ -219,7 +219,7 @@ class TotalCorrelationAudit(Callback):
                     # What evaluation made may not be trained on, but copies may.
                     with torch.inference_mode(False), torch.enable_grad():
                         z, labels = _together(parts, self.samples, pl_module.device)
-                        found, gaussian = self._measure(z, labels, options)
+                        found, gaussian = self._measure(z, labels)
                 except ValueError as error:  # no reason to lose a run
                     rank_zero_warn(f"no audit of layer {name}: {error}")
                     continue
@@ -234,9 +234,7 @@ class TotalCorrelationAudit(Callback):
                     add_dataloader_idx=False,  # by Lightning, which knows of none here
                 )
 
-    def _measure(
-        self, z: Tensor, labels: Tensor | None, options: dict[str, Any]
-    ) -> tuple[Measurement, float | None]:
+    def _measure(self, z: Tensor, labels: Tensor | None) -> tuple[Measurement, float | None]:
         """Of features `[b positions c …]`, and the part that covariances show, unless of maps."""
         positions = z.shape[1]
         if labels is not None:
@@ -249,17 +247,13 @@ class TotalCorrelationAudit(Callback):
             n_classes=self.n_classes,
             positions=positions,
             critic=self.critic or usual,
-            **options,
+            **self.options,
         )
         if z.ndim > 2:
             return found, None
         z = standardize(Rows(z, labels), self.n_classes)[0].z
-        noise = options.get("noise", NOISE)
+        noise = self.options.get("noise", NOISE)
         return found, float(gaussian_total_correlation(NormalScores(z)(z), noise))
-
-
-def _is_trial(trainer: Trainer) -> bool:
-    return bool(getattr(trainer, "fast_dev_run", False))
 
 
 def _together(

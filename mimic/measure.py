@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -77,7 +77,17 @@ def measure_total_correlation(
         InputError: Fewer than 40 images, values that aren't finite, labels without classes or
             outside them, or other options out of range.
     """
-    check_options(decomposition, estimator, steps, batch_size, lr, noise, shuffles)
+    check_options(
+        {
+            "decomposition": decomposition,
+            "estimator": estimator,
+            "steps": steps,
+            "batch_size": batch_size,
+            "lr": lr,
+            "noise": noise,
+            "shuffles": shuffles,
+        }
+    )
     n = _check_samples(z, labels, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
     labels = None if labels is None else labels.long()
@@ -126,24 +136,17 @@ def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
     return measure_total_correlation(torch.cat(both, 1), groups=groups, **options)
 
 
-def check_options(
-    decomposition: Decomposition = "direct",
-    estimator: EstimatorName = "smile",
-    steps: int = 1,
-    batch_size: int = 2,
-    lr: float = 1.0,
-    noise: float = 0.0,
-    shuffles: int = 1,
-    **others: Any,
-) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
     """Raises an `InputError` if an option of `measure_total_correlation` is out of range."""
-    check_words((decomposition, Decomposition), (estimator, EstimatorName))
-    if min(steps, shuffles) < 1 or batch_size < 2 or lr <= 0 or noise < 0:
-        raise InputError(
-            f"got steps {steps}, shuffles {shuffles}, batch_size {batch_size}, lr {lr:g} and "
-            f"noise {noise:g}; give 1 or more of the first two, a batch of 2 or more, a positive "
-            "rate and noise from 0 on"
-        )
+    check_words(
+        (options.get("decomposition", "direct"), Decomposition),
+        (options.get("estimator", "smile"), EstimatorName),
+    )
+    for name, least in (("steps", 1), ("shuffles", 1), ("batch_size", 2), ("noise", 0)):
+        if options.get(name, least) < least:
+            raise InputError(f"got {name} {options[name]:g}; give {least} or more")
+    if options.get("lr", 1.0) <= 0:
+        raise InputError(f"got lr {options['lr']:g}; give more than 0")
 
 
 def _check_samples(
