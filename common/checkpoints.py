@@ -160,7 +160,8 @@ class LastCheckpoint(_Checkpoint):
     def _save_if_due(self, trainer: Trainer) -> None:
         every, step = self.every_n_train_steps, trainer.global_step
         # An epoch that is broken off here would count as a whole one when saved at its end.
-        last = trainer.should_stop or step == trainer.max_steps
+        stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+        last = stops or step == trainer.max_steps
         due = last or (every is not None and step % every == 0)
         if due and not trainer.is_last_batch and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -77,10 +77,8 @@ def cell(
     decomposition: Decomposition = "direct",
 ) -> dict[str, float]:
     """Estimates of one critic by column, and its seconds; kept in a file of the folder."""
-    parts = (distribution.name, f"{distribution.truth:.3g}", method, decomposition, f"seed{seed}")
-    name = "-".join(parts).replace(",", "").replace(" ", "_")
     values = kept(
-        folder / f"{name}.json",
+        _file(folder, distribution, method, decomposition, f"seed{seed}"),
         {**budget._asdict(), "truth": distribution.truth},
         lambda: estimate(distribution, METHODS[method], budget, seed, decomposition),
     )
@@ -95,15 +93,18 @@ def cell(
 
 def measured(folder: Path, distribution: Distribution, size: int, seed: int) -> float:
     """What is measured of one sample without noise; kept in a file of the folder."""
-    name = f"{distribution.name}-{distribution.truth:.3g}-{size}-seed{seed}"
 
     def measure() -> dict[str, float]:
         z = distribution.draw(size, torch.Generator().manual_seed(seed))
         return {"value": measure_total_correlation(z, noise=0.0, seed=seed).value}
 
-    path = folder / f"{name.replace(',', '').replace(' ', '_')}.json"
+    path = _file(folder, distribution, str(size), f"seed{seed}")
     value = kept(path, {"truth": distribution.truth}, measure)["value"]
-    print(f"{name}: {value:.3f}", flush=True)
+    print(
+        f"{distribution.name}, truth {distribution.truth:.3f}, {size} samples, seed {seed}: "
+        f"{value:.3f}",
+        flush=True,
+    )
     return value
 
 
@@ -148,6 +149,11 @@ def estimate(
         if batches:
             found[column + ON_BATCHES] = statistics.mean(_read(read, batch) for batch in batches)
     return {**found, "seconds": time.process_time() - begin}
+
+
+def _file(folder: Path, distribution: Distribution, *parts: str) -> Path:
+    name = "-".join([distribution.name, f"{distribution.truth:.3g}", *parts])
+    return folder / f"{name.replace(',', '').replace(' ', '_')}.json"
 
 
 def _read(name: EstimatorName, values: list[tuple[Tensor, Tensor]]) -> float:

@@ -134,6 +134,23 @@ def test_a_run_goes_on_from_any_step_as_if_it_had_not_stopped(options, tmp_path)
     assert read_checkpoint(folder / "last.ckpt")["global_step"] == steps
 
 
+def test_a_wish_to_stop_that_is_not_granted_saves_no_oftener(tmp_path, monkeypatch):
+    saved, save, step = [], Plug._save_checkpoint, Walk.training_step
+
+    def stopping(self, batch):
+        self.trainer.should_stop = True
+        return step(self, batch)
+
+    def noting(self, trainer, filepath):
+        saved.append(trainer.global_step)
+        save(self, trainer, filepath)
+
+    monkeypatch.setattr(Walk, "training_step", stopping)
+    monkeypatch.setattr(Plug, "_save_checkpoint", noting)
+    walk(tmp_path, every=None, min_epochs=3)
+    assert saved == [6, 12, 18]
+
+
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
 @pytest.mark.parametrize("step", [1, 5, 6, 8])
