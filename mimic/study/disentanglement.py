@@ -97,7 +97,6 @@ def disentanglement(
         audit_steps: Of the critic that measures the total correlation.
         more_codes: Codes of a second part, where there are more than factors; left out if 0.
     """
-    torch.set_num_threads(1)
     if 0 < more_codes <= len(FACTORS):
         raise InputError(f"got more_codes {more_codes} for {len(FACTORS)} factors; give more or 0")
     size = {

@@ -76,7 +76,6 @@ def domains(
         width: Of the network.
         audit_steps: Of the critic that measures the total correlation.
     """
-    torch.set_num_threads(1)
     size = {
         "epochs": epochs,
         "n_train": n_train,

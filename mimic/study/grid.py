@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mimic.results import kept, markdown, spread
+from mimic.results import kept, markdown, one_thread, spread
 
 Numbers = dict[str, float]
 Results = dict[str, list[Numbers]]  # of each row, the numbers of each seed
@@ -16,7 +16,7 @@ Results = dict[str, list[Numbers]]  # of each row, the numbers of each seed
 def run_grid(
     out: Path, rows: Mapping[str, Any], seeds: int, run: Callable[[Any, int], Numbers]
 ) -> Results:
-    """Runs every row with every seed, unless it is done already.
+    """Runs every row with every seed on one thread, unless it is done already.
 
     Args:
         out: Folder of the results; every run has a file of its own there.
@@ -37,7 +37,8 @@ def run_grid(
 
 def _timed(name: str, settings: Any, seed: int, run: Callable[[Any, int], Numbers]) -> Numbers:
     begin = time.perf_counter()
-    numbers = run(settings, seed)
+    with one_thread():
+        numbers = run(settings, seed)
     numbers = {**numbers, "seconds": time.perf_counter() - begin}
     shown = ", ".join(f"{key} {value:.4g}" for key, value in numbers.items())
     print(f"{name}, seed {seed}: {shown}", flush=True)

@@ -99,7 +99,6 @@ def layers(
         n_train: Digits to train on.
         audit_steps: Of each critic of the audit.
     """
-    torch.set_num_threads(1)
     common = {"epochs": epochs, "n_train": n_train, "audit_steps": audit_steps}
     rows = {
         name: {"name": name, "penalty": penalty, **common} for name, penalty in PENALTIES.items()

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import auto_cli
 
 from mimic.critics import MLPCritic
@@ -75,7 +74,6 @@ def minmax(
         n_train: Digits to train on.
         audit_steps: Of each critic of the audit.
     """
-    torch.set_num_threads(1)
     exact = run_grid(out / "minmax_exact", _exact_rows(steps), seeds, _encode)
     common = {"epochs": epochs, "n_train": n_train, "audit_steps": audit_steps}
     rows = {

@@ -75,7 +75,6 @@ def transfer(
         n_train: MNIST digits to train on.
         steps: Of fine-tuning.
     """
-    torch.set_num_threads(1)
     parts = []
     for source, title in DIRECTIONS.items():
         common = {"source": source, "epochs": epochs, "n_train": n_train, "steps": steps}

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from mimic.results import show, spread
 from mimic.study.grid import run_grid, table
@@ -34,6 +35,19 @@ def test_every_row_runs_once_with_every_seed(tmp_path):
     for of_row in results.values():
         assert [run["number"] for run in of_row] == [0.0, 1.0, 2.0]
         assert all(run["seconds"] >= 0 for run in of_row)
+
+
+def test_a_run_has_one_thread_and_leaves_the_others_as_they_were(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        results = run_grid(
+            tmp_path, {"a": None}, 1, lambda *_: {"threads": float(torch.get_num_threads())}
+        )
+        assert results["a"][0]["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 3, 5])
