@@ -7,11 +7,12 @@ A run is named after its configuration file and lives in `lightning_logs/<name>/
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -124,7 +125,7 @@ def run(
     arguments = list(sys.argv[1:] if args is None else args)
     # Also where Lightning would decide otherwise: nothing in a checkpoint is ever run.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    try:
+    with _mistakes_told():
         _check_config_is_given(arguments, configs)
         command_line(
             model,
@@ -138,6 +139,24 @@ def run(
             trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
             args=args,
         )
+
+
+def run_command(functions: list[Callable[..., None]], args: list[str] | None = None) -> None:
+    """One of several functions, or the only one, with arguments from the command line.
+
+    Args:
+        functions: Each is a subcommand; its signature says what it takes.
+        args: Arguments; those of the process if none.
+    """
+    with _mistakes_told():
+        auto_cli(functions if len(functions) > 1 else functions[0], args=args)
+
+
+@contextmanager
+def _mistakes_told() -> Iterator[None]:
+    """What the user got wrong ends the program with one message."""
+    try:
+        yield
     except (ValueError, SolveError) as error:
         known = _known_cause(error)
         if known is None:

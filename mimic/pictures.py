@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 
 GROUND = 255
 
@@ -35,8 +35,7 @@ def filter_grid(weight: Tensor, columns: int | None = None, zoom: int = 12) -> T
         )
     n, c, h, w = weight.shape
     columns = _columns(n) if columns is None else min(columns, n)
-    if min(columns, zoom) < 1:
-        raise InputError(f"got columns {columns} and zoom {zoom}; both must be at least 1")
+    check_counts(1, columns=columns, zoom=zoom)
     rows, margin = math.ceil(n / columns), max(2, zoom // 3)
     height, width = h * zoom + margin, w * zoom + margin
     picture = torch.full(

@@ -4,16 +4,14 @@ import json
 import math
 import os
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 
-from common.errors import InputError
+from common.cli import run_command
 
 OUT = "lightning_logs/evidence"
 
@@ -57,21 +55,10 @@ def show(path: Path, text: str) -> None:
     print(f"\n{text}\n\ntable: {path}")
 
 
-def check_counts(least: int, **counts: int) -> None:
-    """Raises an `InputError` if one of them is too small."""
-    for name, count in counts.items():
-        if count < least:
-            raise InputError(f"got {name} {count}; it must be at least {least}")
-
-
-def run(commands: list[Callable[..., None]], args: list[str] | None) -> None:
-    """One of the commands, with the arguments given, on one thread."""
-    try:
-        with one_thread():
-            auto_cli(commands, args=args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+def command(functions: list[Callable[..., None]], args: list[str] | None = None) -> None:
+    """`run_command` on one thread."""
+    with one_thread():
+        run_command(functions, args)
 
 
 @contextmanager

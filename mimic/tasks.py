@@ -12,7 +12,7 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 
 
 class Task(nn.Module, abc.ABC):
@@ -72,7 +72,7 @@ class Classification(Task):
 
     def __init__(self, n_classes: int = 10, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        _check_classes(n_classes)
+        check_counts(2, n_classes=n_classes)
         if not 0 <= label_smoothing < 1:
             raise InputError(f"got label_smoothing {label_smoothing}; give 0 up to less than 1")
         self.n_out = self.classes = n_classes
@@ -160,7 +160,7 @@ class Segmentation(Task):
 
     def __init__(self, n_classes: int = 7, ignore: int = 255) -> None:
         super().__init__()
-        _check_classes(n_classes)
+        check_counts(2, n_classes=n_classes)
         self.n_out = self.classes = n_classes
         self.ignore = ignore
 
@@ -185,8 +185,3 @@ class Segmentation(Task):
 
     def answer(self, output: Tensor) -> Tensor:
         return output.argmax(1)
-
-
-def _check_classes(n_classes: int) -> None:
-    if n_classes < 2:
-        raise InputError(f"got n_classes {n_classes}; give 2 or more")

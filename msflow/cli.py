@@ -12,7 +12,7 @@ from common.checkpoints import read_checkpoint
 from common.cli import CommandLine, run
 from common.data import embedded, files  # noqa: F401  so that a config may name data sets shortly
 from common.data.base import ImageData
-from common.errors import InputError
+from common.errors import check_counts
 from common.metrics.codecs import codec_bits_per_dim
 from common.typing import Pixels
 from msflow.module import MultiScaleFlowModule
@@ -43,8 +43,7 @@ class FlowTrainer(Trainer):
             out: PNG file to write.
         """
         assert ckpt_path is not None
-        if min(n, batch_size) < 1:
-            raise InputError(f"got n {n} and batch_size {batch_size}; both must be at least 1")
+        check_counts(1, n=n, batch_size=batch_size)
         checkpoint = read_checkpoint(ckpt_path)
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])

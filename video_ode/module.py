@@ -5,7 +5,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
 from common.data.video import Clip, VideoData
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.metrics.video import psnr
 from common.ode.solve import SolveError
 from common.schedules import Schedule
@@ -39,11 +39,7 @@ class VideoPredictionModule(System):
         n_val_samples: int = 1,
     ) -> None:
         super().__init__(optimizer, schedule)
-        if min(n_given, n_samples, n_val_samples) < 1:
-            raise InputError(
-                f"got n_given {n_given}, n_samples {n_samples}, n_val_samples {n_val_samples}; "
-                "each must be at least 1"
-            )
+        check_counts(1, n_given=n_given, n_samples=n_samples, n_val_samples=n_val_samples)
         self.save_hyperparameters()
         self.predictor, self.n_given = predictor, n_given
         self.n_samples, self.n_val_samples = n_samples, n_val_samples

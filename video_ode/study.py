@@ -11,8 +11,8 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from jsonargparse import auto_cli
-
+from common.cli import run_command
+from common.errors import check_counts
 from video_ode.cli import main
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -61,6 +61,7 @@ def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:
         seeds: Runs of each setting.
         out: Folder of the runs and of the tables.
     """
+    check_counts(1, seeds=seeds)
     for run in [run for seed in range(seeds) for run in [*srvp_runs(seed), *ode_runs(seed)]]:
         if not run.table(out).is_file():
             _execute(run, out)
@@ -154,4 +155,4 @@ def _spread(values: list[float], digits: str) -> str:
 
 
 if __name__ == "__main__":
-    auto_cli(study, as_positional=False)
+    run_command([study])

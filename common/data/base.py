@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Pixels
 
 Split = Literal["train", "val", "test"]
@@ -134,10 +134,8 @@ class Data(LightningDataModule, abc.ABC):
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0, flip: bool = False) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"got batch_size {batch_size}; give 1 or more")
-        if num_workers < 0:
-            raise InputError(f"got num_workers {num_workers}; give 0 (no workers) or more")
+        check_counts(1, batch_size=batch_size)
+        check_counts(0, num_workers=num_workers)
         self.batch_size, self.num_workers, self.flip = batch_size, num_workers, flip
         self._datasets: dict[Split, Dataset[Any]] = {}
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.data.base import ImageData, Split
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Pixels
 
 DIGIT_SPLITS: dict[Split, slice] = {
@@ -76,8 +76,7 @@ class EmbeddedPhotos(ImageData):
         super().__init__(batch_size, num_workers, flip)
         if size not in (32, 64):
             raise InputError(f"got size {size}; the crops come in 32 or 64")
-        if crops_per_photo < 1:
-            raise InputError(f"got crops_per_photo {crops_per_photo}; give 1 or more")
+        check_counts(1, crops_per_photo=crops_per_photo)
         self.size, self.crops_per_photo = size, crops_per_photo
         self.shape = (3, size, size)
 

@@ -11,7 +11,7 @@ from common.data.base import Split
 from common.data.embedded import wheel_file
 from common.data.footage import Look, pictures, scaled
 from common.data.video import Clips, VideoData, uniform
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import PixelVideo, Times
 
 # Frames [first, end) of each file. Cuts part the shots of bikes.mp4, 4 unused frames the parts of
@@ -92,11 +92,7 @@ class EmbeddedClips(VideoData):
             )
         if channels not in (1, 3):
             raise InputError(f"got channels {channels}; give 3 (colour) or 1 (grey)")
-        if min(clips_per_epoch, eval_clips) < 1:
-            raise InputError(
-                f"got clips_per_epoch {clips_per_epoch} and eval_clips {eval_clips}; give 1 or "
-                "more"
-            )
+        check_counts(1, clips_per_epoch=clips_per_epoch, eval_clips=eval_clips)
         self.clips_per_epoch, self.eval_clips = clips_per_epoch, eval_clips
         self.shape = (channels, size, size)
 

@@ -23,7 +23,7 @@ from common.data.simulated import (
     straight_on,
 )
 from common.data.video import Clip
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Numbers, Pixels, PixelVideo, Times
 
 Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -108,8 +108,7 @@ class MovingDigits(Simulated):
                 f"got a digit of {self.digit} px on a canvas of {canvas}; "
                 "set data.digit to less than data.canvas, and to 1 or more"
             )
-        if n_digits < 1:
-            raise InputError(f"got n_digits {n_digits}; give 1 or more")
+        check_counts(1, n_digits=n_digits)
         self.generator = f"{generator}, stochastic" if stochastic else generator
         self.motion = kind(canvas - self.digit, kind.usual(canvas) if speed is None else speed)
         if stochastic:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.data.base import Split
 from common.data.video import Clips, VideoData, uniform
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Numbers, PixelVideo, Times
 
 SEEDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
@@ -117,9 +117,7 @@ class Simulated(VideoData):
             n_frames, n_eval_frames, batch_size, num_workers, False, observed, pattern
         )
         self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
-        for split, count in self.counts.items():
-            if count < 1:
-                raise InputError(f"got n_{split} {count}; give 1 or more")
+        check_counts(1, n_train=n_train, n_val=n_val, n_test=n_test)
         if not 0 < frame_step < math.inf:
             raise InputError(f"got frame_step {frame_step}; give a time above 0, e.g. 0.25")
         self.frame_step = frame_step

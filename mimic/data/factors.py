@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.data.base import Data, Split
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Numbers, Pixels
 from mimic.data.labelled import LabelledStack
 
@@ -86,9 +86,7 @@ class FactorData(Data):
             raise InputError("got flip true; mirror images show other factors, so give false")
         # Those to compare results on come first, so that they don't depend on n_train.
         self.counts: dict[Split, int] = {"test": n_test, "val": n_val, "train": n_train}
-        for split, count in self.counts.items():
-            if count < 1:
-                raise InputError(f"got n_{split} {count}; give 1 or more")
+        check_counts(1, n_train=n_train, n_val=n_val, n_test=n_test)
         self.split_seed = split_seed
         self._images: Pixels | None = None
 

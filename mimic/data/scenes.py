@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from common.data.base import Data, Split
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from mimic.data.labelled import LabelledStack
 from mimic.data.streets import CLASSES, TREE, Canvas, Draws, View, empty_street
 from mimic.data.traffic import things
@@ -106,9 +106,7 @@ class RenderedScenes(Data):
         if min(size) < 16:
             raise InputError(f"got size {size}; a scene needs 16 pixels or more each way")
         self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
-        for split, count in self.counts.items():
-            if count < 1:
-                raise InputError(f"got n_{split} {count}; give 1 or more")
+        check_counts(1, n_train=n_train, n_val=n_val, n_test=n_test)
         self.domains: dict[Split, str] = {"train": domain, "val": domain, "test": target}
         self.size, self.shape = size, (3, *size)
 

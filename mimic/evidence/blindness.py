@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from common.errors import check_counts
 from mimic.evidence.distributions import (
     Apart,
     Distribution,
@@ -15,7 +16,7 @@ from mimic.evidence.distributions import (
     RotatedUniforms,
 )
 from mimic.regularizer import MiMIcRegularizer, PenaltyName
-from mimic.results import OUT, check_counts, markdown, show
+from mimic.results import OUT, markdown, show
 
 PENALTIES: dict[PenaltyName, str] = {
     "covariance": "covariance",

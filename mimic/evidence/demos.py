@@ -18,10 +18,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from common.errors import check_counts
 from mimic.critics import MLPCritic
 from mimic.evidence.blindness import blindness
 from mimic.regularizer import MiMIcRegularizer
-from mimic.results import OUT, check_counts, markdown, run, show
+from mimic.results import OUT, command, markdown, show
 
 Mixing = Literal["hadamard", "rotation"]
 
@@ -211,7 +212,7 @@ def _hadamard() -> Tensor:
 
 def main(args: list[str] | None = None) -> None:
     """One of the three experiments."""
-    run([gaussian, ica, blindness], args)
+    command([gaussian, ica, blindness], args)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 
 
 class Rows(NamedTuple):
@@ -45,7 +45,7 @@ class DisentanglementMetric(Metric, abc.ABC):
 
     def __init__(self, bins: int = 20, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        require(2, bins=bins)
+        check_counts(2, bins=bins)
         self.bins, self.seed = bins, seed
         self.add_state("codes", [], dist_reduce_fx="cat")
         self.add_state("factors", [], dist_reduce_fx="cat")
@@ -90,13 +90,6 @@ class DisentanglementMetric(Metric, abc.ABC):
     def result(self, score: Tensor) -> Tensor:
         """The score as this metric reports it."""
         return score.to(torch.float32).to(self.device)
-
-
-def require(least: int, **sizes: int) -> None:
-    """Refuse settings below `least`."""
-    for name, size in sizes.items():
-        if size < least:
-            raise InputError(f"got {name} {size}; give {least} or more")
 
 
 def check_batch(codes: Tensor, factors: Tensor) -> None:

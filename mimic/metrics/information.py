@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.special import xlogy
 
+from common.errors import check_counts
 from mimic.metrics.base import (
     DisentanglementMetric,
     check_classes,
     check_rows,
     draw_rows,
-    require,
     top_gap,
 )
 from mimic.metrics.discretize import factor_classes, histogram_bins
@@ -97,7 +97,7 @@ class _InformationMetric(DisentanglementMetric):
 
     def __init__(self, bins: int = 20, n_train: int = 10000, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(bins, seed, **kwargs)
-        require(2, n_train=n_train)
+        check_counts(2, n_train=n_train)
         self.n_train = n_train
 
 

@@ -12,14 +12,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from mimic.metrics.base import (
     DisentanglementMetric,
     Rows,
     check_classes,
     check_rows,
     draw_rows,
-    require,
 )
 from mimic.metrics.discretize import factor_classes
 from mimic.metrics.interventions import Interventions
@@ -121,8 +120,8 @@ class _DrawingMetric(DisentanglementMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(bins, seed, **kwargs)
-        require(1, n_train=n_train, n_test=n_test)
-        require(2, batch_size=batch_size)
+        check_counts(1, n_train=n_train, n_test=n_test)
+        check_counts(2, batch_size=batch_size)
         self.n_train, self.n_test, self.batch_size = n_train, n_test, batch_size
 
     def interventions(self, rows: Rows) -> Interventions:
@@ -222,7 +221,7 @@ class IRS(DisentanglementMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(bins, seed, **kwargs)
-        require(2, n_train=n_train)
+        check_counts(2, n_train=n_train)
         if not 0 < quantile <= 1:
             raise InputError(f"got quantile {quantile}; give a number above 0, at most 1")
         self.n_train, self.quantile = n_train, quantile

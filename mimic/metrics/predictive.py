@@ -13,13 +13,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from mimic.metrics.base import (
     DisentanglementMetric,
     Rows,
     check_classes,
     check_rows,
-    require,
     split_rows,
     top_gap,
 )
@@ -152,7 +151,7 @@ class _PredictiveMetric(DisentanglementMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(bins, seed, **kwargs)
-        require(1, n_train=n_train, n_test=n_test)
+        check_counts(1, n_train=n_train, n_test=n_test)
         self.n_train, self.n_test = n_train, n_test
 
     def split(self, codes: Tensor, factors: Tensor) -> tuple[Rows, Rows]:

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from mimic.data.labelled import Labelled
 from mimic.data.sprites import RenderedSprites
 from mimic.estimators import gaussian_total_correlation
@@ -31,7 +30,7 @@ from mimic.metrics import DCI, disentanglement_metrics, mutual_information_matri
 from mimic.module import SupervisedModule
 from mimic.networks import Coder
 from mimic.plugin import MiMIc
-from mimic.results import show
+from mimic.results import command, show
 from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
 from mimic.study.training import seeded, tested, trained
@@ -106,6 +105,7 @@ def disentanglement(
         "n_trees": n_trees,
         "audit_steps": audit_steps,
     }
+    check_counts(1, **size)
     parts: dict[int, Results] = {}
     wanted = {len(FACTORS): tuple(ROWS)} | ({more_codes: MORE_CODES} if more_codes else {})
     for codes, names in wanted.items():
@@ -221,4 +221,4 @@ def _matrix(panel: Axes, told: Sequence[Sequence[float]]) -> Any:
 
 
 if __name__ == "__main__":
-    auto_cli(disentanglement, as_positional=False)
+    command([disentanglement])

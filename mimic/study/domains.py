@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from common.errors import check_counts
 from mimic.audit import TotalCorrelationAudit
 from mimic.data.scenes import DomainName, RenderedScenes
 from mimic.module import SupervisedModule
 from mimic.plugin import MiMIc
-from mimic.results import show
+from mimic.results import command, show
 from mimic.segmenter import SmallSegmenter
 from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, write_csv
@@ -83,6 +83,7 @@ def domains(
         "width": width,
         "audit_steps": audit_steps,
     }
+    check_counts(1, **size)
     folder = out / "domains"
     rows = {name: {"name": name, "penalty": penalty, **size} for name, penalty in ROWS.items()}
     results = run_grid(folder, rows, seeds, partial(run, folder))
@@ -184,4 +185,4 @@ def _classes(panel: Axes, classes: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli(domains, as_positional=False)
+    command([domains])

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from common.errors import check_counts
 from mimic.results import kept, markdown, one_thread, spread
 
 Numbers = dict[str, float]
@@ -24,6 +25,7 @@ def run_grid(
         seeds: Runs of each row, with seeds from 0.
         run: From settings and a seed to numbers.
     """
+    check_counts(1, seeds=seeds)
     out.mkdir(parents=True, exist_ok=True)
     # Seed by seed, so that a grid that is stopped early has a number for every row.
     results: Results = {name: [] for name in rows}

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.errors import check_counts
 from mimic.pictures import filter_grid
-from mimic.results import show
+from mimic.results import command, show
 from mimic.study.digits import (
     BEGIN,
     FIRST,
@@ -100,6 +100,7 @@ def layers(
         audit_steps: Of each critic of the audit.
     """
     common = {"epochs": epochs, "n_train": n_train, "audit_steps": audit_steps}
+    check_counts(1, **common)
     rows = {
         name: {"name": name, "penalty": penalty, **common} for name, penalty in PENALTIES.items()
     }
@@ -151,4 +152,4 @@ def _filters(folder: Path, seeds: int) -> Figure:
 
 
 if __name__ == "__main__":
-    auto_cli(layers, as_positional=False)
+    command([layers])

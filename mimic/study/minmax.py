@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import auto_cli
-
+from common.errors import check_counts
 from mimic.critics import MLPCritic
 from mimic.evidence.demos import Penalty, encode
 from mimic.regularizer import MiMIcRegularizer
-from mimic.results import show
+from mimic.results import command, show
 from mimic.study.digits import BEGIN, LAST, HalvedDigits, Settings, fitted, judged
 from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
@@ -74,8 +73,9 @@ def minmax(
         n_train: Digits to train on.
         audit_steps: Of each critic of the audit.
     """
-    exact = run_grid(out / "minmax_exact", _exact_rows(steps), seeds, _encode)
     common = {"epochs": epochs, "n_train": n_train, "audit_steps": audit_steps}
+    check_counts(1, steps=steps, **common)
+    exact = run_grid(out / "minmax_exact", _exact_rows(steps), seeds, _encode)
     rows = {
         name: {"penalty": penalty, **common}
         for name, penalty in [
@@ -138,4 +138,4 @@ def _show(out: Path, name: str, results: Results, panels: dict[str, str]) -> Non
 
 
 if __name__ == "__main__":
-    auto_cli(minmax, as_positional=False)
+    command([minmax])

@@ -11,17 +11,17 @@ import copy
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.errors import check_counts
 from common.typing import Pixels
 from mimic.data.labelled import ClassData, SmallDigits
 from mimic.networks import SmallCNN
-from mimic.results import show
+from mimic.results import command, show
 from mimic.study.digits import (
     BEGIN,
     LAST,
@@ -75,9 +75,11 @@ def transfer(
         n_train: MNIST digits to train on.
         steps: Of fine-tuning.
     """
+    size = {"epochs": epochs, "n_train": n_train, "steps": steps}
+    check_counts(1, **size)
     parts = []
     for source, title in DIRECTIONS.items():
-        common = {"source": source, "epochs": epochs, "n_train": n_train, "steps": steps}
+        common = {"source": source, **size}
         rows = {name: {"penalty": penalty, **common} for name, penalty in PENALTIES.items()}
         rows[SCRATCH] = {"penalty": None, **common, "epochs": 0}
         results = run_grid(out / f"transfer_{source}", rows, seeds, _run)
@@ -166,4 +168,4 @@ def fine_tuned(
 
 
 if __name__ == "__main__":
-    auto_cli(transfer, as_positional=False)
+    command([transfer])

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 
+from common.cli import run_command
 from common.errors import InputError
 from video_ode.dynamics import ResidualEuler
 from video_ode.fields import MLPField
@@ -124,7 +124,4 @@ def _published_name(name: str, vgg: bool) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        auto_cli(convert)
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_command([convert])

@@ -135,6 +135,6 @@ def test_samples(tmp_path, monkeypatch):
 def test_a_count_must_be_at_least_one(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["table", "--steps", "0", "--out", str(tmp_path)])
-    assert "got steps 0; it must be at least 1" in capsys.readouterr().err
+    assert "got steps 0; give 1 or more" in capsys.readouterr().err
     with pytest.raises(InputError, match="seeds 0"):
         estimators.published(seeds=0)

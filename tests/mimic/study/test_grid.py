@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import InputError
 from mimic.results import show, spread
+from mimic.study.disentanglement import disentanglement
+from mimic.study.domains import domains
 from mimic.study.grid import run_grid, table
+from mimic.study.layers import layers
+from mimic.study.minmax import minmax
+from mimic.study.transfer import transfer
 
 ROWS = {"plain": None, "with / slash": {"weight": 0.1, "layers": ["a", "b"]}}
 
@@ -110,3 +116,20 @@ def test_a_text_is_written_and_shown(tmp_path, capsys):
     show(tmp_path / "one.md", "| a |")
     assert (tmp_path / "one.md").read_text() == "| a |\n"
     assert str(tmp_path / "one.md") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("study", "settings"),
+    [
+        (layers, {"seeds": 0}),
+        (layers, {"audit_steps": 0}),
+        (minmax, {"steps": 0}),
+        (transfer, {"n_train": -3}),
+        (domains, {"width": 0}),
+        (disentanglement, {"n_trees": 0}),
+    ],
+)
+def test_studies_refuse_what_cannot_be_run(study, settings, tmp_path):
+    with pytest.raises(InputError, match=f"got {next(iter(settings))} .*; give 1 or more"):
+        study(out=tmp_path, **settings)
+    assert not list(tmp_path.iterdir())
