@@ -1,4 +1,4 @@
-"""Tables in Markdown, and results that are kept so that none is worked out twice."""
+"""Commands: tables in Markdown, and results that are kept so that none is worked out twice."""
 
 import json
 import math
