@@ -1,4 +1,4 @@
-"""Commands: tables in Markdown, and results that are kept so that none is worked out twice."""
+"""Tables in Markdown, and results that are kept so that none is worked out twice."""
 
 import json
 import math
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from common.cli import run_command
 
 OUT = "lightning_logs/evidence"
 
@@ -55,15 +53,9 @@ def show(path: Path, text: str) -> None:
     print(f"\n{text}\n\ntable: {path}")
 
 
-def command(functions: list[Callable[..., None]], args: list[str] | None = None) -> None:
-    """`run_command` on one thread."""
-    with one_thread():
-        run_command(functions, args)
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread inside: faster for small networks; results are the same on more cores."""
+    """One thread inside: faster for small networks, and no rounding depends on the cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

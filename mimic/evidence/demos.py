@@ -18,11 +18,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from common.cli import run_command
 from common.errors import check_counts
 from mimic.critics import MLPCritic
 from mimic.evidence.blindness import blindness
 from mimic.regularizer import MiMIcRegularizer
-from mimic.results import OUT, command, markdown, show
+from mimic.results import OUT, markdown, one_thread, show
 
 Mixing = Literal["hadamard", "rotation"]
 
@@ -212,7 +213,8 @@ def _hadamard() -> Tensor:
 
 def main(args: list[str] | None = None) -> None:
     """One of the three experiments."""
-    command([gaussian, ica, blindness], args)
+    with one_thread():
+        run_command([gaussian, ica, blindness], args)
 
 
 if __name__ == "__main__":

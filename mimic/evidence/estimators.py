@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import run_command
 from common.errors import check_counts
 from mimic.evidence.cells import METHODS, ON_BATCHES, Budget, MethodName, cell, measured
 from mimic.evidence.distributions import (
@@ -24,7 +25,7 @@ from mimic.evidence.distributions import (
     Pairs,
     RotatedUniforms,
 )
-from mimic.results import OUT, command, markdown, show, spread
+from mimic.results import OUT, markdown, one_thread, show, spread
 from mimic.terms import Decomposition
 
 GOOD = 0.1  # a relative error
@@ -201,7 +202,8 @@ def _with_error(values: Sequence[float], truth: float) -> str:
 
 def main(args: list[str] | None = None) -> None:
     """One of the tables."""
-    command([table, published, samples], args)
+    with one_thread():
+        run_command([table, published, samples], args)
 
 
 if __name__ == "__main__":

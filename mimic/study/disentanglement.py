@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.cli import run_command
 from common.errors import InputError, check_counts
 from mimic.data.labelled import Labelled
 from mimic.data.sprites import RenderedSprites
@@ -30,7 +31,7 @@ from mimic.metrics import DCI, disentanglement_metrics, mutual_information_matri
 from mimic.module import SupervisedModule
 from mimic.networks import Coder
 from mimic.plugin import MiMIc
-from mimic.results import command, show
+from mimic.results import show
 from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
 from mimic.study.training import seeded, tested, trained
@@ -221,4 +222,4 @@ def _matrix(panel: Axes, told: Sequence[Sequence[float]]) -> Any:
 
 
 if __name__ == "__main__":
-    command([disentanglement])
+    run_command([disentanglement])

@@ -21,12 +21,13 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from common.cli import run_command
 from common.errors import check_counts
 from mimic.audit import TotalCorrelationAudit
 from mimic.data.scenes import DomainName, RenderedScenes
 from mimic.module import SupervisedModule
 from mimic.plugin import MiMIc
-from mimic.results import command, show
+from mimic.results import show
 from mimic.segmenter import SmallSegmenter
 from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, write_csv
@@ -185,4 +186,4 @@ def _classes(panel: Axes, classes: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    command([domains])
+    run_command([domains])

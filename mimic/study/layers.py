@@ -15,9 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.cli import run_command
 from common.errors import check_counts
 from mimic.pictures import filter_grid
-from mimic.results import command, show
+from mimic.results import show
 from mimic.study.digits import (
     BEGIN,
     FIRST,
@@ -152,4 +153,4 @@ def _filters(folder: Path, seeds: int) -> Figure:
 
 
 if __name__ == "__main__":
-    command([layers])
+    run_command([layers])

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from common.cli import run_command
 from common.errors import check_counts
 from mimic.critics import MLPCritic
 from mimic.evidence.demos import Penalty, encode
 from mimic.regularizer import MiMIcRegularizer
-from mimic.results import command, show
+from mimic.results import show
 from mimic.study.digits import BEGIN, LAST, HalvedDigits, Settings, fitted, judged
 from mimic.study.grid import Numbers, Results, run_grid, table
 from mimic.study.report import against, dots, write_csv
@@ -138,4 +139,4 @@ def _show(out: Path, name: str, results: Results, panels: dict[str, str]) -> Non
 
 
 if __name__ == "__main__":
-    command([minmax])
+    run_command([minmax])

@@ -17,11 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.cli import run_command
 from common.errors import check_counts
 from common.typing import Pixels
 from mimic.data.labelled import ClassData, SmallDigits
 from mimic.networks import SmallCNN
-from mimic.results import command, show
+from mimic.results import show
 from mimic.study.digits import (
     BEGIN,
     LAST,
@@ -168,4 +169,4 @@ def fine_tuned(
 
 
 if __name__ == "__main__":
-    command([transfer])
+    run_command([transfer])
