@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/configs/*.yaml"))
 ABLATIONS = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/configs/ablations/*.yaml"))
-PHOTOS = "common.data.embedded.EmbeddedPhotos"
+PHOTOS = "EmbeddedPhotos"
 CLIPS = [
-    *("--data", "common.data.embedded_clips.EmbeddedClips"),
+    *("--data", "EmbeddedClips"),
     *("--data.n_frames", "12", "--data.n_eval_frames", "16"),
 ]
 # Sets that the user downloads are replaced by embedded ones of the same shape, or by a few noisy
@@ -43,12 +43,11 @@ def write_cifar10(folder):
         (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
 
 
-def take_a_step(configs, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def arguments(configs, folder):
+    """Words of the command line: a small run of stacked configurations, with its data at hand."""
     package, base = configs[0].parts[0], configs[0].stem
     options = {
-        "trainer.default_root_dir": tmp_path,
-        "trainer.fast_dev_run": 1,
+        "trainer.default_root_dir": folder,
         "trainer.accelerator": "cpu",
         "trainer.precision": "32-true",
         "data.batch_size": 4,
@@ -56,10 +55,17 @@ def take_a_step(configs, tmp_path, monkeypatch):
     }
     files = [word for config in configs for word in ("--config", str(config))]
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    data = [word.format(folder=tmp_path) for word in DATA.get(f"{package}/{base}", [])]
-    if str(tmp_path) in data:
-        write_cifar10(tmp_path)
-    import_module(f"{package}.cli").main(["fit", *files, *data, *given, *OPTIONS[package]])
+    data = [word.format(folder=folder) for word in DATA.get(f"{package}/{base}", [])]
+    if str(folder) in data:
+        write_cifar10(folder)
+    return [*files, *data, *given]
+
+
+def take_a_step(configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    package = configs[0].parts[0]
+    given = [*arguments(configs, tmp_path), "--trainer.fast_dev_run", "1", *OPTIONS[package]]
+    import_module(f"{package}.cli").main(["fit", *given])
 
 
 def base_of(ablation):
