@@ -19,7 +19,7 @@ Video = Float[Tensor, "b _ _ _ _"]  # videos in [0, 1]
 Videos = Float[Tensor, "s b _ _ _ _"]  # `s` samples of each
 Codes = Float[Tensor, "b _ d"]  # a vector for each frame
 Times = Float[Tensor, " _"]
-Numbers = Int64[Tensor, " b"]
+Integers = Int64[Tensor, " b"]
 Mask = Bool[Tensor, "b _"]  # of each video, which frames
 
 FieldFactory = Callable[[int, int], nn.Module]  # (channels, context channels) -> field

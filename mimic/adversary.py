@@ -23,7 +23,7 @@ class Adversary(nn.Module):
 
     Args:
         groups: Group of each channel; the interaction is among groups.
-        size: Numbers in a channel.
+        size: Integers in a channel.
         n_classes: Classes, if the interaction within classes is meant: `E_y TC(z | y)`.
         critic: Makes a critic.
         estimator: What a critic ascends and what is read from it, a new one for each term.

@@ -9,12 +9,12 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 from torch import Tensor, nn
 
-from common.callbacks.predictions import PredictionTable
-from common.callbacks.samples import save_png
-from common.checkpoints import read_checkpoint
-from common.cli import CommandLine, run
 from common.data.base import Data
 from common.errors import InputError
+from common.training.callbacks.prediction_table import PredictionTable
+from common.training.callbacks.sample_grid import save_png
+from common.training.checkpoints import read_checkpoint
+from common.training.cli import CommandLine, run
 from mimic import networks, segmenter, tasks  # noqa: F401  so that a config may name them shortly
 from mimic.data import factor_files, labelled, scenes, sprites  # noqa: F401
 from mimic.module import SupervisedModule

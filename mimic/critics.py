@@ -28,7 +28,7 @@ class MLPCritic(nn.Module):
 
     Args:
         blocks: Block of each channel.
-        size: Numbers in a channel.
+        size: Integers in a channel.
         n_context: Length of the context.
         width: Units of a layer.
         layers: Hidden layers.
@@ -131,7 +131,7 @@ class HybridCritic(nn.Module):
 
     Args:
         blocks: Block of each channel.
-        size: Numbers in a channel.
+        size: Integers in a channel.
         n_context: Length of the context.
         width: Units of a layer.
         layers: Hidden layers.
@@ -170,7 +170,7 @@ class MapCritic(nn.Module):
 
     Args:
         blocks: Block of each channel.
-        size: Numbers in a channel; any, as positions are averaged at the end.
+        size: Integers in a channel; any, as positions are averaged at the end.
         n_context: Length of the context.
         width: Channels of a layer.
         layers: Convolutions.

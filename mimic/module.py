@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from common.data.base import STAGES, Data
 from common.errors import InputError
-from common.schedules import Schedule
-from common.training import System
+from common.training.schedules import Schedule
+from common.training.system import System
 from common.typing import Pixels
 from mimic.data.labelled import Labelled
 from mimic.tasks import Task

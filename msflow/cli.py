@@ -6,14 +6,14 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from common.callbacks.predictions import PredictionTable
-from common.callbacks.samples import image_grid, save_png
-from common.checkpoints import read_checkpoint
-from common.cli import CommandLine, run
-from common.data import embedded, files  # noqa: F401  so that a config may name data sets shortly
-from common.data.base import ImageData
+from common.data.images import embedded, files  # noqa: F401  so that a config may name data sets shortly
+from common.data.images.base import ImageData
 from common.errors import check_counts
 from common.metrics.codecs import codec_bits_per_dim
+from common.training.callbacks.prediction_table import PredictionTable
+from common.training.callbacks.sample_grid import image_grid, save_png
+from common.training.checkpoints import read_checkpoint
+from common.training.cli import CommandLine, run
 from common.typing import Pixels
 from msflow.module import MultiScaleFlowModule
 

@@ -6,12 +6,12 @@ from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from common.data.base import ImageData
+from common.data.images.base import ImageData
 from common.errors import InputError
 from common.flows.pixel import bits_per_dim
 from common.ode.solve import SolveError, Solver
-from common.schedules import Schedule
-from common.training import System
+from common.training.schedules import Schedule
+from common.training.system import System
 from common.typing import PerSample, Pixels
 from msflow.flow import Dequantization, MultiScaleFlow
 from msflow.objectives import Objective

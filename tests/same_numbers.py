@@ -1,7 +1,7 @@
 """Losses and weights of every shipped configuration after a few steps, to compare two versions.
 
     python tests/same_numbers.py record before.json    # with the old code
-    python tests/same_numbers.py compare before.json   # with the new code: must be equal to the bit
+    python tests/same_numbers.py compare before.json   # with the new code: equal to the bit
 
 Each configuration trains three steps and is tested on one batch through its command line, on small
 stand-ins where its data must be downloaded. Compare on one machine only: other processors round
@@ -15,13 +15,13 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 sys.path[0] = str(Path(__file__).parents[1])  # in this folder tests/common would hide common
-from tests.test_configs import ABLATIONS, CONFIGS, ROOT, arguments, base_of
+from tests.test_configs import ABLATIONS, CONFIGS, ROOT, arguments, base_of  # noqa: E402
 
 STEPS = 3
 SMALL = {
@@ -34,7 +34,7 @@ SMALL = {
 class Recorder(Callback):
     """Keeps the loss of every step, a hash of the weights and all logged numbers."""
 
-    found: dict[str, Any] = {}
+    found: ClassVar[dict[str, Any]] = {}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
@@ -80,7 +80,7 @@ def record() -> dict[str, Any]:
     stacks = [[config] for config in CONFIGS] + [[base_of(path), path] for path in ABLATIONS]
     for stack in stacks:
         with tempfile.TemporaryDirectory() as folder:
-            results[str(stack[-1])] = run(stack, Path(folder))
+            results[f"{stack[0].parts[0]} {stack[-1].stem}"] = run(stack, Path(folder))
     return results
 
 

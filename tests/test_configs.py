@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/configs/*.yaml"))
-ABLATIONS = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/configs/ablations/*.yaml"))
+EVERY = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/configs/**/*.yaml"))
+CONFIGS = [path for path in EVERY if path.parent.name != "ablations"]
+ABLATIONS = [path for path in EVERY if path.parent.name == "ablations"]
 PHOTOS = "EmbeddedPhotos"
 CLIPS = [
     *("--data", "EmbeddedClips"),

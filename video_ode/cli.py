@@ -12,25 +12,27 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from common.checkpoints import read_checkpoint
-from common.cli import CommandLine, run
-from common.data import (  # noqa: F401  so that a config may name data sets shortly
+from common.data.videos import (  # noqa: F401  so that a config may name data sets shortly
     bair,
+    balls,
     embedded_clips,
     folder,
     human36m,
     kth,
-    moving,
-    toys,
-    videos,
+    moving_mnist,
+    moving_mnist_files,
+    rotating_digits,
 )
-from common.data.video import Clip, VideoData
+from common.data.videos.base import Clip, VideoData
 from common.errors import InputError
+from common.training.checkpoints import read_checkpoint
+from common.training.cli import CommandLine, run
 from common.typing import Times, Videos
-from video_ode.callbacks import Format, PredictionWriter, judging
-from video_ode.evaluation import Evaluation
+from video_ode.evaluation.pictures import save_png
+from video_ode.evaluation.protocol import Evaluation
+from video_ode.evaluation.samples import judging
+from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
-from video_ode.pictures import save_png
 from video_ode.srvp.show import interpolated, swapped
 
 
@@ -82,7 +84,7 @@ class VideoTrainer(Trainer):
                 clip = Clip(*(x.to(model.device) for x in clip))
                 wanted = clip.times if asked is None else asked.to(model.device)
                 samples = _predicted(model, clip, wanted, n_samples)
-                paths += writer.write(clip, model.n_given, wanted, samples)
+                paths += writer.write(clip, model.n_cond, wanted, samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 
@@ -108,7 +110,7 @@ class VideoTrainer(Trainer):
         """
         clip = self._first(model, datamodule, ckpt_path, n)
         with judging(model):
-            picture = swapped(model.predictor, clip, model.n_given)
+            picture = swapped(model.predictor, clip, model.n_cond)
         return self._shown("swap", picture, out)
 
     def interpolate(
@@ -135,7 +137,7 @@ class VideoTrainer(Trainer):
         """
         clip = self._first(model, datamodule, ckpt_path, n)
         with judging(model):
-            picture = interpolated(model.predictor, clip, model.n_given, steps)
+            picture = interpolated(model.predictor, clip, model.n_cond, steps)
         return self._shown("interpolate", picture, out)
 
     @property

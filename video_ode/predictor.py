@@ -20,7 +20,7 @@ class VideoPredictor(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
+        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What training minimises, and its parts by name.
 
@@ -28,7 +28,7 @@ class VideoPredictor(nn.Module, abc.ABC):
             video: `[b t c h w]` in `[0, 1]`.
             times: `[t]`, ascending.
             mask: `[b t]`: the frames that were observed; the model must not use the others.
-            n_given: At test the first so many frames will be given.
+            n_cond: At test the first so many frames will be given.
             progress: Share of training that is done, in `[0, 1]`.
         """
 

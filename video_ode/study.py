@@ -11,11 +11,12 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from video_ode.cli import main
 
 CONFIGS = Path(__file__).parent / "configs"
+OVERLAYS = CONFIGS / "srvp" / "ablations"
 ABLATIONS = {"residual": None, "GRU": "srvp_gru", "MLP": "srvp_mlp", "without z": "srvp_without_z"}
 SHARES, PATTERNS = (0.1, 0.2, 0.3, 0.5), ("regular", "random")
 METRICS = (("psnr", ".2f"), ("ssim", ".4f"))
@@ -72,11 +73,11 @@ def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:
 
 def srvp_runs(seed: int) -> list[Run]:
     """SRVP and its ablations."""
-    base = CONFIGS / "study_srvp.yaml"
+    base = CONFIGS / "srvp" / "study_srvp.yaml"
     return [
         Run(
             f"srvp_{name.replace(' ', '_')}_{seed}",
-            [base] if overlay is None else [base, CONFIGS / "ablations" / f"{overlay}.yaml"],
+            [base] if overlay is None else [base, OVERLAYS / f"{overlay}.yaml"],
             ["--seed_everything", str(seed)],
         )
         for name, overlay in ABLATIONS.items()
@@ -88,7 +89,7 @@ def ode_runs(seed: int) -> list[Run]:
     return [
         Run(
             f"latent_ode_{pattern}_{round(100 * share)}_{seed}",
-            [CONFIGS / "study_latent_ode.yaml"],
+            [CONFIGS / "latent_ode" / "study_latent_ode.yaml"],
             [
                 *("--seed_everything", str(seed)),
                 *("--data.observed", str(share), "--data.pattern", pattern),

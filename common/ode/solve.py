@@ -29,7 +29,7 @@ class SolveError(RuntimeError):
 
 @dataclass
 class Evaluations:
-    """Numbers of evaluations of the field (NFE).
+    """Integers of evaluations of the field (NFE).
 
     Attributes:
         forward: By the solve itself.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from common.errors import InputError
-from common.typing import Numbers, Pixels
+from common.typing import Integers, Pixels
 from mimic.data.factors import FactorData, factors_of
 from mimic.data.rows import array_layout, array_rows
 
@@ -68,7 +68,7 @@ class FactorFile(FactorData):
             )
         return array_rows(self.path, key, rows)
 
-    def _compare(self, key: str, classes: np.ndarray, indices: Numbers) -> None:
+    def _compare(self, key: str, classes: np.ndarray, indices: Integers) -> None:
         if (classes != factors_of(indices, self.factor_sizes).numpy()).any():
             raise InputError(
                 f"the '{key}' of {self.path} don't go through the factors in their order; "
@@ -88,7 +88,7 @@ class DSprites(FactorFile):
     factor_names = ("shape", "scale", "orientation", "x", "y")
     factor_sizes = (3, 6, 40, 32, 32)
 
-    def read(self, indices: Numbers) -> Pixels:
+    def read(self, indices: Integers) -> Pixels:
         # The member `metadata` is left alone: it is a pickle, which could run anything.
         rows, n_latents = indices.numpy(), 1 + len(self.factor_sizes)
         classes = self._rows("latents_classes", rows, np.integer, n_latents)
@@ -111,7 +111,7 @@ class Shapes3D(FactorFile):
     factor_names = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
     factor_sizes = (10, 10, 10, 8, 4, 15)
 
-    def read(self, indices: Numbers) -> Pixels:
+    def read(self, indices: Integers) -> Pixels:
         everything = np.arange(math.prod(self.factor_sizes))
         labels = self._rows("labels", everything, np.number, len(self.factor_sizes))
         # They are the factors' values; ascending, these are the classes 0, 1, …
@@ -174,6 +174,6 @@ class MPI3D(FactorFile):
             )
         return by_count[shape[0]]
 
-    def read(self, indices: Numbers) -> Pixels:
+    def read(self, indices: Integers) -> Pixels:
         pixels = self._rows("images", indices.numpy(), np.uint8, 64, 64, 3)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from common.data.base import Data, Split
 from common.errors import InputError, check_counts
-from common.typing import Numbers, Pixels
+from common.typing import Integers, Pixels
 from mimic.data.labelled import LabelledStack
 
 
-def factors_of(indices: Numbers, sizes: tuple[int, ...]) -> Tensor:
+def factors_of(indices: Integers, sizes: tuple[int, ...]) -> Tensor:
     """The factors' classes, `int64 [b k]`, of the images of these indices.
 
     Raises:
@@ -31,7 +31,7 @@ def factors_of(indices: Numbers, sizes: tuple[int, ...]) -> Tensor:
     return indices[:, None] // _places(sizes).to(indices) % torch.tensor(sizes).to(indices)
 
 
-def index_of(factors: Tensor, sizes: tuple[int, ...]) -> Numbers:
+def index_of(factors: Tensor, sizes: tuple[int, ...]) -> Integers:
     """The indices of the images with these factors' classes, `int64 [b k]`.
 
     Raises:
@@ -96,10 +96,10 @@ class FactorData(Data):
         """The number of classes of each factor."""
 
     @abc.abstractmethod
-    def read(self, indices: Numbers) -> Pixels:
+    def read(self, indices: Integers) -> Pixels:
         """The images of these indices, which ascend."""
 
-    def indices(self, split: Split) -> Numbers:
+    def indices(self, split: Split) -> Integers:
         """The indices of a split's images, in the order in which they are served.
 
         Raises:

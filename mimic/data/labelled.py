@@ -10,11 +10,12 @@ from PIL.Image import Resampling, fromarray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from common.data.base import ImageData, ImageStack, Split
-from common.data.embedded import EmbeddedDigits, wheel_file
-from common.data.files import CIFAR10, MNIST
+from common.data.base import Split
+from common.data.images.base import ImageData, ImageStack
+from common.data.images.embedded import EmbeddedDigits, wheel_file
+from common.data.images.files import CIFAR10, MNIST
 from common.errors import InputError
-from common.typing import Numbers, Pixels
+from common.typing import Integers, Pixels
 
 SMALL_DIGIT_SPLITS: dict[Split, slice] = {
     "train": slice(1000),
@@ -80,7 +81,7 @@ class ClassData(ImageData):
     n_classes = 10
 
     @abc.abstractmethod
-    def labels(self, split: Split) -> Numbers:
+    def labels(self, split: Split) -> Integers:
         """The classes, in the order of `images`."""
 
     def dataset(self, split: Split) -> LabelledStack:  # type: ignore[override]  # other batches
@@ -111,12 +112,12 @@ class SmallDigits(ClassData):
     def images(self, split: Split) -> Pixels:
         return _small_digits()[0][SMALL_DIGIT_SPLITS[split]]
 
-    def labels(self, split: Split) -> Numbers:
+    def labels(self, split: Split) -> Integers:
         return _small_digits()[1][SMALL_DIGIT_SPLITS[split]]
 
 
 @functools.cache
-def _small_digits() -> tuple[Pixels, Numbers]:
+def _small_digits() -> tuple[Pixels, Integers]:
     path = wheel_file("sklearn", "datasets/data/digits.csv.gz")
     rows = np.loadtxt(path, dtype=np.float32, delimiter=",")
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))

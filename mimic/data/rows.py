@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from tqdm import tqdm
 
-from common.data.arrays import layout, loaded
+from common.data.formats.arrays import layout, loaded
 
 BLOCK = 4096  # rows in memory at once: 50 MB of colour images of 64x64
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError
-from common.typing import Numbers, Pixels
+from common.typing import Integers, Pixels
 from mimic.data.factors import FactorData, factors_of
 
 BLOCK = 256  # images drawn at once, so that they stay in the cache
@@ -71,10 +71,10 @@ class RenderedSprites(FactorData):
         self.size, self.shape = size, (1, size, size)
         self.factor_sizes = (3, n_scales, n_orientations, n_positions, n_positions)
 
-    def read(self, indices: Numbers) -> Pixels:
+    def read(self, indices: Integers) -> Pixels:
         return torch.cat([self._drawn(block) for block in indices.split(BLOCK)])
 
-    def _drawn(self, indices: Numbers) -> Pixels:
+    def _drawn(self, indices: Integers) -> Pixels:
         classes = factors_of(indices, self.factor_sizes)
         parts = classes / (torch.tensor(self.factor_sizes) - 1)  # of the way from first to last
         side = self.size * (3 + 3 * parts[:, 1]) / 16
@@ -85,7 +85,7 @@ class RenderedSprites(FactorData):
 
 
 def sprites(
-    shapes: Numbers, sides: Tensor, angles: Tensor, x: Tensor, y: Tensor, size: int
+    shapes: Integers, sides: Tensor, angles: Tensor, x: Tensor, y: Tensor, size: int
 ) -> Pixels:
     """Images of one shape each, `uint8 [b 1 size size]`.
 

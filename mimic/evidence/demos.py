@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from mimic.critics import MLPCritic
 from mimic.evidence.blindness import blindness
 from mimic.regularizer import MiMIcRegularizer

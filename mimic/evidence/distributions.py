@@ -143,7 +143,7 @@ class GaussianVectors(Distribution):
     Args:
         tc: Total correlation, nats.
         c: Vectors.
-        d: Numbers of each.
+        d: Integers of each.
     """
 
     def __init__(self, tc: float, c: int = 4, d: int = 20) -> None:

@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from mimic.evidence.cells import METHODS, ON_BATCHES, Budget, MethodName, cell, measured
 from mimic.evidence.distributions import (
     Cubed,

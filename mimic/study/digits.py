@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.data.base import Split
-from common.typing import Numbers as Classes
+from common.typing import Integers as Classes
 from common.typing import Pixels
 from mimic.audit import TotalCorrelationAudit
 from mimic.critics import HybridCritic, MLPCritic

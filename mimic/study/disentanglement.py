@@ -21,8 +21,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import run_command
 from common.errors import InputError, check_counts
+from common.training.cli import run_command
 from mimic.data.labelled import Labelled
 from mimic.data.sprites import RenderedSprites
 from mimic.estimators import gaussian_total_correlation

@@ -21,8 +21,8 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from mimic.audit import TotalCorrelationAudit
 from mimic.data.scenes import DomainName, RenderedScenes
 from mimic.module import SupervisedModule

@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from mimic.pictures import filter_grid
 from mimic.results import show
 from mimic.study.digits import (

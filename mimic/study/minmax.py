@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from mimic.critics import MLPCritic
 from mimic.evidence.demos import Penalty, encode
 from mimic.regularizer import MiMIcRegularizer

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from torch import nn
 
-from common.schedules import Schedule
+from common.training.schedules import Schedule
 from mimic.module import SupervisedModule
 from mimic.tasks import Task
 

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.cli import run_command
 from common.errors import check_counts
+from common.training.cli import run_command
 from common.typing import Pixels
 from mimic.data.labelled import ClassData, SmallDigits
 from mimic.networks import SmallCNN

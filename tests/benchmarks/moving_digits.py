@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 import torch
 
-from common.data.moving import MovingDigits
+from common.data.videos.moving_mnist import MovingDigits
 
 CANVAS, DIGITS, FRAMES = 64, 2, 20
 Step = Callable[[float, float, int], tuple[float, float]]

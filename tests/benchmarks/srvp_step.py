@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from video_ode.dynamics import ResidualEuler
-from video_ode.fields import MLPField
-from video_ode.frames import DCGANDecoder, DCGANEncoder
+from common.nn.mlp import MLPField
+from video_ode.dynamics.residual import ResidualEuler
+from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
 from video_ode.srvp.model import SRVP
 
 FRAMES, SHAPE, BETA_Z = 15, (1, 64, 64), 2.0

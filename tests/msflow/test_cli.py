@@ -36,7 +36,7 @@ trainer:
   enable_progress_bar: false
   log_every_n_steps: 1
   callbacks:
-    - {class_path: common.callbacks.samples.SampleGrid, init_args: {n: 4}}
+    - {class_path: common.training.callbacks.sample_grid.SampleGrid, init_args: {n: 4}}
     - {class_path: pytorch_lightning.callbacks.EMAWeightAveraging, init_args: {decay: 0.5}}
 """
 

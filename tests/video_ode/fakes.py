@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from common.data.video import Clips, VideoData
+from common.data.videos.base import Clips, VideoData
 from video_ode.predictor import VideoPredictor, check_ascending
 
 SIZE, FRAMES = 32, 8
@@ -44,7 +44,7 @@ class DiscData(VideoData):
     def clips(self, split):
         return Discs(self.count)
 
-    def references(self, clip, n_given):
+    def baselines(self, clip, n_cond):
         return {"an oracle": clip.frames}
 
 
@@ -56,7 +56,7 @@ class Guess(VideoPredictor):
         self.speed = nn.Parameter(torch.tensor(speed))
         self.noise = noise
 
-    def loss(self, video, times, mask, n_given, progress):
+    def loss(self, video, times, mask, n_cond, progress):
         loss = (self.speed - 1.5).square()
         return loss, {"speed": loss.detach()}
 

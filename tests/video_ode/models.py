@@ -4,10 +4,12 @@ from functools import partial
 
 import torch
 
+from common.nn.mlp import MLPField
 from common.ode.solve import Solver
-from video_ode.dynamics import NeuralODE, ResidualEuler
-from video_ode.fields import MLPField
-from video_ode.frames import DCGANDecoder, DCGANEncoder, VGGDecoder, VGGEncoder
+from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.residual import ResidualEuler
+from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
+from video_ode.frames.vgg import VGGDecoder, VGGEncoder
 from video_ode.latent_ode.encoders import GRUEncoder
 from video_ode.latent_ode.model import LatentODE
 from video_ode.srvp.model import SRVP

@@ -6,11 +6,13 @@ import torch
 from video_ode.cli import main
 from video_ode.module import VideoPredictionModule
 
-FIELD = "{class_path: video_ode.fields.MLPField, init_args: {width: 8}}"
+FIELD = "{class_path: common.nn.mlp.MLPField, init_args: {width: 8}}"
 FRAMES = """
       shape: [1, 16, 16]
-      encoder: {class_path: video_ode.frames.DCGANEncoder, init_args: {width: 4, code_size: 8}}
-      decoder: {class_path: video_ode.frames.DCGANDecoder, init_args: {width: 4}}"""
+      encoder:
+        class_path: video_ode.frames.dcgan.DCGANEncoder
+        init_args: {width: 4, code_size: 8}
+      decoder: {class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {width: 4}}"""
 MODELS = {
     "latent_ode": f"""
     class_path: video_ode.latent_ode.model.LatentODE
@@ -19,14 +21,16 @@ MODELS = {
         class_path: video_ode.latent_ode.encoders.ODERNNEncoder
         init_args: {{hidden: 8, field: {FIELD}}}
       dynamics:
-        class_path: video_ode.dynamics.NeuralODE
+        class_path: video_ode.dynamics.ode.NeuralODE
         init_args: {{field: {FIELD}, solver: {{method: rk4, step_size: 1.0}}}}
       latent_size: 6
       growth: 0.5""",
     "srvp": f"""
     class_path: video_ode.srvp.model.SRVP
     init_args: {FRAMES}
-      dynamics: {{class_path: video_ode.dynamics.ResidualEuler, init_args: {{field: {FIELD}}}}}
+      dynamics:
+        class_path: video_ode.dynamics.residual.ResidualEuler
+        init_args: {{field: {FIELD}}}
       y_size: 4
       z_size: 3
       n_inference: 3
@@ -40,7 +44,7 @@ MODELS = {
 CONFIG = """
 model:
   predictor: {model}
-  n_given: 3
+  n_cond: 3
   n_samples: 2
 data:
   class_path: MovingDigits
@@ -130,8 +134,8 @@ def test_content_and_motions_are_shown(config, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.n_given", "6"], "none is left to predict"),
-        (["--model.n_given", "9"], "got training videos of 6 frames, n_given is 9"),
+        (["--model.n_cond", "6"], "none is left to predict"),
+        (["--model.n_cond", "9"], "got training videos of 6 frames, n_cond is 9"),
         (["--data", "RotatingDigits"], "1 × 28 × 28 but the predictor was configured for 1 × 16"),
         (["--data", "EmbeddedClips", "--data.size", "16"], "the data's frames are 3 × 16 × 16"),
         (["--data", "VideoFolder", "--data.root", "nowhere"], "nowhere"),

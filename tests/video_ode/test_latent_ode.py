@@ -5,10 +5,12 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from common.errors import InputError
+from common.nn.mlp import MLPField
 from common.ode.solve import Solver
 from tests.video_ode.models import FIELD, SHAPE, every, latent_ode, video
-from video_ode.dynamics import GRU, NeuralODE, NeuralSDE
-from video_ode.fields import MLPField
+from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.recurrent import GRU
+from video_ode.dynamics.sde import NeuralSDE
 from video_ode.latent_ode.encoders import GRUEncoder, ODERNNEncoder
 
 ENCODERS = {
@@ -127,7 +129,7 @@ def test_shown_prefixes_are_of_random_length_and_the_rest_is_in_the_loss():
     assert abs(sum(n < 10 for n in shown) / 400 - 0.5) < 4 * 0.5 / 20
     assert model._shown(4) == 4
     model.prefix = 1.0
-    model._shown = lambda n_given: 2
+    model._shown = lambda n_cond: 2
     x, (times, mask) = video(6), every(6)
     other = x.clone()
     other[:, 5] = 0

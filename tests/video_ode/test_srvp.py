@@ -6,11 +6,15 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from common.errors import InputError
+from common.nn.mlp import MLPField
 from common.ode.solve import Solver
 from tests.video_ode.models import DCGAN, FIELD, SHAPE, VGG, every, srvp, video
-from video_ode.dynamics import GRU, MLPDynamics, NeuralODE, NeuralSDE, ResidualEuler
-from video_ode.fields import MLPField
-from video_ode.frames import DCGANDecoder, DCGANEncoder, VGGDecoder, VGGEncoder
+from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.recurrent import GRU, MLPDynamics
+from video_ode.dynamics.residual import ResidualEuler
+from video_ode.dynamics.sde import NeuralSDE
+from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
+from video_ode.frames.vgg import VGGDecoder, VGGEncoder
 from video_ode.srvp.convert import convert, from_published, load_published, to_published
 from video_ode.srvp.model import SRVP
 

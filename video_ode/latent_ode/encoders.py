@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from common.typing import Codes, FieldFactory, Mask, Times
-from video_ode.dynamics import ResidualEuler
+from video_ode.dynamics.residual import ResidualEuler
 
 
 class SequenceEncoder(nn.Module, abc.ABC):

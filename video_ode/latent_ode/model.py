@@ -8,9 +8,9 @@ from torch.distributions import Normal
 
 from common.errors import InputError
 from common.typing import Codes, Mask, Times, Video, Videos
-from video_ode.dynamics import DynamicsFactory
+from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import Likelihood, gaussian, kl, negative_log_likelihood
-from video_ode.frames import DecoderFactory, EncoderFactory, Shape
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape
 from video_ode.latent_ode.encoders import SequenceEncoderFactory
 from video_ode.predictor import VideoPredictor, check_ascending
 
@@ -110,10 +110,10 @@ class LatentODE(VideoPredictor):
         return self.decoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
 
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
+        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        horizon = self._length(n_given if self.train_on == "given" else len(times), progress)
-        shown = self._shown(min(n_given, horizon))
+        horizon = self._length(n_cond if self.train_on == "given" else len(times), progress)
+        shown = self._shown(min(n_cond, horizon))
         codes = self._codes(video[:, :shown], mask[:, :shown])
         q = self._posterior(codes, times[:shown], mask[:, :shown])
         path = self.dynamics(q.rsample(), times[:horizon])
@@ -173,9 +173,9 @@ class LatentODE(VideoPredictor):
             return n_frames
         return 2 + int(progress / self.growth * (n_frames - 1))
 
-    def _shown(self, n_given: int) -> int:
+    def _shown(self, n_cond: int) -> int:
         """How many frames the encoder sees in this step."""
-        shortest = max(4, n_given * 2 // 5)
-        if n_given <= shortest or float(torch.rand(())) >= self.prefix:
-            return n_given
-        return int(torch.randint(shortest, n_given, ()))
+        shortest = max(4, n_cond * 2 // 5)
+        if n_cond <= shortest or float(torch.rand(())) >= self.prefix:
+            return n_cond
+        return int(torch.randint(shortest, n_cond, ()))

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.cli import run_command
 from common.errors import InputError
-from video_ode.dynamics import ResidualEuler
-from video_ode.fields import MLPField
-from video_ode.frames import DCGANDecoder, DCGANEncoder, VGGDecoder, VGGEncoder
+from common.nn.mlp import MLPField
+from common.training.cli import run_command
+from video_ode.dynamics.residual import ResidualEuler
+from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
+from video_ode.frames.vgg import VGGDecoder, VGGEncoder
 from video_ode.srvp.model import SRVP
 
 # Ours, theirs. Layers are numbered apart: our activations count as layers, theirs lie inside them.

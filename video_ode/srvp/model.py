@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
+from common.nn.mlp import MLP
 from common.typing import Codes, Mask, Times, Video, Videos
-from video_ode.dynamics import DynamicsFactory
+from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
-from video_ode.fields import MLP
-from video_ode.frames import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
 from video_ode.predictor import VideoPredictor, check_ascending, frame_units
 
 
@@ -98,7 +98,7 @@ class SRVP(VideoPredictor):
     # Training -------------------------------------------------------------------------------
 
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
+        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The negative ELBO of a video in nats, and its parts (Franceschi et al. 2020, eq. 10).
 

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from common.errors import InputError
 from common.typing import Codes, Mask, Times, Video, Videos
 from video_ode.elbo import gaussian, kl
-from video_ode.frames import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
 from video_ode.predictor import VideoPredictor, check_ascending, frame_units
 
 LSTMState = tuple[Tensor, Tensor] | None
@@ -52,7 +52,7 @@ class SVG(VideoPredictor):
         self.out = nn.Sequential(nn.Linear(hidden, code), nn.Tanh())
 
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_given: int, progress: float
+        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the frames after the first, and `β KL` of their `z`.
 
@@ -64,7 +64,7 @@ class SVG(VideoPredictor):
         p, _ = self.prior(codes[:, :-1])
         predicted, _ = self._predicted(codes[:, :-1], q.rsample())
         # Of a given frame the maps of the one before it; later ones would not be there at test.
-        source = torch.arange(len(times) - 1).clamp(max=n_given - 1)
+        source = torch.arange(len(times) - 1).clamp(max=n_cond - 1)
         frames = self._decode(predicted, [f[:, source] for f in features])
         error = (frames - video[:, 1:]).square().mean()
         divergence = kl(q, p).mean() / (len(times) - 1)
@@ -91,19 +91,19 @@ class SVG(VideoPredictor):
 
     def _sample(self, video: Video, n_frames: int) -> Video:
         """The first `n_frames`: predicted from the true past while it is given."""
-        n_given = video.shape[1]
+        n_cond = video.shape[1]
         codes, features = self._encode(video)
-        inferred = self.posterior(codes[:, 1:])[0].sample() if n_given > 1 else None
+        inferred = self.posterior(codes[:, 1:])[0].sample() if n_cond > 1 else None
         frames, code = [video[:, 0]], codes[:, 0]
         prior_state: LSTMState = None
         state: LSTMState = None
         for t in range(1, n_frames):
             p, prior_state = self.prior(code[:, None], prior_state)
-            z = p.sample() if inferred is None or t >= n_given else inferred[:, t - 1 : t]
+            z = p.sample() if inferred is None or t >= n_cond else inferred[:, t - 1 : t]
             predicted, state = self._predicted(code[:, None], z, state)
-            maps = [f[:, min(t, n_given) - 1 : min(t, n_given)] for f in features]
+            maps = [f[:, min(t, n_cond) - 1 : min(t, n_cond)] for f in features]
             frames.append(self._decode(predicted, maps)[:, 0])
-            code = codes[:, t] if t < n_given else self.encoder(frames[-1])[0]
+            code = codes[:, t] if t < n_cond else self.encoder(frames[-1])[0]
         return torch.stack(frames, 1)
 
     def _encode(self, video: Video) -> tuple[Codes, Skips]:

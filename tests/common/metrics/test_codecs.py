@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.embedded import EmbeddedDigits, EmbeddedPhotos
+from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.errors import InputError
 from common.metrics import codecs
 from common.metrics.codecs import codec_bits_per_dim

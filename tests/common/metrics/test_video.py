@@ -9,14 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from common.errors import InputError
-from common.metrics.video import (
-    LPIPS,
-    I3DFeatures,
-    RandomVideoFeatures,
-    frechet_distance,
-    psnr,
-    ssim,
-)
+from common.metrics.frames import LPIPS, psnr, ssim
+from common.metrics.frechet import frechet_distance
+from common.metrics.video import I3DFeatures, RandomVideoFeatures
 
 METRICS = [psnr, ssim]
 

@@ -1,0 +1,76 @@
+"""Files of numpy arrays, read in parts."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data.formats.footage import Footage
+from common.errors import InputError
+
+
+class ArrayFile(Footage):
+    """The array `image` `uint8 [t 64 64 3]` of an npz file, mapped if it isn't compressed."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.path = str(path), path
+        shape, dtype, self._offset = loaded(path, lambda: layout(path, "image"))
+        if dtype != np.uint8 or shape[1:] != (64, 64, 3):
+            raise InputError(
+                f"{path} holds an image of {dtype} {shape}, not uint8 (t, 64, 64, 3); make it "
+                "again"
+            )
+        self._shape = shape
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def read(self, frames: range) -> np.ndarray:
+        if self._offset is None:
+            pixels = loaded(self.path, lambda: member(self.path, "image"))
+        else:
+            mapped = lambda: np.memmap(self.path, np.uint8, "r", self._offset, self._shape)
+            pixels = loaded(self.path, mapped)
+        chosen = pixels[frames.start : frames.stop : frames.step]
+        return np.array(np.moveaxis(chosen, -1, 1))
+
+
+def loaded(path: Path, read: Callable[[], Any]) -> Any:
+    """What `read` makes of an array file."""
+    if not path.is_file():
+        raise InputError(f"found no file {path}; give the path of the downloaded one")
+    try:
+        return read()
+    except KeyError as error:
+        raise InputError(f"{path} lacks an array: {error.args[0]}; give another file") from error
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise InputError(
+            f"{path} isn't a whole array file ({error}); download or make it again"
+        ) from error
+
+
+def member(path: Path, key: str) -> np.ndarray:
+    """An array of an npz file."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays[key]
+
+
+def layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
+    """Shape and type of an array in an npz file, and where its bytes begin, if uncompressed."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        head = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = head(member)
+        info, after = archive.getinfo(f"{key}.npy"), member.tell()
+    if info.compress_type != zipfile.ZIP_STORED or fortran:
+        return shape, dtype, None
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)  # lengths of the name and of the extra field
+        lengths = struct.unpack("<HH", file.read(4))
+    return shape, dtype, info.header_offset + 30 + sum(lengths) + after

@@ -1,0 +1,235 @@
+"""MNIST and CIFAR-10 from their official files, as downloaded."""
+
+import abc
+import gzip
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from common.data.base import Split
+from common.data.images.base import ImageData
+from common.errors import InputError
+from common.typing import Integers, Pixels
+
+
+class DownloadedImages(ImageData):
+    """Base of the sets that come as a training and a test set in files.
+
+    Part of the training set is held out for validation; the test set is the official one.
+
+    Args:
+        root: Folder of the files.
+        val_fraction: Part of the training images held out, more than 0 and less than 1.
+        split_seed: Seed of that choice, kept apart from the training seed.
+        batch_size: Images per device and step.
+        num_workers: Loader processes.
+        flip: Mirror training images left to right at random.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        flip: bool = False,
+    ) -> None:
+        super().__init__(batch_size, num_workers, flip)
+        if not 0 < val_fraction < 1:
+            raise InputError(f"got val_fraction {val_fraction}; give more than 0 and less than 1")
+        self.root, self.val_fraction, self.split_seed = Path(root), val_fraction, split_seed
+
+    @abc.abstractmethod
+    def official(self, train: bool) -> Pixels:
+        """The official training or test images, in the order of the files."""
+
+    @abc.abstractmethod
+    def official_labels(self, train: bool) -> Integers:
+        """The classes, from 0 to 9, of the `official` images."""
+
+    def images(self, split: Split) -> Pixels:
+        images = self.official(train=split != "test")
+        return images if split == "test" else images[self._chosen(split, len(images))]
+
+    def labels(self, split: Split) -> Integers:
+        """The classes, from 0 to 9, in the order of `images`."""
+        labels = self.official_labels(train=split != "test")
+        return labels if split == "test" else labels[self._chosen(split, len(labels))]
+
+    def _chosen(self, split: Split, count: int) -> Integers:
+        n_val = round(count * self.val_fraction)
+        if not 0 < n_val < count:
+            raise InputError(
+                f"got val_fraction {self.val_fraction} of {count} training images, which "
+                "leaves none on one side; change data.val_fraction"
+            )
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
+        return order[:n_val] if split == "val" else order[n_val:]
+
+
+class MNIST(DownloadedImages):
+    """MNIST from its idx files, plain or gzipped, in `root` or `root/MNIST/raw`."""
+
+    shape = (1, 28, 28)
+
+    def official(self, train: bool) -> Pixels:
+        return _idx_images(self._path(train, "images-idx3-ubyte"))
+
+    def official_labels(self, train: bool) -> Integers:
+        path = self._path(train, "labels-idx1-ubyte")
+        labels, n_images = _idx_labels(path), len(self.official(train))
+        if len(labels) != n_images:
+            raise InputError(
+                f"{path} holds {len(labels)} labels for {n_images} images; download both files "
+                "again"
+            )
+        return labels
+
+    def _path(self, train: bool, kind: str) -> Path:
+        name = f"{'train' if train else 't10k'}-{kind}"
+        advice = f"download train-{kind}.gz and t10k-{kind}.gz of MNIST"
+        folders = (self.root, self.root / "MNIST" / "raw")
+        return _find(folders, (name, f"{name}.gz"), advice)
+
+
+class CIFAR10(DownloadedImages):
+    """CIFAR-10 from its Python batches in `root` or `root/cifar-10-batches-py`."""
+
+    shape = (3, 32, 32)
+
+    def official(self, train: bool) -> Pixels:
+        return torch.cat([_batch_images(path) for path in self._paths(train)])
+
+    def official_labels(self, train: bool) -> Integers:
+        return torch.cat([_batch_labels(path) for path in self._paths(train)])
+
+    def _paths(self, train: bool) -> list[Path]:
+        names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
+        advice = "download the Python version of CIFAR-10 and unpack cifar-10-batches-py"
+        folders = (self.root, self.root / "cifar-10-batches-py")
+        return [_find(folders, (name,), advice) for name in names]
+
+
+def _find(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) -> Path:
+    for path in (folder / name for folder in folders for name in names):
+        if path.expanduser().is_file():
+            return path.expanduser()
+    places = " or ".join(map(str, folders))
+    raise InputError(f"found no {' or '.join(names)} in {places}; {advice} there")
+
+
+def _content(path: Path, header: int) -> bytes:
+    """A file's bytes, unzipped if need be, at least as many as its header has."""
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            data = file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} isn't a whole gzip file ({error}); download it again") from error
+    if len(data) < header:
+        raise InputError(
+            f"{path} has {len(data)} bytes, its header alone {header}; download it again"
+        )
+    return data
+
+
+def _idx_images(path: Path) -> Pixels:
+    data = _content(path, header=16)
+    magic, count, height, width = struct.unpack(">4I", data[:16])
+    if magic != 2051:
+        raise InputError(
+            f"{path} starts with {magic}, a file of images with 2051 (one of labels with 2049); "
+            "put the images there"
+        )
+    if (height, width) != (28, 28):
+        raise InputError(f"{path} holds images of {height}x{width}, MNIST's are 28x28")
+    if count < 1 or len(data) != 16 + count * 784:
+        raise InputError(
+            f"{path} should have {16 + count * 784} bytes for its {count} images and has "
+            f"{len(data)}; download it again"
+        )
+    pixels = np.frombuffer(data, np.uint8, offset=16).reshape(count, 1, 28, 28)
+    return torch.from_numpy(pixels.copy())
+
+
+def _idx_labels(path: Path) -> Integers:
+    data = _content(path, header=8)
+    magic, count = struct.unpack(">2I", data[:8])
+    if magic != 2049:
+        raise InputError(
+            f"{path} starts with {magic}, a file of labels with 2049 (one of images with 2051); "
+            "put the labels there"
+        )
+    if count < 1 or len(data) != 8 + count:
+        raise InputError(
+            f"{path} should have {8 + count} bytes for its {count} labels and has {len(data)}; "
+            "download it again"
+        )
+    labels = np.frombuffer(data, np.uint8, offset=8)
+    if labels.max() > 9:
+        raise InputError(f"{path} holds a label {labels.max()}, MNIST's are 0 to 9")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Builds arrays, strings, lists and dictionaries and calls nothing else."""
+
+    ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
+        # Files of Python 2 say numpy.core, those saved with numpy 2 numpy._core.
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return self.ALLOWED[module, name]
+
+
+def _batch(path: Path) -> dict[Any, Any]:
+    """A Python batch of CIFAR-10, its images checked."""
+    try:
+        with path.open("rb") as file:
+            batch = _ArraysOnly(file, encoding="bytes").load()
+    except Exception as error:  # a broken pickle may raise anything
+        raise InputError(
+            f"{path} isn't a Python batch of CIFAR-10 ({error}); unpack the archive again"
+        ) from error
+    pixels = batch.get(b"data") if isinstance(batch, dict) else None
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise InputError(f"{path} holds no bytes under 'data'; unpack the archive again")
+    if pixels.ndim != 2 or len(pixels) < 1 or pixels.shape[1] != 3072:
+        raise InputError(
+            f"{path} holds an array of shape {pixels.shape}, CIFAR-10's are (n, 3072): "
+            "3 channels of 32x32; unpack the archive again"
+        )
+    return batch
+
+
+def _batch_images(path: Path) -> Pixels:
+    return torch.from_numpy(_batch(path)[b"data"].reshape(-1, 3, 32, 32).copy())
+
+
+def _batch_labels(path: Path) -> Integers:
+    batch = _batch(path)
+    labels, count = batch.get(b"labels"), len(batch[b"data"])
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise InputError(
+            f"{path} holds no list of numbers under 'labels'; unpack the archive again"
+        )
+    if len(labels) != count or not set(labels) <= set(range(10)):
+        raise InputError(
+            f"{path} holds {len(labels)} labels from {min(labels, default=0)} to "
+            f"{max(labels, default=0)} for {count} images; CIFAR-10's are 0 to 9, one an image; "
+            "unpack the archive again"
+        )
+    return torch.tensor(labels)

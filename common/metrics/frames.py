@@ -1,0 +1,199 @@
+"""Metrics of predicted frames against true ones: PSNR, SSIM, LPIPS."""
+
+import math
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import InputError
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+
+
+ALEXNET_URL = f"https://download.pytorch.org/models/{ALEXNET}"
+
+
+BEST_PSNR = 20 * math.log10(255)
+
+
+def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each frame, `10 log10(1 / mse)`, in dB.
+
+    Per frame and channel, then the mean over channels (Franceschi 2020). An error below one level
+    in 255 counts as one level, 48.13 dB: where things may stand still, a few frames that a still
+    picture hits exactly would otherwise outweigh all others.
+
+    Args:
+        prediction: `[... c h w]` in `[0, 1]`.
+        truth: The same; leading axes are broadcast.
+
+    Returns:
+        `[...]`, up to `BEST_PSNR`.
+    """
+    mse = (prediction - truth).square().mean((-2, -1))
+    return (-10 * mse.clamp(min=255**-2).log10()).mean(-1)
+
+
+def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity of each frame (Wang 2004), the mean over channels.
+
+    Gaussian window of 11 x 11 with σ = 1.5, only where it lies within the frame, K1 = 0.01,
+    K2 = 0.03, range 1: scikit-image's with `gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, data_range=1`. Other windows and ranges give other numbers, by up
+    to 0.2.
+
+    Args:
+        prediction: `[... c h w]` in `[0, 1]`.
+        truth: The same; leading axes are broadcast.
+
+    Returns:
+        `[...]`, up to 1.
+
+    Raises:
+        InputError: The frames are smaller than the window.
+    """
+    h, w = truth.shape[-2:]
+    if min(h, w) < 11:
+        raise InputError(f"got frames of {h} x {w}; SSIM's window needs at least 11 x 11")
+    # Variances are small differences, which 16 bits or a GPU's 19-bit products would swamp.
+    dtype = torch.float32 if truth.device.type == "mps" else torch.float64
+    prediction, result = prediction.to(dtype), prediction.dtype
+    truth = truth.to(dtype)
+    down, across = _window(h).to(truth), _window(w).to(truth).T
+
+    def local_mean(x: Tensor) -> Tensor:
+        # Twice as fast as a convolution with the window's rows and columns.
+        return down @ x @ across
+
+    x, y = local_mean(prediction), local_mean(truth)
+    var_x = local_mean(prediction.square()) - x.square()
+    var_y = local_mean(truth.square()) - y.square()
+    cov = local_mean(prediction * truth) - x * y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * x * y + c1) / (x.square() + y.square() + c1)
+    structure = (2 * cov + c2) / (var_x + var_y + c2)
+    return (luminance * structure).mean((-3, -2, -1)).to(result)
+
+
+def _window(size: int) -> Tensor:
+    """The moving Gaussian mean over a line of pixels as a matrix `[size - 10, size]`."""
+    weights = torch.exp(-torch.arange(-5.0, 6, dtype=torch.float64).square() / (2 * 1.5**2))
+    weights = weights / weights.sum()
+    starts = range(size - 10)
+    return torch.stack([nn.functional.pad(weights, (i, size - 11 - i)) for i in starts])
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual image patch similarity, v0.1 on AlexNet (Zhang 2018); lower is nearer.
+
+    Squared differences of channel-normalized features after each of the five rectifiers, weighted
+    by a linear head, averaged over positions, summed over layers. Grey frames are repeated to
+    three channels; nothing is resized. It never leaves evaluation mode and is never trained.
+
+    Args:
+        weights: torchvision's AlexNet, `alexnet-owt-7be5be79.pth`, read as tensors and nothing
+            else. The heads come with torchmetrics.
+
+    Raises:
+        InputError: A file is missing or isn't those weights.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        self.features = _alexnet()
+        self.heads = nn.ParameterList([torch.empty(c) for c in (64, 192, 384, 256, 256)])
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
+        path = Path(weights).expanduser()
+        backbone = _read(path, f"LPIPS needs AlexNet's weights: download {ALEXNET_URL}")
+        self._load_backbone(backbone, path)
+        self._load_heads()
+        self.eval().requires_grad_(False)
+
+    def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """The distance of each frame.
+
+        Args:
+            prediction: `[... c h w]` in `[0, 1]`, of 1 or 3 channels.
+            truth: The same; leading axes are broadcast.
+
+        Returns:
+            `[...]`, 0 for equal frames.
+
+        Raises:
+            InputError: Other channels, or frames too small for AlexNet.
+        """
+        pairs = zip(self._activations(prediction), self._activations(truth), strict=True)
+        total = torch.zeros((), dtype=truth.dtype, device=truth.device)
+        for head, (a, b) in zip(self.heads, pairs, strict=True):
+            total = total + ((a - b).square() * head[:, None, None]).sum(-3).mean((-2, -1))
+        return total
+
+    def train(self, mode: bool = True) -> "LPIPS":
+        return super().train(False)
+
+    def _activations(self, frames: Tensor) -> list[Tensor]:
+        """Normalized features `[... c' h' w']` of the five layers."""
+        *batch, c, h, w = frames.shape
+        if c not in (1, 3) or min(h, w) < 31:
+            raise InputError(
+                f"got frames of {c} channels and {h} x {w} pixels; LPIPS needs 1 or 3 channels "
+                "and at least 31 x 31"
+            )
+        x = (2 * frames.reshape(-1, c, h, w).expand(-1, 3, -1, -1) - 1 - self.shift) / self.scale
+        found = []
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                unit = x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt()
+                found.append(unit.reshape(*batch, *unit.shape[1:]))
+        return found
+
+    def _load_backbone(self, state: dict[str, Tensor], path: Path) -> None:
+        prefix = "features."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        try:
+            self.features.load_state_dict(own)
+        except RuntimeError as error:
+            reason = str(error).replace("\n\t", " ")
+            raise InputError(f"{path} isn't AlexNet ({reason}); download {ALEXNET_URL}") from error
+
+    def _load_heads(self) -> None:
+        path = Path(str(files("torchmetrics") / "functional/image/lpips_models/alex.pth"))
+        state = _read(path, "LPIPS needs torchmetrics' linear heads: reinstall torchmetrics")
+        for i, head in enumerate(self.heads):
+            head.data.copy_(state[f"lin{i}.model.1.weight"].flatten())
+
+
+def _alexnet() -> nn.Sequential:
+    """AlexNet's convolutions, numbered as in torchvision (Krizhevsky 2014)."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
+    )
+
+
+def _read(path: Path, need: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"found no file {path}; {need}")
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file may raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} isn't a file of weights ({reason}); {need}") from error
+    return state

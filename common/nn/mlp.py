@@ -1,0 +1,80 @@
+"""Multilayer perceptrons, and vector fields made of them."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from common.typing import Sample
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
+Activation = Literal["relu", "silu", "softplus", "tanh"]
+
+
+class MLP(nn.Sequential):
+    """Multilayer perceptron: linear layers with a nonlinearity between them.
+
+    Args:
+        n_in: Number of inputs.
+        width: Number of units of each hidden layer.
+        n_out: Number of outputs.
+        layers: Number of linear layers.
+        activation: Nonlinearity between the layers.
+    """
+
+    def __init__(
+        self, n_in: int, width: int, n_out: int, layers: int, activation: Activation = "relu"
+    ) -> None:
+        sizes = [n_in, *[width] * (layers - 1), n_out]
+        parts: list[nn.Module] = []
+        for i in range(layers):
+            parts += [ACTIVATIONS[activation]()] if i else []
+            parts.append(nn.Linear(sizes[i], sizes[i + 1]))
+        super().__init__(*parts)
+
+
+class MLPField(nn.Module):
+    """Vector field `f(t, z, context)` by a multilayer perceptron.
+
+    Args:
+        size: Length of the state `z`.
+        context_size: Length of the context.
+        width: Number of units of each hidden layer.
+        layers: Number of linear layers.
+        activation: Nonlinearity between the layers.
+        gain: Gain of an orthogonal initialization with zero biases (SRVP's `res_gain`). None:
+            PyTorch's default initialization.
+        last_gain: Factor on the initial weights of the last layer; with a small one the state
+            hardly moves at the start of training.
+        time_dependent: Give the time to the network as an input. Leave it off (an autonomous
+            field) where predictions go beyond the times seen in training.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        context_size: int = 0,
+        width: int = 128,
+        layers: int = 3,
+        activation: Activation = "relu",
+        gain: float | None = None,
+        last_gain: float = 1.0,
+        time_dependent: bool = False,
+    ) -> None:
+        super().__init__()
+        self.net = MLP(size + context_size + time_dependent, width, size, layers, activation)
+        self.time_dependent = time_dependent
+        if gain is not None:
+            for layer in self.net:
+                if isinstance(layer, nn.Linear):
+                    nn.init.orthogonal_(layer.weight, gain)
+                    nn.init.zeros_(layer.bias)
+        final = self.net[-1]
+        assert isinstance(final, nn.Linear)
+        final.weight.data *= last_gain
+
+    def forward(self, t: Tensor, z: Sample, context: Tensor | None = None) -> Sample:
+        parts = [z] if context is None else [z, context]
+        if self.time_dependent:
+            parts.append(t.to(z).expand(len(z), 1))
+        return self.net(torch.cat(parts, -1))

@@ -1,0 +1,43 @@
+"""The Fréchet distance between a model's samples and the test images."""
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from common.metrics.frechet import FeatureExtractor, FrechetDistance, RandomFeatures
+from common.training.callbacks.sample_grid import Sampler
+
+
+class SampleDistance(Callback):
+    """Logs `test/fid`, or `test/random_feature_frechet` without the Inception weights.
+
+    As many samples are drawn as there are test images.
+
+    Args:
+        features: `InceptionFeatures(weights=…)` for FID; a stand-in, logged under its own name, if
+            none.
+        temperature: Scale of the base noise.
+    """
+
+    def __init__(self, features: FeatureExtractor | None = None, temperature: float = 1.0) -> None:
+        self.distance = FrechetDistance(features or RandomFeatures())
+        self.temperature = temperature
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.distance.to(pl_module.device).reset()
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Tensor,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, Sampler)
+        self.distance.update(batch, real=True)
+        self.distance.update(pl_module.sample(len(batch), self.temperature), real=False)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The metric itself sums over processes.
+        pl_module.log(f"test/{self.distance.name}", self.distance.compute(), rank_zero_only=True)

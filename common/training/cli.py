@@ -1,0 +1,186 @@
+"""The command line that the packages share: LightningCLI, with its traps removed.
+
+A run is named after its configuration file and lives in `lightning_logs/<name>/version_<k>`, with
+`checkpoints/best.ckpt` and `checkpoints/last.ckpt`.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace, auto_cli
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+
+from common.errors import InputError
+from common.ode.solve import SolveError
+from common.training.callbacks.function_evaluations import FunctionEvaluations
+from common.training.callbacks.random_state import RandomState
+from common.training.callbacks.skip_bad_steps import SkipBadSteps
+from common.training.checkpoints import BestCheckpoint, LastCheckpoint
+
+warnings.filterwarnings("ignore", message=r".*does not have many workers")
+warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+warnings.filterwarnings("ignore", message=r".*exists and is not empty")
+warnings.filterwarnings("ignore", message=r".*'set_vital' is deprecated")
+warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but loading a checkpoint")
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+
+
+class _Parser(LightningArgumentParser):
+    """Says what is wrong without eighty lines of usage before it."""
+
+    def print_usage(self, file: Any = None) -> None:
+        print(f"usage: {self.prog} [options]", file=file)
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI as this project uses it.
+
+    - `--ckpt_path` loads weights and nothing else: the checkpoint's hyper-parameters don't
+      override the command line, and no class named there is imported.
+    - `--ckpt_path last` and `best` mean those of this configuration's newest run; `fit` with
+      `last` goes on in that run's folder.
+    - Checkpoints load with `weights_only=True`, from local files.
+    """
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would merge the checkpoint's hyper-parameters over the arguments here."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(BestCheckpoint, "best")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
+        parser.add_lightning_class_args(SkipBadSteps, "skip")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        trainer = config.trainer
+        name = Path(str(config.config[0])).stem if config.config else "unnamed"
+        runs = Path(trainer.default_root_dir or "lightning_logs") / name
+        fitting, wanted = self.subcommand == "fit", config.get("ckpt_path")
+        if wanted in ("best", "last"):
+            config.ckpt_path = self._newest_checkpoint(runs, wanted, required=not fitting)
+        elif wanted is not None and not Path(wanted).is_file():
+            raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
+        elif wanted is None and not fitting:
+            raise InputError(f"{self.subcommand} needs --ckpt_path: best, last or a file's path")
+        if not fitting:
+            self.save_config_callback = None  # the run's config.yaml is that of its training
+        # Results go to the run they are of; a new one begins only with training.
+        version = None
+        if config.ckpt_path and (wanted in ("best", "last") or not fitting):
+            run = Path(config.ckpt_path).resolve().parent.parent
+            if run.parent == runs.resolve():
+                version = run.name
+            else:
+                name = f"{name}-{self.subcommand}"
+        if "weights_only" in config:
+            config.weights_only = True
+        if trainer.logger in (None, True):
+            arguments = Namespace(save_dir=str(runs.parent), name=name, version=version)
+            trainer.logger = Namespace(
+                class_path="pytorch_lightning.loggers.TensorBoardLogger", init_args=arguments
+            )
+
+    @staticmethod
+    def _newest_checkpoint(runs: Path, which: str, required: bool) -> str | None:
+        versions = [path for path in runs.glob("version_*") if path.name[8:].isdigit()]
+        newest = max(versions, key=lambda path: int(path.name[8:]), default=runs)
+        path = newest / "checkpoints" / f"{which}.ckpt"
+        if path.is_file():
+            rank_zero_info(f"{which} checkpoint: {path}")
+            return str(path)
+        missing = f"no {which}.ckpt in the newest run of {runs}"
+        if required:
+            raise InputError(f"{missing}: fit first, or give a file's path")
+        rank_zero_warn(f"{missing}: starting afresh")
+        return None
+
+
+def run(
+    model: type[LightningModule],
+    data: type[LightningDataModule],
+    configs: Path,
+    args: list[str] | None = None,
+    command_line: type[CommandLine] = CommandLine,
+    trainer: type[Trainer] = Trainer,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Runs a package's command line; what the user got wrong ends it with one message.
+
+    Args:
+        model: The system to train.
+        data: Base class of the data sets to choose from.
+        configs: Folder of the configurations that ship.
+        args: Arguments; those of the process if none.
+        command_line: The class to parse them with.
+        trainer: The class whose methods are the subcommands.
+        callbacks: Always there, beside those of the configuration.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    # Also where Lightning would decide otherwise: nothing in a checkpoint is ever run.
+    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    with _mistakes_told():
+        _check_config_is_given(arguments, configs)
+        command_line(
+            model,
+            data,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_class=trainer,
+            parser_class=_Parser,
+            trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
+            args=args,
+        )
+
+
+def run_command(functions: list[Callable[..., None]], args: list[str] | None = None) -> None:
+    """One of several functions, or the only one, with arguments from the command line.
+
+    Args:
+        functions: Each is a subcommand; its signature says what it takes.
+        args: Arguments; those of the process if none.
+    """
+    with _mistakes_told():
+        auto_cli(functions if len(functions) > 1 else functions[0], args=args)
+
+
+@contextmanager
+def _mistakes_told() -> Iterator[None]:
+    """What the user got wrong ends the program with one message."""
+    try:
+        yield
+    except (ValueError, SolveError) as error:
+        known = _known_cause(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _known_cause(error: BaseException | None) -> BaseException | None:
+    """What the user got wrong: jsonargparse wraps it where an argument may also be none."""
+    while error is not None and not isinstance(error, InputError | SolveError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _check_config_is_given(arguments: list[str], configs: Path) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        return
+    given = {argument.split("=")[0] for argument in arguments[1:]}
+    if not given & {"-c", "--config", "-h", "--help", "--print_config"}:
+        files = (p for p in _relative(configs).glob("**/*.yaml") if p.parent.name != "ablations")
+        shipped = "\n".join(f"  {path}" for path in sorted(files))
+        raise InputError(f"{arguments[0]} needs --config FILE; these ship:\n{shipped}")
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

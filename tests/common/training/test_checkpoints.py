@@ -1,0 +1,161 @@
+"""What a checkpoint resumes is what would have been; its record of files is believed with care."""
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from common.errors import InputError
+from common.training.callbacks.random_state import RandomState
+from common.training.checkpoints import BestCheckpoint, LastCheckpoint, read_checkpoint
+
+
+def test_files_outside_the_checkpoints_folder_are_forgotten(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    inside = str(folder / "best.ckpt")
+    outside = str(folder / ".." / ".." / "victim.txt")
+    callback = BestCheckpoint()
+    state = {
+        **callback.state_dict(),
+        "dirpath": str(folder),
+        "best_k_models": {inside: torch.tensor(1.0), outside: torch.tensor(2.0)},
+        "best_model_path": inside,
+        "kth_best_model_path": outside,
+    }
+    callback.dirpath = str(folder)
+    lying = {**state, "dirpath": str(folder / ".." / ".."), "best_model_path": outside}
+    callback.load_state_dict(lying)
+    assert callback.best_model_path == ""
+    callback.load_state_dict(state)
+    assert set(callback.best_k_models) == {inside}
+    assert callback.best_model_path == inside
+    assert callback.kth_best_model_path == ""
+
+
+def test_reading_a_checkpoint_runs_nothing_and_says_what_is_missing(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"state_dict": {}, "extra": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(InputError, match="can't be read as a checkpoint"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+    torch.save({"weights": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="no state_dict"):
+        read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="no checkpoint file"):
+        read_checkpoint(tmp_path / "missing.ckpt")
+
+
+class Walk(LightningModule):
+    """Adds noise to a weight, and notes it wherever it is validated."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.validated = {}
+
+    def training_step(self, batch):
+        return self.weight * torch.randn(())
+
+    def validation_step(self, batch):
+        batches = self.trainer.fit_loop.total_batch_idx + 1
+        self.validated[batches] = (self.weight + torch.randn(())).item()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def train_dataloader(self):
+        return DataLoader(range(6), generator=torch.Generator())
+
+    def val_dataloader(self):
+        return DataLoader(range(2), generator=torch.Generator())
+
+
+class Plug(LastCheckpoint):
+    """Pulled as soon as a given step is saved."""
+
+    pulled_at = None
+
+    def _save_checkpoint(self, trainer, filepath):
+        super()._save_checkpoint(trainer, filepath)
+        if trainer.global_step == self.pulled_at:
+            raise RuntimeError("pulled")
+
+
+def walk(folder, resume=None, pulled_at=None, every=1, **options):
+    torch.manual_seed(0)
+    last = Plug(every)
+    last.dirpath, last.pulled_at = str(folder), pulled_at
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        num_sanity_val_steps=0,
+        callbacks=[RandomState(), last],
+        **quiet,
+        **options,
+    )
+    model = Walk()
+    trainer.fit(model, ckpt_path=resume, weights_only=True)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"val_check_interval": 3},
+        {"val_check_interval": 4, "check_val_every_n_epoch": None},
+        {"check_val_every_n_epoch": 2},
+        {"accumulate_grad_batches": 2},
+        {"accumulate_grad_batches": 2, "val_check_interval": 3},
+        {"limit_val_batches": 0},
+        {"limit_val_batches": 0, "val_check_interval": 3},
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_from_any_step_as_if_it_had_not_stopped(options, tmp_path):
+    whole = walk(tmp_path / "whole", **options)
+    assert (not whole.validated) == (options.get("limit_val_batches") == 0)
+    per_step = options.get("accumulate_grad_batches", 1)
+    steps = 18 // per_step
+    for step in range(1, steps):
+        folder = tmp_path / str(step)
+        with pytest.raises(RuntimeError, match="pulled"):
+            walk(folder, pulled_at=step, **options)
+        resumed = walk(folder, resume=folder / "last.ckpt", **options)
+        assert resumed.weight == whole.weight, step
+        later = {k: seen for k, seen in whole.validated.items() if k > step * per_step}
+        assert resumed.validated == later, step
+    assert read_checkpoint(folder / "last.ckpt")["global_step"] == steps
+
+
+def test_a_wish_to_stop_that_is_not_granted_saves_no_oftener(tmp_path, monkeypatch):
+    saved, save, step = [], Plug._save_checkpoint, Walk.training_step
+
+    def stopping(self, batch):
+        self.trainer.should_stop = True
+        return step(self, batch)
+
+    def noting(self, trainer, filepath):
+        saved.append(trainer.global_step)
+        save(self, trainer, filepath)
+
+    monkeypatch.setattr(Walk, "training_step", stopping)
+    monkeypatch.setattr(Plug, "_save_checkpoint", noting)
+    walk(tmp_path, every=None, min_epochs=3)
+    assert saved == [6, 12, 18]
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize("step", [1, 5, 6, 8])
+def test_a_run_that_was_to_end_early_goes_on_as_if_it_had_not(step, tmp_path):
+    whole = walk(tmp_path / "whole")
+    walk(tmp_path, max_steps=step, every=None)
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == step
+    assert walk(tmp_path, resume=tmp_path / "last.ckpt").weight == whole.weight

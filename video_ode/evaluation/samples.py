@@ -1,0 +1,117 @@
+"""Predicted videos to look at during training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+
+from common.data.videos.base import Clip
+from common.errors import InputError
+from common.typing import Times, Videos
+from video_ode.evaluation.pictures import Scene, animation, gif, save_gif, save_png, scene, strip
+from video_ode.evaluation.protocol import Predicting
+from video_ode.predictor import to_pixels
+
+
+class AnimatedSamples(Callback):
+    """Shows predictions of the first validation videos: given | truth | samples.
+
+    As an animated image in TensorBoard after every validation, and as `samples.gif` and
+    `samples.png` in the run's folder at the end of training. The same noise each time, so that
+    pictures can be compared over training.
+
+    Args:
+        n: Videos.
+        n_samples: Samples of each.
+        fps: Frames a second at which to play.
+        seed: Of the noise.
+    """
+
+    def __init__(self, n: int = 4, n_samples: int = 3, fps: float = 8.0, seed: int = 0) -> None:
+        if min(n, n_samples) < 1 or fps <= 0:
+            raise InputError(
+                f"got n {n}, n_samples {n_samples} and fps {fps:g}; give at least 1 video, 1 "
+                "sample and a positive fps"
+            )
+        self.n, self.n_samples, self.fps, self.seed = n, n_samples, fps, seed
+        self._clip: Clip | None = None
+
+    # With the last batch, not after it: averaged weights are in place only until then.
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Clip,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if batch_idx == 0:
+            n = slice(self.n)
+            self._clip = Clip(batch.frames[n], batch.times, batch.mask[n], batch.number[n])
+        last = batch_idx == int(trainer.num_val_batches[dataloader_idx]) - 1
+        if last and isinstance(trainer.logger, TensorBoardLogger):
+            frames = animation([s.panels for s in self._scenes(pl_module)])
+            add_gif(trainer.logger, "samples", frames, self.fps, trainer.global_step)
+
+    # Not on_train_end: there the averaged weights are only just being put in place.
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
+        if self._clip is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        scenes = self._scenes(pl_module)
+        frames = animation([s.panels for s in scenes])
+        print(f"samples: {save_gif(frames, folder / 'samples.gif', self.fps)}")
+        picture = torch.cat([strip(s.rows) for s in scenes], -2)
+        print(f"samples: {save_png(picture, folder / 'samples.png')}")
+
+    def _scenes(self, pl_module: LightningModule) -> list[Scene]:
+        assert isinstance(pl_module, Predicting)
+        assert self._clip is not None
+        clip = Clip(*(x.to(pl_module.device) for x in self._clip))
+        devices = [pl_module.device] if pl_module.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), judging(pl_module):
+            torch.manual_seed(self.seed)
+            samples = pl_module.predict(clip, clip.times, self.n_samples)
+        return scenes(clip, pl_module.n_cond, clip.times, samples)
+
+
+def scenes(clip: Clip, n_cond: int, times: Times, samples: Videos) -> list[Scene]:
+    """The videos of a clip with their samples `[s b k c h w]` at these times."""
+    pixels, clip = to_pixels(samples).cpu(), Clip(*(x.cpu() for x in clip))
+    return [
+        scene(clip.frames[i], clip.times, clip.mask[i, :n_cond], times.cpu(), pixels[:, i])
+        for i in range(len(clip.frames))
+    ]
+
+
+def add_gif(
+    logger: TensorBoardLogger, tag: str, frames: Tensor, fps: float, global_step: int
+) -> None:
+    """Logs an animation `[t 3 h w]` of bytes; `add_video` would need moviepy, an old one."""
+    height, width = frames.shape[-2:]
+    image = Summary.Image(
+        height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps)
+    )
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    logger.experiment._get_file_writer().add_summary(summary, global_step)
+
+
+@contextmanager
+def judging(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients, and afterwards each part's mode as it was."""
+    training = {part: part.training for part in model.modules()}
+    try:
+        with torch.no_grad():
+            model.eval()
+            yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode

@@ -1,0 +1,75 @@
+"""DCGAN encoder and decoder of frames (Radford et al. 2016), as SVG and SRVP have them."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from common.typing import Image
+from video_ode.frames.base import (
+    FrameDecoder,
+    FrameEncoder,
+    Shape,
+    Skips,
+    activation,
+    conv_block,
+    halvings,
+    initialize,
+    unit_range,
+)
+
+
+class DCGANEncoder(FrameEncoder):
+    """Convolutions 4x4 of stride 2, then one over what is left, with a tanh.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        width: Channels of the first convolution; each next one has twice as many.
+        code_size: Length of a code.
+    """
+
+    def __init__(self, shape: Shape, width: int = 64, code_size: int = 128) -> None:
+        super().__init__()
+        self.code_size = code_size
+        widths, rest = halvings(shape, width)
+        blocks = [nn.Sequential(nn.Conv2d(shape[0], width, 4, 2, 1, bias=False), activation())]
+        blocks += [conv_block(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise(widths)]
+        self.blocks = nn.ModuleList(blocks)
+        self.last = conv_block(nn.Conv2d(widths[-1], code_size, rest, bias=False), nn.Tanh())
+        initialize(self)
+
+    def forward(self, frames: Image) -> tuple[Tensor, Skips]:
+        skips = []
+        for block in self.blocks:
+            skips.append(frames := block(frames))
+        return self.last(frames).flatten(1), skips[::-1]
+
+
+class DCGANDecoder(FrameDecoder):
+    """The mirror image of `DCGANEncoder`.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        code_size: Length of a code.
+        skips: Join the encoder's feature maps to the input of each block.
+        width: As the encoder's.
+    """
+
+    def __init__(self, shape: Shape, code_size: int, skips: bool = False, width: int = 64) -> None:
+        super().__init__()
+        widths, rest = halvings(shape, width)
+        widths, joined = widths[::-1], 2 if skips else 1
+        self.first = conv_block(nn.ConvTranspose2d(code_size, widths[0], rest, bias=False))
+        blocks: list[nn.Module] = [
+            conv_block(nn.ConvTranspose2d(joined * a, b, 4, 2, 1, bias=False))
+            for a, b in pairwise(widths)
+        ]
+        blocks.append(nn.ConvTranspose2d(joined * width, shape[0], 4, 2, 1, bias=False))
+        self.blocks, self.skips = nn.ModuleList(blocks), skips
+        initialize(self)
+
+    def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
+        h = self.first(codes[:, :, None, None])
+        for i, block in enumerate(self.blocks):
+            h = block(torch.cat([h, skips[i]], 1) if self.skips else h)
+        return unit_range(h)

@@ -1,0 +1,109 @@
+"""Narrow encoder and decoder of small frames, for few cores."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import InputError
+from common.typing import Image
+from video_ode.frames.base import (
+    FrameDecoder,
+    FrameEncoder,
+    Shape,
+    Skips,
+    channels_last,
+    conv_block,
+    halvings,
+    refuse_skips,
+    unit_range,
+)
+
+
+class SmallEncoder(FrameEncoder):
+    """Convolutions 4x4 of stride 2 and a linear layer: for frames of 28 or 32 px on few cores.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        widths: Channels of the convolutions.
+        code_size: Integers of a code that see where things are.
+        pooled: Integers of a code beside them that see only what is there: the largest answers of
+            a convolution anywhere in the frame.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        widths: tuple[int, ...] = (8, 32, 64),
+        code_size: int = 128,
+        pooled: int = 0,
+    ) -> None:
+        super().__init__()
+        rest = shape[1] // 2 ** len(widths)
+        if len(widths) < 2:
+            raise InputError(f"got widths {widths}; give two or more")
+        if shape[1] != shape[2] or rest * 2 ** len(widths) != shape[1]:
+            raise InputError(
+                f"got frames of {shape[1]}x{shape[2]}, which can't be halved {len(widths)} times "
+                "as squares; give fewer widths"
+            )
+        self.code_size = code_size + pooled
+        self.blocks = nn.ModuleList(
+            conv_block(nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.ReLU())
+            for a, b in pairwise((shape[0], *widths))
+        )
+        self.last = _dense(widths[-1] * rest**2, code_size)
+        self.look: nn.Module | None = None
+        if pooled:
+            self.look = nn.Sequential(
+                conv_block(nn.Conv2d(widths[-2], pooled, 3, padding=1, bias=False), nn.ReLU()),
+                nn.AdaptiveMaxPool2d(1),
+                nn.Flatten(),
+                nn.BatchNorm1d(pooled),
+                nn.Tanh(),
+            )
+        channels_last(self)
+
+    def forward(self, frames: Image) -> tuple[Tensor, Skips]:
+        skips = []
+        for block in self.blocks:
+            skips.append(frames := block(frames))
+        codes = self.last(frames.flatten(1))
+        if self.look is not None:
+            codes = torch.cat([codes, self.look(skips[-2])], 1)
+        return codes, skips[::-1]
+
+
+class SmallDecoder(FrameDecoder):
+    """Two linear layers, one transposed convolution, and the rest of the way by pixel shuffle.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        code_size: Length of a code.
+        skips: Must be false.
+        width: Channels of the feature maps.
+        hidden: Units of the first layer.
+    """
+
+    def __init__(
+        self, shape: Shape, code_size: int, skips: bool = False, width: int = 64, hidden: int = 256
+    ) -> None:
+        super().__init__()
+        refuse_skips(self, skips)
+        _, rest = halvings(shape, 1)
+        growth = shape[1] // (2 * rest)
+        self.first = nn.Sequential(_dense(code_size, hidden), _dense(hidden, width * rest**2))
+        self.grow = conv_block(nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False))
+        self.last = nn.Sequential(
+            nn.Conv2d(width, shape[0] * growth**2, 3, padding=1), nn.PixelShuffle(growth)
+        )
+        self.size = (width, rest, rest)
+        channels_last(self)
+
+    def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
+        maps = self.first(codes).unflatten(1, self.size)
+        return unit_range(self.last(self.grow(maps.contiguous(memory_format=torch.channels_last))))
+
+
+def _dense(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out), nn.ReLU())
