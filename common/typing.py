@@ -18,7 +18,8 @@ PixelVideo = UInt8[Tensor, "b _ _ _ _"]  # videos as bytes: time, channel, heigh
 Video = Float[Tensor, "b _ _ _ _"]  # videos in [0, 1]
 Videos = Float[Tensor, "s b _ _ _ _"]  # `s` samples of each
 Codes = Float[Tensor, "b _ d"]  # a vector for each frame
-Times = Float[Tensor, " _"]
+Times = Float[Tensor, " _"]  # times that all videos of a batch share
+VideoTimes = Float[Tensor, "b _"]  # times of each video
 Integers = Int64[Tensor, " b"]
 Mask = Bool[Tensor, "b _"]  # of each video, which frames
 

@@ -1,4 +1,4 @@
-"""The contract of invertible maps with a tractable change of volume."""
+"""Bijections: invertible maps with a known log-determinant of the Jacobian."""
 
 import abc
 import math
@@ -10,19 +10,19 @@ from common.typing import PerSample, Sample
 
 
 class Bijection(nn.Module, abc.ABC):
-    """An invertible map, possibly given a context, that knows its log-determinant."""
+    """Invertible map with the log-determinant of its Jacobian, possibly under a context."""
 
     @abc.abstractmethod
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        """`z = g(x | context)` and `ladj = log |det ∂z/∂x|`."""
+        """Image `z = g(x | context)` and `ladj = log |det ∂z/∂x|`, `[b]`."""
 
     @abc.abstractmethod
     def inverse(self, z: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        """`x = g⁻¹(z | context)` and `ladj = log |det ∂x/∂z|`."""
+        """Preimage `x = g⁻¹(z | context)` and `ladj = log |det ∂x/∂z|`, `[b]`."""
 
 
 class Compose(Bijection):
-    """Bijections one after the other, all given the same context."""
+    """Composition of bijections, which all get the same context."""
 
     def __init__(self, bijections: Iterable[Bijection]) -> None:
         super().__init__()
@@ -47,5 +47,5 @@ class Compose(Bijection):
 
 
 def normal_log_prob(z: Sample) -> PerSample:
-    """`log N(z; 0, I)` of whole samples, in nats."""
+    """Log-density `log N(z; 0, I)` of each sample, in nats."""
     return -0.5 * (z.square().flatten(1).sum(1) + z[0].numel() * math.log(2 * math.pi))

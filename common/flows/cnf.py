@@ -1,4 +1,4 @@
-"""Continuous normalizing flow: an ODE that carries its own change of log-density."""
+"""Continuous normalizing flow: an ODE solved together with its change of log-density."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,24 +14,33 @@ from common.typing import PerSample, Sample
 
 
 class Transport(NamedTuple):
-    """Where a flow carried a batch, and the integrals that it collected on the way."""
+    """Batch transported by a flow, with the integrals along the way.
+
+    Attributes:
+        z: Transported batch, `[b ...]`.
+        ladj: Log-determinant of the Jacobian, `[b]`.
+        penalties: Integral of each regulariser, `[b]` each, without its weight.
+    """
 
     z: Sample
     ladj: PerSample
-    penalties: tuple[PerSample, ...]  # one integral a regulariser, unweighted
+    penalties: tuple[PerSample, ...]
 
 
 class CNF(Bijection):
-    """Carries `x = z(0)` to `z(1)` along `dz/dt = f(t, z, context)`.
+    """Continuous normalizing flow from `x = z(0)` to `z(1)` along `dz/dt = f(t, z, context)`.
 
-    `ladj = ∫₀¹ tr(∂f/∂z) dt`, by Predoc III, eq. 3.9-3.10.
+    `ladj = ∫₀¹ tr(∂f/∂z) dt` (Predoc III, eq. 3.9-3.10).
 
     Args:
-        field: The module `f(t, z, context)`.
-        solver: Used where a call names no other.
-        divergence: Exact or estimated trace; the forward-mode estimate by default.
+        field: Vector field, the module `f(t, z, context)`.
+        solver: Solver of calls that name no other.
+        divergence: Exact or estimated trace. None: Hutchinson's estimate in forward mode.
         compile: Compile the field with its trace (not the solve, whose control flow depends on
             the data); worth it for long training.
+
+    Attributes:
+        evaluations: Number of function evaluations of the last transport.
     """
 
     def __init__(
@@ -45,7 +54,7 @@ class CNF(Bijection):
         self.field, self.solver = field, solver
         self.divergence = divergence or Hutchinson()
         self.linearize = torch.compile(self.divergence) if compile else self.divergence
-        self.evaluations = Evaluations()  # of the last transport
+        self.evaluations = Evaluations()
 
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
         return self.transport(x, context, 0.0, 1.0)[:2]
@@ -62,7 +71,16 @@ class CNF(Bijection):
         solver: Solver | None = None,
         regularizers: Sequence[Regularizer] = (),
     ) -> Transport:
-        """Integrates from `t0` to `t1`, with the regularisers' integrals riding along."""
+        """Solves the flow from `t0` to `t1`, together with the integrals of the regularisers.
+
+        Args:
+            x: Batch at `t0`, `[b ...]`.
+            context: Context of the field. None: the field has none.
+            t0: Start time.
+            t1: End time.
+            solver: None: the flow's own solver.
+            regularizers: Regularisers to integrate.
+        """
         solver = solver or self.solver
         noise = self.divergence.draw(x)
 
@@ -71,7 +89,7 @@ class CNF(Bijection):
             return (
                 linearized.dz,
                 linearized.trace,
-                *(regularizer.rate(linearized) for regularizer in regularizers),
+                *(r.rate(self.field, t, state[0], context, linearized) for r in regularizers),
             )
 
         zeros = x.new_zeros(len(x))
@@ -86,7 +104,7 @@ class CNF(Bijection):
     def flow(
         self, x: Sample, context: Tensor | None, t0: float, t1: float, solver: Solver | None = None
     ) -> Sample:
-        """The transported batch alone, without the cost of the trace: for sampling."""
+        """Transported batch alone, without the cost of the trace: for sampling."""
         solution = (solver or self.solver).end(
             lambda t, state: (self.field(t, state[0], context),),
             (x,),
@@ -97,5 +115,5 @@ class CNF(Bijection):
         return solution.state[0]
 
     def _params(self, context: Tensor | None) -> list[Tensor]:
-        # The adjoint sees only what it is handed: a context left out would get no gradient.
+        # The adjoint sees these tensors only: a context left out would get no gradient.
         return [*self.field.parameters(), *([] if context is None else [context])]

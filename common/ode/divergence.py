@@ -1,4 +1,4 @@
-"""A field together with the trace of its Jacobian: exact or estimated, forward or reverse mode.
+"""Divergence of a vector field (trace of its Jacobian): exact or estimated.
 
 `d log p(z(t))/dt = -tr(∂f/∂z)` (Predoc III, eq. 3.10) needs the trace at every evaluation.
 Forward mode carries one tangent along with the value, which is cheaper to train through than the
@@ -15,42 +15,58 @@ from common.typing import PerSample, Sample
 
 
 class Linearized(NamedTuple):
-    """A field's value at a state and what is known of its Jacobian J there."""
+    """Value of a field at a state, with trace and norm of its Jacobian J there.
+
+    Attributes:
+        dz: Value of the field, `[b ...]`.
+        trace: `tr J`, or an unbiased estimate.
+        frobenius: Squared Frobenius norm of J, or an unbiased estimate.
+    """
 
     dz: Sample
-    trace: PerSample  # tr J, or an unbiased estimate
-    frobenius: PerSample  # squared Frobenius norm of J, or an unbiased estimate
+    trace: PerSample
+    frobenius: PerSample
 
 
 class TangentField(nn.Module, abc.ABC):
-    """A field that can carry a tangent along with its value, cheaper than `torch.func.jvp`."""
+    """Vector field with a Jacobian-vector product of its own, cheaper than `torch.func.jvp`."""
 
     @abc.abstractmethod
     def linearize(
         self, t: Tensor, z: Sample, v: Sample, context: Tensor | None = None
     ) -> tuple[Sample, Sample]:
-        """`f(t, z)` and `(∂f/∂z) v`."""
+        """Value `f(t, z)` and Jacobian-vector product `(∂f/∂z) v`."""
 
 
 class Divergence(abc.ABC):
-    """A way to get the trace; calls with one `noise` belong to one solve."""
+    """Method that computes the divergence of a field."""
 
     @abc.abstractmethod
     def draw(self, z: Sample) -> Tensor:
-        """The noise of one solve: fresh noise at each evaluation would not be an ODE."""
+        """Noise of one solve; new noise at each evaluation would make the field random in time."""
 
     @abc.abstractmethod
     def __call__(
         self, field: nn.Module, t: Tensor, z: Sample, context: Tensor | None, noise: Tensor
     ) -> Linearized:
-        """The field at `(t, z, context)` with trace and squared Frobenius norm of ∂f/∂z."""
+        """Field at `(t, z, context)` with trace and squared Frobenius norm of ∂f/∂z.
+
+        Args:
+            field: Vector field `f(t, z, context)`.
+            t: Time, a scalar.
+            z: State `[b ...]`.
+            context: Context of the field. None: the field has none.
+            noise: Noise that `draw` returned, the same for all evaluations of one solve.
+        """
 
 
 class Hutchinson(Divergence):
-    """`tr J = E[εᵀ J ε]`, `‖J‖² = E‖J ε‖²` (Grathwohl et al. 2019, eq. 7).
+    """Hutchinson's estimate of the trace, `tr J = E[εᵀ J ε]` and `‖J‖² = E‖J ε‖²`.
+
+    Grathwohl et al. 2019, eq. 7.
 
     Args:
-        noise: Distribution of ε; Rademacher has the smaller variance.
+        noise: Distribution of ε. Rademacher's has the smaller variance.
         mode: Forward (J ε) or reverse (εᵀ J) differentiation.
     """
 
@@ -76,7 +92,7 @@ class Hutchinson(Divergence):
 
 
 class Exact(Divergence):
-    """The trace itself, by one forward product a dimension: for few dimensions, tests, judging."""
+    """Exact trace by one forward product a dimension: for few dimensions, tests, evaluation."""
 
     def draw(self, z: Sample) -> Tensor:
         return z.new_empty(0)
@@ -98,7 +114,7 @@ class Exact(Divergence):
 def jvp(
     field: nn.Module, t: Tensor, z: Sample, v: Sample, context: Tensor | None = None
 ) -> tuple[Sample, Sample]:
-    """`f(t, z)` and `(∂f/∂z) v`; by the field's own `linearize` where it has one."""
+    """Value and Jacobian-vector product `(∂f/∂z) v`, by the field's `linearize` if it has one."""
     if isinstance(field, TangentField):
         return field.linearize(t, z, v, context)
     # Expanded tensors, whose elements share memory, are refused.
@@ -108,7 +124,7 @@ def jvp(
 def vjp(
     field: nn.Module, t: Tensor, z: Sample, v: Sample, context: Tensor | None = None
 ) -> tuple[Sample, Sample]:
-    """`f(t, z)` and `vᵀ (∂f/∂z)`."""
+    """Value `f(t, z)` and vector-Jacobian product `vᵀ (∂f/∂z)`."""
     create_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         if z.is_inference():

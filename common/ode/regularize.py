@@ -1,17 +1,19 @@
-"""Regularisers that ride along a solve: their integrals are extra states of the ODE."""
+"""Regularisers of a flow, integrated along its solve as extra states of the ODE."""
 
 import abc
 
+from torch import Tensor, nn
+
 from common.ode.divergence import Linearized
-from common.typing import PerSample
+from common.typing import PerSample, Sample
 
 
 class Regularizer(abc.ABC):
-    """The integral over the flow's time of a rate known at every evaluation of the field.
+    """Integral over the flow's time of a rate, added to the training loss.
 
     Args:
-        weight: Of the integral in the loss, which is in bits per dimension.
-        per_dimension: Means over dimensions, as RNODE's code has it, or the sums of the report.
+        weight: Weight of the integral in the loss, which is in bits per dimension.
+        per_dimension: Take means over dimensions, as RNODE's code does, not the report's sums.
     """
 
     def __init__(self, weight: float = 0.01, per_dimension: bool = True) -> None:
@@ -20,35 +22,69 @@ class Regularizer(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """The integral's name in logs."""
+        """Name of the integral in logs."""
 
     @abc.abstractmethod
-    def rate(self, linearized: Linearized) -> PerSample:
-        """The integrand."""
+    def rate(
+        self,
+        field: nn.Module,
+        t: Tensor,
+        z: Sample,
+        context: Tensor | None,
+        linearized: Linearized,
+    ) -> PerSample:
+        """Integrand at one evaluation of the field.
+
+        Args:
+            field: Vector field `f(t, z, context)`, for regularisers that need more of it than its
+                value, such as higher derivatives.
+            t: Time, a scalar.
+            z: State `[b ...]`.
+            context: Context of the field. None: the field has none.
+            linearized: Value of the field there, with trace and norm of its Jacobian.
+        """
 
 
 class KineticEnergy(Regularizer):
-    """`∫ ‖f‖² dt` (Predoc III, eq. 6.17), or RNODE's `∫ ½ mean f² dt` (Finlay et al. 2020)."""
+    """Kinetic energy `∫ ‖f‖² dt` (Predoc III, eq. 6.17).
+
+    Per dimension it is RNODE's `∫ ½ mean f² dt` (Finlay et al. 2020).
+    """
 
     @property
     def name(self) -> str:
         return "kinetic_energy"
 
-    def rate(self, linearized: Linearized) -> PerSample:
+    def rate(
+        self,
+        field: nn.Module,
+        t: Tensor,
+        z: Sample,
+        context: Tensor | None,
+        linearized: Linearized,
+    ) -> PerSample:
         squares = linearized.dz.square().flatten(1)
         return 0.5 * squares.mean(1) if self.per_dimension else squares.sum(1)
 
 
 class JacobianNorm(Regularizer):
-    """`∫ ‖εᵀ ∇f‖² dt` (Predoc III, eq. 6.18), or its per-dimension mean (Finlay et al. 2020).
+    """Squared Frobenius norm of the Jacobian, `∫ ‖εᵀ ∇f‖² dt` (Predoc III, eq. 6.18).
 
-    In forward mode the estimate is `‖∇f ε‖²`, which has the same expectation `‖∇f‖²`.
+    Per dimension it is RNODE's mean (Finlay et al. 2020). In forward mode the estimate is
+    `‖∇f ε‖²`, which has the same expectation `‖∇f‖²`.
     """
 
     @property
     def name(self) -> str:
         return "jacobian_norm"
 
-    def rate(self, linearized: Linearized) -> PerSample:
+    def rate(
+        self,
+        field: nn.Module,
+        t: Tensor,
+        z: Sample,
+        context: Tensor | None,
+        linearized: Linearized,
+    ) -> PerSample:
         norm = linearized.frobenius
         return norm / linearized.dz[0].numel() if self.per_dimension else norm

@@ -1,7 +1,7 @@
 """Stochastic differential equations on a fixed grid.
 
-`dz = f(t, z) dt + g(t, z) dW` in Itô's sense with diagonal noise, by Euler and Maruyama, strong
-order 1/2 (1 for additive noise). Backpropagation goes straight through the steps: an adjoint in
+`dz = f(t, z) dt + g(t, z) dW` in Itô's sense with diagonal noise, by the Euler–Maruyama method of
+strong order 1/2 (1 for additive noise). Backpropagation goes through the steps: an adjoint in
 Itô's form is wrong for a diffusion that mixes coordinates.
 """
 
@@ -14,16 +14,24 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError
-from common.typing import PerSample, Sample
+from common.ode.solve import Evaluations
+from common.typing import Sample
 
 Coefficient = Callable[[Tensor, Sample], Sample]
 
 
-class Diffused(NamedTuple):
-    """States `[b t ...]` at the asked times, and `½ ∫ |(f - h) / g|² dt` of each, in nats."""
+class Diffusion(NamedTuple):
+    """Sample path of an SDE.
+
+    Attributes:
+        states: States `[b t ...]` at the asked times.
+        kl: Path KL divergence `½ ∫ |(f - h) / g|² dt` up to each asked time, `[b t]`, in nats.
+        evaluations: Number of evaluations of the drift.
+    """
 
     states: Tensor
-    kl: PerSample
+    kl: Tensor
+    evaluations: Evaluations
 
 
 def euler_maruyama(
@@ -33,22 +41,22 @@ def euler_maruyama(
     times: Tensor,
     step_size: float,
     prior_drift: Coefficient | None = None,
-) -> Diffused:
-    """A path from `z0` at `times[0]`, and its divergence from a path of another drift.
+) -> Diffusion:
+    """Euler–Maruyama solver for Itô SDEs with diagonal noise.
 
-    By Girsanov's theorem the path's law has that Kullback-Leibler divergence from the law of the
-    same equation with drift `h` (Li et al. 2020, eq. 11).
+    Also integrates the KL divergence of the path's law from that of the same equation with another
+    drift `h`, by Girsanov's theorem (Li et al. 2020, eq. 11).
 
     Args:
-        drift: `f(t, z)`.
-        diffusion: `g(t, z)`, a factor for each coordinate; shaped as `z`.
-        z0: State at the first time.
-        times: Strictly ascending; every interval is cut into equal steps.
-        step_size: Of the largest step.
-        prior_drift: `h(t, z)`; no divergence if none.
+        drift: Drift `f(t, z)`.
+        diffusion: Diffusion `g(t, z)`, a factor for each coordinate, shaped as `z`.
+        z0: State at the first time, `[b ...]`.
+        times: Strictly ascending times `[t]`; every interval is cut into equal steps.
+        step_size: Size of the largest step.
+        prior_drift: Drift `h(t, z)` of the other equation. None: the divergence is zero.
 
     Raises:
-        InputError: Times that don't ascend: noise has no way back.
+        InputError: Times that don't ascend: noise can't be integrated backward.
     """
     if bool((times.diff() <= 0).any()):
         raise InputError(
@@ -56,9 +64,9 @@ def euler_maruyama(
             "first given frame, or use an ODE"
         )
     z, kl = z0, z0.new_zeros(len(z0))
-    states = [z]
+    states, divergences, evaluations = [z], [kl], 0
     for start, stop in pairwise(times.tolist()):
-        # A hair of slack: 1 / 0.1 must be ten steps, not eleven.
+        # With a small tolerance: 1 / 0.1 must give ten steps, not eleven.
         steps = max(1, math.ceil((stop - start) / step_size - 1e-6))
         dt = (stop - start) / steps
         for i in range(steps):
@@ -68,5 +76,7 @@ def euler_maruyama(
                 gap = (f - prior_drift(t, z)) / g
                 kl = kl + 0.5 * dt * gap.square().flatten(1).sum(1)
             z = z + f * dt + g * (math.sqrt(dt) * torch.randn_like(z))
+        evaluations += steps
         states.append(z)
-    return Diffused(torch.stack(states, 1), kl)
+        divergences.append(kl)
+    return Diffusion(torch.stack(states, 1), torch.stack(divergences, 1), Evaluations(evaluations))

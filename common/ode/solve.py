@@ -1,4 +1,4 @@
-"""Solving initial value problems: the only importer of torchdiffeq.
+"""Solvers of initial value problems; the only module that imports torchdiffeq.
 
 `dy/dt = f(t, y)`, `y(t₀) = y₀` (Predoc III, eq. 3.1-3.3), for states that are tuples of tensors.
 """
@@ -17,32 +17,50 @@ from torchdiffeq import odeint, odeint_adjoint
 from common.errors import InputError
 
 State = tuple[Tensor, ...]
-Dynamics = Callable[[Tensor, State], State]
+Derivative = Callable[[Tensor, State], State]
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 
 
 class SolveError(RuntimeError):
-    """A solve that broke off; the message holds t, evaluations, largest |state| and the remedy."""
+    """Error of a solve that broke off.
+
+    The message holds the time, the number of function evaluations, the largest state and the
+    remedy.
+    """
 
 
 @dataclass
 class Evaluations:
-    """Integers of evaluations of the field (NFE).
+    """Number of function evaluations (NFE) of one solve, or of several solves together.
+
+    The counts of the backward pass grow while it runs, also those of `parts`.
 
     Attributes:
-        forward: By the solve itself.
-        backward: By the backward pass: the adjoint's solve, or recomputation when checkpointing.
-            Backpropagation straight through the solver needs none.
+        own_forward: Evaluations of this solve itself.
+        own_backward: Evaluations of this solve's backward pass: the adjoint's solve, or
+            recomputation when checkpointing. Backpropagation through the solver needs none.
+        parts: Counts of other solves that are added to these.
     """
 
-    forward: int = 0
-    backward: int = 0
+    own_forward: int = 0
+    own_backward: int = 0
+    parts: tuple["Evaluations", ...] = ()
+
+    @property
+    def forward(self) -> int:
+        """Evaluations of all solves."""
+        return self.own_forward + sum(part.forward for part in self.parts)
+
+    @property
+    def backward(self) -> int:
+        """Evaluations of all backward passes so far."""
+        return self.own_backward + sum(part.backward for part in self.parts)
 
 
 class Solution(NamedTuple):
-    """The state at the asked times, and what it cost so far."""
+    """State at the asked times, with the number of function evaluations so far."""
 
     state: State
     evaluations: Evaluations
@@ -50,21 +68,25 @@ class Solution(NamedTuple):
 
 @dataclass(frozen=True)
 class Solver:
-    """How to integrate, and how to differentiate through it.
+    """Solver of ordinary differential equations: integration method and gradient method.
 
     Args:
-        method: A method of torchdiffeq, adaptive (`ADAPTIVE`) or on a fixed grid (`FIXED`).
+        method: Method of torchdiffeq, adaptive (`ADAPTIVE`) or on a fixed grid (`FIXED`).
         rtol: Relative tolerance of the adaptive methods.
         atol: Absolute tolerance of the adaptive methods.
         step_size: Largest step of the fixed-grid methods: every interval between two asked
             times is cut into equal steps, so that no output is interpolated.
-        gradient: `direct` backpropagates through the steps, fastest while activations fit in
-            memory; `checkpoint` too, keeping the state at each evaluation but recomputing the
-            activations; `adjoint` solves a second ODE backwards (Predoc III, eq. 3.4-3.8) in
-            memory that doesn't grow with the number of steps.
-        seminorm: Let the parameters' part of the adjoint not drive its step size
+        gradient: `direct` backpropagates through the steps: the fastest while activations fit in
+            memory. `checkpoint` does so too, but keeps only the state at each evaluation and
+            computes the activations again. `adjoint` solves a second ODE backward in time
+            (Predoc III, eq. 3.4-3.8); its memory does not grow with the number of steps.
+        seminorm: Ignore the parameters' part of the adjoint in its step size control
             (Kidger et al. 2021).
-        max_evaluations: Break off a forward solve, or an adjoint's, that needs more.
+        max_evaluations: Largest number of function evaluations of a forward solve, and of an
+            adjoint's solve.
+
+    Raises:
+        InputError: Unknown method, or options that don't belong to it.
     """
 
     method: str = "dopri5"
@@ -95,23 +117,24 @@ class Solver:
 
     def end(
         self,
-        f: Dynamics,
+        f: Derivative,
         y0: State,
         t0: float,
         t1: float,
         params: Sequence[Tensor] = (),
         passengers: int = 0,
     ) -> Solution:
-        """The state at `t1`, each tensor shaped as in `y0`.
+        """State at `t1`; each tensor has its shape in `y0`.
 
         Args:
-            f: The derivative, of a scalar time and a state.
+            f: Derivative of the state, as a function of a scalar time and a state.
             y0: State at `t0`, batch first.
-            t0: Start.
-            t1: End, before or after `t0`.
-            params: What `f` closes over and the adjoint shall give a gradient: parameters *and*
-                any context. The other two ways of differentiating find them by themselves.
-            passengers: The last so many tensors of the state don't drive the step size.
+            t0: Start time.
+            t1: End time, before or after `t0`.
+            params: Tensors used inside `f` that need a gradient from the adjoint: parameters *and*
+                any context. The other two gradient methods find them by themselves.
+            passengers: Number of tensors, the last ones of the state, that are left out of the
+                step size control.
 
         Raises:
             SolveError: The solve broke off, or its result isn't finite.
@@ -121,18 +144,18 @@ class Solver:
 
     def path(
         self,
-        f: Dynamics,
+        f: Derivative,
         y0: State,
         times: Tensor,
         params: Sequence[Tensor] = (),
         passengers: int = 0,
     ) -> Solution:
-        """The states at strictly monotonic `times`, the first being `y0`: `[b, t, ...]` each."""
+        """States `[b t ...]` at strictly monotonic `times` `[t]`, of which the first is `y0`'s."""
         solution = self._solve(f, y0, times, params, passengers)
         return Solution(tuple(y.transpose(0, 1) for y in solution.state), solution.evaluations)
 
     def _solve(
-        self, f: Dynamics, y0: State, times: Tensor, params: Sequence[Tensor], passengers: int
+        self, f: Derivative, y0: State, times: Tensor, params: Sequence[Tensor], passengers: int
     ) -> Solution:
         device = y0[0].device
         with torch.autocast(device.type, enabled=False):
@@ -162,10 +185,10 @@ class Solver:
                 else:
                     state = odeint(watched, y0, times, **arguments)
             except AssertionError as error:
-                # torchdiffeq's word for NaN and for steps of no length.
+                # torchdiffeq raises it for NaN and for steps of length zero.
                 raise watched.diagnosis() from error
         if not _finite(tuple(y[-1] for y in state)):
-            # A fixed grid walks on through NaN: walk it again to see where it began.
+            # A fixed grid continues through NaN: run it again to find where they began.
             watched.checking = True
             with torch.no_grad(), torch.autocast(device.type, enabled=False):
                 odeint(watched, y0, times, **arguments)
@@ -178,16 +201,16 @@ class Solver:
         ends = times.tolist()
         grid = [ends[0]]
         for start, stop in pairwise(ends):
-            # A hair of slack: 1 / 0.1 must be ten steps, not eleven.
+            # With a small tolerance: 1 / 0.1 must give ten steps, not eleven.
             steps = max(1, math.ceil(abs(stop - start) / self.step_size - 1e-6))
             grid += [start + (stop - start) * i / steps for i in range(1, steps)] + [stop]
         return times.new_tensor(grid)
 
 
 class _Watched:
-    """The field, counted and limited, with its last evaluation kept for a diagnosis."""
+    """Derivative that counts its evaluations and keeps the last one for error messages."""
 
-    def __init__(self, f: Dynamics, limit: int, gradient: str) -> None:
+    def __init__(self, f: Derivative, limit: int, gradient: str) -> None:
         self.f, self.limit = f, limit
         self.recompute, self.adjoint = gradient == "checkpoint", gradient == "adjoint"
         self.evaluations = Evaluations()
@@ -216,9 +239,9 @@ class _Watched:
             return self.f(t, y)
         counts = self.evaluations
         if self.solving:
-            counts.forward += 1
+            counts.own_forward += 1
         else:
-            counts.backward += 1
+            counts.own_backward += 1
         if max(counts.forward, counts.backward) > self.limit:
             raise SolveError(
                 f"{self._where(t, y)}: more than {self.limit} evaluations; the field has become "
@@ -228,7 +251,7 @@ class _Watched:
         return self.f(t, y)
 
     def finish(self) -> None:
-        """From now on evaluations are the backward pass's; the last state may go."""
+        """Ends the forward solve: later evaluations belong to the backward pass."""
         self.solving, self.last = False, None
 
     def diagnosis(self) -> SolveError:
@@ -262,5 +285,5 @@ def _finite(state: State) -> bool:
 
 
 def _norm(state: State) -> Tensor:
-    """The largest root mean square of the tensors, as torchdiffeq takes it of a tuple."""
+    """Largest root mean square of the tensors, torchdiffeq's own norm of a tuple."""
     return torch.stack([y.square().mean().sqrt() for y in state]).max()

@@ -13,6 +13,7 @@ from video_ode.frames.vgg import VGGDecoder, VGGEncoder
 from video_ode.latent_ode.encoders import GRUEncoder
 from video_ode.latent_ode.model import LatentODE
 from video_ode.srvp.model import SRVP
+from video_ode.svg.model import SVG
 
 SHAPE = (1, 16, 16)
 DCGAN = (partial(DCGANEncoder, width=4, code_size=8), partial(DCGANDecoder, width=4))
@@ -40,3 +41,7 @@ def latent_ode(recurrent=None, dynamics=None, **settings):
     dynamics = dynamics or partial(NeuralODE, field=FIELD, solver=solver)
     recurrent = recurrent or partial(GRUEncoder, hidden=8)
     return LatentODE(SHAPE, DCGAN[0], recurrent, DCGAN[1], dynamics, latent_size=6, **settings)
+
+
+def svg(**settings):
+    return SVG(SHAPE, *DCGAN, **{"z_size": 3, "hidden": 8, **settings})

@@ -1,99 +1,222 @@
-"""Latent dynamics: from a state and times to the path through them, and what it cost in nats.
+"""Latent dynamics: from a first state and times to the path through them.
 
-All are built by `Dynamics(size, context_size, …)`, so that a configuration can put one in the
-place of another.
+All are built by `Dynamics(size, context_size, …)`, so that a configuration can replace one by
+another. States have any shape `[b size …]`: vectors or feature maps.
 """
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Codes, PerSample, Sample, Times
+from common.ode.solve import Evaluations
+from common.typing import PerSample, Sample, Times, VideoTimes
+
+TOLERANCE = 1e-3  # times that differ by less, in frames, are the same
 
 
-class Path(NamedTuple):
-    """A latent path.
+class LatentPath(NamedTuple):
+    """Path of latent states.
 
     Attributes:
-        states: `[b t d]`, one for each asked time.
-        kl: `[b]`, divergence of the path from its prior in nats; 0 where nothing is random.
+        states: States `[b t …]`, one for each asked time.
+        kl: KL divergence of the path from its prior, `[b]`, in nats; 0 if nothing is random.
+        evaluations: Number of function evaluations, all pieces of the path together.
     """
 
-    states: Codes
+    states: Tensor
     kl: PerSample
+    evaluations: Evaluations
+
+
+class PiecewiseContext(NamedTuple):
+    """Context that is constant in time over each unit after the first time.
+
+    Attributes:
+        values: Context of each unit, `[b n …]`: `values[:, i]` holds from `times[0] + i` to
+            `times[0] + i + 1` (SRVP's `z_{⌊t⌋+1}`).
+    """
+
+    values: Tensor
+
+
+Context = Tensor | PiecewiseContext | None
+
+
+class Solved(NamedTuple):
+    """States at the times that `solve` was given.
+
+    Attributes:
+        states: States `[b t …]`, or a list of states `[b …]`; the first one is `z0`.
+        evaluations: Number of function evaluations.
+        kl: KL divergence of the path up to each time, `[b t]`, in nats. None: nothing is random.
+    """
+
+    states: Tensor | Sequence[Tensor]
+    evaluations: Evaluations
+    kl: Tensor | None = None
 
 
 class Dynamics(nn.Module, abc.ABC):
-    """`(z0, times, context) -> Path`.
+    """Latent dynamics `(z0, times, context) -> LatentPath`.
 
-    `times[0]` is the time of `z0`; the unit is a frame. `context`, `[b c]`, steers all of the
-    path, or `[b n c]` one vector for each unit of time after `times[0]` (SRVP's `z_{⌊t⌋+1}`).
+    A subclass writes `solve` alone, for one context that does not change and times that all
+    samples share; `forward` is final.
 
     Attributes:
-        steps: Equal steps in a unit of time that these dynamics consist of; 1 if of none.
+        steps: Number of equal steps in a unit of time; 1 if the dynamics have no steps.
+        evaluations: Number of function evaluations of the last call.
     """
 
     steps: int = 1
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.evaluations = Evaluations()
+
     @abc.abstractmethod
-    def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
-        """The states at `times`.
+    def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
+        """States at strictly monotonic `times` `[t]`, of which the first is the time of `z0`.
 
         Raises:
             InputError: Times that these dynamics can't reach.
         """
 
+    def forward(
+        self, z0: Sample, times: Times | VideoTimes, context: Context = None
+    ) -> LatentPath:
+        """Path through the asked times.
 
-DynamicsFactory = Callable[[int, int], Dynamics]
+        Args:
+            z0: State at the first time, `[b …]`.
+            times: Times `[t]` in frames, strictly ascending or descending; the first is that of
+                `z0`. Or `[b t]`, other times for each sample, with the same first one.
+            context: Context of the whole path, `[b …]`, or a `PiecewiseContext`. None: no context.
+
+        Raises:
+            InputError: Times that aren't finite, strictly monotonic and of one first time, or that
+                these dynamics can't reach; a `PiecewiseContext` that ends too early.
+        """
+        shared = _checked(times)
+        solved = self._solve_pieces(z0, shared, context)
+        self.evaluations = solved.evaluations
+        zero = z0.new_zeros(len(z0))
+        states = solved.states
+        if not isinstance(states, Tensor):
+            states = torch.stack(list(states), 1)
+        if times.ndim == 1:
+            kl = zero if solved.kl is None else solved.kl[:, -1]
+            return LatentPath(states, kl, solved.evaluations)
+        place = _places(shared, times).to(states.device)
+        rows = torch.arange(len(states), device=states.device)
+        kl = zero if solved.kl is None else solved.kl[rows, place[:, -1]]
+        return LatentPath(states[rows[:, None], place], kl, solved.evaluations)
+
+    def _solve_pieces(self, z0: Sample, times: Times, context: Context) -> Solved:
+        """Solves unit by unit where the context changes from one unit to the next."""
+        if len(times) == 1:
+            return Solved([z0], Evaluations())
+        if not isinstance(context, PiecewiseContext):
+            return self.solve(z0, times, context)
+        elapsed = (times - times[0]).cpu().double()
+        units = _units(elapsed, context)
+        pieces, states, start = [], [z0], z0
+        kl_start = z0.new_zeros(len(z0), 1)
+        divergences = [kl_start]
+        for i in range(units):
+            inside = elapsed[(elapsed > i + TOLERANCE) & (elapsed < i + 1 - TOLERANCE)]
+            unit = elapsed.new_tensor([i, i + 1])
+            knots = torch.cat([unit[:1], inside, unit[1:]]) + float(times[0])
+            piece = self.solve(start, knots, context.values[:, i])
+            pieces.append(piece.evaluations)
+            asked = bool(((elapsed - (i + 1)).abs() <= TOLERANCE).any())
+            stop, ends = len(knots) if asked else -1, piece.states
+            if isinstance(ends, Tensor):
+                ends = ends.unbind(1)
+            states += ends[1:stop]
+            if piece.kl is not None:
+                kl = kl_start + piece.kl
+                divergences.append(kl[:, 1:stop])
+                kl_start = kl[:, -1:]
+            start = ends[-1]
+        random = len(divergences) > 1
+        total = torch.cat(divergences, 1) if random else None
+        return Solved(states, Evaluations(parts=tuple(pieces)), total)
 
 
-class _Stepwise(Dynamics):
-    """Dynamics that know whole frames only."""
+DynamicsFactory = Callable[[int, int], Dynamics]  # (size, context size) -> dynamics
+
+
+class Stepwise(Dynamics):
+    """Base of dynamics that step from one whole frame to the next, forward in time."""
 
     @abc.abstractmethod
     def step(self, z: Sample, context: Tensor | None) -> Sample:
-        """The state a frame later."""
+        """State one frame later.
 
-    def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
+        Args:
+            z: State `[b …]`.
+            context: Context of this step. None: no context.
+        """
+
+    def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
         elapsed = (times - times[0]).cpu().double()
         wanted = elapsed.round()
-        if bool(((elapsed - wanted).abs() > 1e-3).any() or (elapsed < 0).any()):
+        if bool(((elapsed - wanted).abs() > TOLERANCE).any() or (elapsed < 0).any()):
             raise InputError(
                 f"{type(self).__name__} steps from frame to frame, forward: it can't reach times "
                 "between frames or before the first; use NeuralODE or ResidualEuler"
             )
-        states, z = [z0], z0
-        for i in range(int(wanted[-1])):
-            z = self.step(z, _held(context, i))
-            states.append(z)
-        return Path(torch.stack(states, 1)[:, wanted.long()], z0.new_zeros(len(z0)))
+        states, frames = [z0], int(wanted[-1])
+        for _ in range(frames):
+            states.append(self.step(states[-1], context))
+        return Solved([states[i] for i in wanted.long().tolist()], Evaluations(frames))
 
 
-def _held(context: Tensor | None, unit: int) -> Tensor | None:
-    """The context during that unit of time."""
-    return context if context is None or context.ndim == 2 else context[:, unit]
+def _checked(times: Tensor) -> Times:
+    """Times that contain all asked ones, `[t]`, strictly monotonic."""
+    if times.ndim not in (1, 2) or not times.numel() or not bool(times.isfinite().all()):
+        raise InputError(f"got times {times.tolist()}; give one or more finite times")
+    gaps = times.diff(dim=-1)
+    if not bool((gaps > 0).all() or (gaps < 0).all()):
+        raise InputError(
+            f"got times {times.tolist()}; give them in strictly ascending order, or descending "
+            "for a path backward in time"
+        )
+    if times.ndim == 1:
+        return times
+    if bool((times[:, 0] != times[0, 0]).any()):
+        raise InputError(
+            f"got first times {times[:, 0].tolist()}; the first time must be that of the first "
+            "state, the same for all samples: subtract each video's first time"
+        )
+    return torch.unique(times).flip(0) if bool((gaps < 0).any()) else torch.unique(times)
 
 
-def _by_intervals(dynamics: Dynamics, z0: Sample, times: Times, context: Tensor) -> Path:
-    """Runs dynamics whose context is held over one unit of time after the other."""
-    elapsed = (times - times[0]).cpu().double()
-    if bool((elapsed < -1e-6).any()):
+def _places(shared: Times, times: VideoTimes) -> Tensor:
+    """Index in `shared` of each of the `times`, `[b t]`."""
+    if len(shared) > 1 and float(shared[1]) < float(shared[0]):
+        return len(shared) - 1 - torch.searchsorted(shared.flip(0), times.contiguous())
+    return torch.searchsorted(shared, times.contiguous())
+
+
+def _units(elapsed: Tensor, context: PiecewiseContext) -> int:
+    """Number of units of time that the path goes through."""
+    if float(elapsed[-1]) < 0:
         raise InputError(
             "got times before the first frame; the random variables of the frames there are not "
             "known: ask for later times"
         )
-    states, kl, z = [z0[:, None]], z0.new_zeros(len(z0)), z0
-    for i in range(math.ceil(float(elapsed[-1]) - 1e-3)):
-        inside = elapsed[(elapsed > i + 1e-3) & (elapsed < i + 1 - 1e-3)]
-        ends = elapsed.new_tensor([i, i + 1])
-        knots = torch.cat([ends[:1], inside, ends[1:]]) + float(times[0])
-        piece = dynamics(z, knots, context[:, i])
-        hit = bool(((elapsed - (i + 1)).abs() <= 1e-3).any())
-        states.append(piece.states[:, 1:] if hit else piece.states[:, 1:-1])
-        z, kl = piece.states[:, -1], kl + piece.kl
-    return Path(torch.cat(states, 1), kl)
+    if bool((elapsed.diff() <= TOLERANCE).any()):
+        raise InputError(f"got times nearer than {TOLERANCE:g} of a frame; leave some of them out")
+    units = math.ceil(float(elapsed[-1]) - TOLERANCE)
+    if units > context.values.shape[1]:
+        raise InputError(
+            f"got a context of {context.values.shape[1]} units of time for a path of "
+            f"{units}; give one for each unit, or earlier times"
+        )
+    return units

@@ -6,25 +6,28 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError
-from common.ode.solve import Evaluations, Solver
+from common.ode.solve import Solver
 from common.typing import FieldFactory, Sample, Times
-from video_ode.dynamics.base import Dynamics, Path, _by_intervals
+from video_ode.dynamics.base import Dynamics, Solved
 
 
 class NeuralODE(Dynamics):
-    """`dz/dt = f(t, z, context)` (Predoc III, eq. 4.2), solved by any solver.
+    """Neural ODE `dz/dt = f(t, z, context)` (Predoc III, eq. 4.2), solved by any solver.
 
-    Any times, in both directions.
+    It reaches any times, in both directions.
 
     Args:
-        size: Length of the state.
+        size: Length of the state (channels of a feature map).
         context_size: Length of the context.
-        field: From sizes of state and context to `f`.
-        solver: How to integrate.
-        order: 1; or 2, where the state is position and velocity, `ds/dt = v`, `dv/dt = f(s, v)`
-            (Yıldız et al. 2019, eq. 5).
+        field: From the lengths of state and context to the vector field `f`.
+        solver: Solver of the ODE.
+        order: Order of the ODE. With 2 the state is position and velocity, `ds/dt = v`,
+            `dv/dt = f(s, v)` (Yıldız et al. 2019, eq. 5).
         static_size: Length of the static part: the last `static_size` numbers of the state never
             change and are a context of the others (appearance, apart from motion).
+
+    Raises:
+        InputError: Lengths that don't fit the order.
     """
 
     def __init__(
@@ -41,32 +44,35 @@ class NeuralODE(Dynamics):
         if moving < order or moving % order:
             raise InputError(
                 f"got a state of {size} numbers, {static_size} of them static, and order {order}; "
-                f"what is left to move must divide by the order: change latent_size or static_size"
+                "the length of the moving part must be a multiple of the order: change "
+                "latent_size or static_size"
             )
         self.field = field(moving, static_size + context_size)
         self.solver, self.order, self.moving = solver, order, moving
-        self.evaluations = Evaluations()
 
-    def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
-        if context is not None and context.ndim == 3:
-            return _by_intervals(self, z0, times, context)
+    def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
         moving, static = z0[:, : self.moving], z0[:, self.moving :]
-        steer = [c for c in (static, context) if c is not None and c.shape[-1]]
-        about = torch.cat(steer, -1) if steer else None
+        parts = [c for c in (static, context) if c is not None and c.shape[1]]
+        known = torch.cat([_spread(c, z0) for c in parts], 1) if parts else None
 
         def f(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor]:
             (z,) = state
-            dz = self.field(t, z, about)
+            dz = self.field(t, z, known)
             if self.order == 2:
-                velocity, acceleration = z[:, self.moving // 2 :], dz[:, self.moving // 2 :]
-                dz = torch.cat([velocity, acceleration], -1)
+                half = self.moving // 2
+                dz = torch.cat([z[:, half:], dz[:, half:]], 1)
             return (dz,)
 
-        params = [*self.field.parameters(), *([] if about is None else [about])]
-        if len(times) == 1:
-            path = moving[:, None]
-        else:
-            solution = self.solver.path(f, (moving,), times, params)
-            (path,), self.evaluations = solution
-        still = static[:, None].expand(-1, len(times), -1)
-        return Path(torch.cat([path, still], -1), z0.new_zeros(len(z0)))
+        # The adjoint sees these tensors only: a context left out would get no gradient.
+        params = [*self.field.parameters(), *([] if known is None else [known])]
+        (path,), evaluations = self.solver.path(f, (moving,), times, params)
+        still = static[:, None].expand(-1, len(times), *static.shape[1:])
+        return Solved(torch.cat([path, still], 2), evaluations)
+
+
+def _spread(context: Tensor, like: Tensor) -> Tensor:
+    """Context vectors repeated over the positions of a feature map; other contexts unchanged."""
+    if context.ndim == like.ndim:
+        return context
+    shape = (*context.shape, *[1] * (like.ndim - context.ndim))
+    return context.reshape(shape).expand(*context.shape, *like.shape[context.ndim :])

@@ -1,16 +1,16 @@
-"""Latent dynamics that step from frame to frame."""
+"""Latent dynamics that step from frame to frame: the ablations of SRVP."""
 
 from torch import Tensor, nn
 
 from common.typing import FieldFactory, Sample
-from video_ode.dynamics.base import _Stepwise
+from video_ode.dynamics.base import Stepwise
 
 
-class GRU(_Stepwise):
-    """`y_{t+1} = GRUCell(z_{t+1}, y_t)`, the ablation of SRVP.
+class GRU(Stepwise):
+    """Gated recurrent unit `y_{t+1} = GRUCell(z_{t+1}, y_t)`, an ablation of SRVP.
 
     Args:
-        size: Length of the state.
+        size: Length of the state, a vector.
         context_size: Length of the context.
     """
 
@@ -22,13 +22,13 @@ class GRU(_Stepwise):
         return self.cell(z.new_zeros(len(z), 0) if context is None else context, z)
 
 
-class MLPDynamics(_Stepwise):
-    """`y_{t+1} = f(y_t, z_{t+1})`, not residual, the ablation of SRVP.
+class MLPDynamics(Stepwise):
+    """Plain network `y_{t+1} = f(y_t, z_{t+1})` without a residual, an ablation of SRVP.
 
     Args:
         size: Length of the state.
         context_size: Length of the context.
-        field: From sizes of state and context to `f`.
+        field: From the lengths of state and context to the network `f`.
     """
 
     def __init__(self, size: int, context_size: int, field: FieldFactory) -> None:

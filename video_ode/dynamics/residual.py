@@ -1,24 +1,28 @@
-"""Latent dynamics by residual steps."""
+"""Latent dynamics by residual steps (Euler's method)."""
 
 import torch
 from torch import Tensor
 
 from common.errors import InputError
-from common.typing import Codes, FieldFactory, Sample, Times
-from video_ode.dynamics.base import Dynamics, Path, _held
+from common.ode.solve import Evaluations
+from common.typing import FieldFactory, Sample, Times
+from video_ode.dynamics.base import TOLERANCE, Dynamics, Solved
 
 
 class ResidualEuler(Dynamics):
-    """`y_{t+1/k} = y_t + f(y_t, z_{⌊t⌋+1}) / k` (SRVP slides, "Model" and "frame rates").
+    """Residual dynamics `y_{t+1/k} = y_t + f(y_t, z_{⌊t⌋+1}) / k` (SRVP slides, "Model").
 
-    Steps are counted in integers, so that every `k` returns the very frames that were asked for;
-    between two steps the path is the straight line that Euler's method draws.
+    Steps are counted in integers, so every `k` returns exactly the frames that were asked for.
+    Between two steps the path is the straight line that Euler's method draws.
 
     Args:
-        size: Length of the state.
+        size: Length of the state (channels of a feature map).
         context_size: Length of the context.
-        field: From sizes of state and context to `f`.
-        steps: Steps `k` in a unit of time.
+        field: From the lengths of state and context to the vector field `f`.
+        steps: Number of steps `k` in a unit of time (SRVP slides, "frame rates").
+
+    Raises:
+        InputError: `steps` is below 1.
     """
 
     def __init__(self, size: int, context_size: int, field: FieldFactory, steps: int = 1) -> None:
@@ -27,33 +31,18 @@ class ResidualEuler(Dynamics):
             raise InputError(f"got {steps} steps a frame; give 1 or more")
         self.field, self.steps = field(size, context_size), steps
 
-    def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
+    def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
         elapsed = (times - times[0]).cpu().double() * self.steps
-        backward = bool(elapsed[-1] < 0)
-        if backward and context is not None and context.ndim == 3:
-            raise InputError(
-                "got times before the first frame; the random variables of the frames there are "
-                "not known: ask for later times"
-            )
+        sign = -1 if bool(elapsed[-1] < 0) else 1
         elapsed = elapsed.abs()
         whole = elapsed.round()
-        elapsed = torch.where((elapsed - whole).abs() < 1e-3, whole, elapsed)
-        n = int(elapsed.max().ceil())
-        grid = self._grid(z0, times[0], n, -1 if backward else 1, context)
-        before = elapsed.floor().long()
-        share = elapsed - before
-        if bool(share.any()):
-            after = (before + 1).clamp(max=n)
-            start, end = (grid[:, i.to(grid.device)] for i in (before, after))
-            states = torch.lerp(start, end, share.to(grid)[:, None])
-        else:
-            states = grid if len(before) == n + 1 else grid[:, before.to(grid.device)]
-        return Path(states, z0.new_zeros(len(z0)))
-
-    def _grid(self, y: Sample, t0: Tensor, n: int, sign: int, context: Tensor | None) -> Codes:
-        """The states after 0 … n steps."""
-        states, dt = [y], sign / self.steps
-        for i in range(n):
-            y = y + dt * self.field(t0 + i * dt, y, _held(context, i // self.steps))
-            states.append(y)
-        return torch.stack(states, 1)
+        elapsed = torch.where((elapsed - whole).abs() < TOLERANCE, whole, elapsed)
+        n_steps, dt = int(elapsed.max().ceil()), sign / self.steps
+        grid = [z0]
+        for i in range(n_steps):
+            grid.append(grid[-1] + dt * self.field(times[0] + i * dt, grid[-1], context))
+        before = elapsed.floor()
+        states = []
+        for i, share in zip(before.long().tolist(), (elapsed - before).tolist(), strict=True):
+            states.append(torch.lerp(grid[i], grid[i + 1], share) if share else grid[i])
+        return Solved(states, Evaluations(n_steps))

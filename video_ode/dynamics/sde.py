@@ -5,21 +5,25 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.ode.sde import euler_maruyama
 from common.typing import FieldFactory, Sample, Times
-from video_ode.dynamics.base import Dynamics, Path, _by_intervals
+from video_ode.dynamics.base import Dynamics, Solved
 
 
 class NeuralSDE(Dynamics):
-    """`dz = f(t, z, context) dt + g(t, z, context) dW`, forward in time.
+    """Neural SDE `dz = f(t, z, context) dt + g(t, z, context) dW`, forward in time.
 
     Args:
-        size: Length of the state.
+        size: Length of the state (channels of a feature map).
         context_size: Length of the context.
-        drift: From sizes of state and context to `f`.
-        diffusion: From sizes of state and context to a net; `g` is `scale` times its softplus.
-        step_size: Of the largest step.
-        scale: Of the diffusion; 0 gives the ODE by Euler's method.
-        prior_drift: From sizes of state and context to `h`: the path then costs its divergence
-            from the path with drift `h`.
+        drift: From the lengths of state and context to the drift `f`.
+        diffusion: From the lengths of state and context to a network; `g` is `scale` times its
+            softplus.
+        step_size: Size of the largest step, in frames.
+        scale: Factor of the diffusion; 0 gives the ODE by Euler's method.
+        prior_drift: From the lengths of state and context to the drift `h` of a prior; the path
+            then has its KL divergence from the path with drift `h`. None: no divergence.
+
+    Raises:
+        InputError: Sizes out of range.
     """
 
     def __init__(
@@ -42,20 +46,14 @@ class NeuralSDE(Dynamics):
         self.prior_drift = prior_drift(size, context_size) if prior_drift else None
         self.step_size, self.scale = step_size, scale
 
-    def forward(self, z0: Sample, times: Times, context: Tensor | None = None) -> Path:
-        if context is not None and context.ndim == 3:
-            return _by_intervals(self, z0, times, context)
-
-        def g(t: Tensor, z: Sample) -> Sample:
-            return self.scale * nn.functional.softplus(self.diffusion(t, z, context))
-
+    def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
         prior = self.prior_drift
         path = euler_maruyama(
             lambda t, z: self.drift(t, z, context),
-            g,
+            lambda t, z: self.scale * nn.functional.softplus(self.diffusion(t, z, context)),
             z0,
             times,
             self.step_size,
             None if prior is None else lambda t, z: prior(t, z, context),
         )
-        return Path(path.states, path.kl)
+        return Solved(path.states, path.evaluations, path.kl)

@@ -33,7 +33,7 @@ class Evaluation(Callback):
 
     Each metric is taken frame by frame, of samples clamped to `[0, 1]`. Of a video's samples the
     best counts, chosen for each metric by its mean over the predicted frames, and apart from that
-    by its mean over the given ones, all of which are scored, seen or not. Integers are means over
+    by its mean over the given ones, all of which are scored, seen or not. Numbers are means over
     videos ± 1.96 σ / √N. Beside the model stand the average of its samples' scores, the last given
     frame that was seen (not scored on itself), the mean of the given frames that were seen, and
     whatever the data know how to predict (of the predicted frames).

@@ -26,8 +26,8 @@ class SmallEncoder(FrameEncoder):
     Args:
         shape: Channels, height and width of a frame.
         widths: Channels of the convolutions.
-        code_size: Integers of a code that see where things are.
-        pooled: Integers of a code beside them that see only what is there: the largest answers of
+        code_size: Length of the part of a code that sees where things are.
+        pooled: Length of the part of a code that sees only what is there: the largest responses of
             a convolution anywhere in the frame.
     """
 

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from common.errors import InputError
 from common.nn.mlp import MLP
 from common.typing import Codes, Mask, Times, Video, Videos
-from video_ode.dynamics.base import DynamicsFactory
+from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
 from video_ode.predictor import VideoPredictor, check_ascending, frame_units
@@ -113,6 +113,7 @@ class SRVP(VideoPredictor):
         q_first, q_z = self._posteriors(codes)
         z = q_z.rsample() if q_z else None
         path, steps, kl_path = self._inferred_path(q_first.rsample(), z, n)
+        kl_path = kl_path.mean()
         chosen = torch.randperm(n)[: self.decoded] if self.decoded else torch.arange(n)
         nll = negative_log_likelihood(
             self.decode(path[:, chosen], content), video[:, chosen], self.scale
@@ -150,8 +151,8 @@ class SRVP(VideoPredictor):
         """The states at the frames, the steps between them, and what the path costs in nats."""
         k = self.dynamics.steps
         times = torch.arange((n_frames - 1) * k + 1, dtype=torch.float64) / k
-        states, kl_path = self.dynamics(first, times, z)
-        return states[:, ::k], states.diff(dim=1), kl_path.mean()
+        path = self.dynamics(first, times, None if z is None else PiecewiseContext(z))
+        return path.states[:, ::k], path.states.diff(dim=1), path.kl
 
     # Prediction -----------------------------------------------------------------------------
 

@@ -6,61 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from common.flows.base import Compose, normal_log_prob
+from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
-from common.flows.pixel import InkMap, Logit, bits_per_dim, dequantize, to_bytes
-from common.flows.standardize import Standardize
-from common.nn.fields import ConcatField, ResidualField
+from common.flows.pixel import Logit, bits_per_dim, dequantize, to_bytes
+from common.nn.fields import ResidualField
 from common.ode.divergence import Exact, Hutchinson
 from common.ode.regularize import KineticEnergy
 from common.ode.solve import Solver
+from tests.common.flows.bijections import (
+    SHAPE,
+    cnf,
+    random_field,
+    solver,
+)
+from tests.laws import BIJECTIONS
 
 pytestmark = pytest.mark.usefixtures("double")
-
-SHAPE = (2, 2, 2)
-
-
-def solver(**arguments):
-    return Solver("rk4", step_size=1 / 16, **arguments)
-
-
-def random_field(context=0):
-    field = ConcatField(2, context, width=8, depth=3)
-    for p in field.parameters():
-        nn.init.normal_(p, std=0.3)
-    return field
-
-
-def cnf(context=0, **arguments):
-    return CNF(random_field(context), solver(**arguments), Exact())
-
-
-def ink_map():
-    layer = InkMap()
-    layer.fit(torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8))
-    return layer
-
-
-def half_ground(*shape):
-    """Half of the sub-pixels in the ground's cell of the unit interval, the others anywhere."""
-    x = torch.rand(*shape)
-    return torch.where(torch.rand(*shape) < 0.5, x / 256, x)
-
-
-def standardize():
-    layer = Standardize(SHAPE[0])
-    layer.fit(3 * torch.randn(100, *SHAPE) + 1)
-    return layer
-
-
-BIJECTIONS = {
-    "logit": (lambda: Logit(0.05), torch.rand, 0),
-    "ink map": (ink_map, half_ground, 0),
-    "standardize": (standardize, torch.randn, 0),
-    "cnf": (cnf, torch.randn, 0),
-    "conditional cnf": (lambda: cnf(3), torch.randn, 3),
-    "composed": (lambda: Compose([Logit(1e-3), standardize(), cnf(3), cnf(3)]), torch.rand, 3),
-}
 
 
 @pytest.fixture(params=BIJECTIONS)

@@ -110,10 +110,12 @@ def test_products_work_in_inference_mode(case, mode):
 
 def test_regularizers_are_rnodes_means_or_the_reports_sums():
     field, z = conv_field()
-    linearized = Exact()(field, torch.tensor(0.3), z, None, z)
+    t = torch.tensor(0.3)
+    linearized = Exact()(field, t, z, None, z)
+    here = (field, t, z, None, linearized)
     squares, norm, d = linearized.dz.square().flatten(1), linearized.frobenius, z[0].numel()
-    torch.testing.assert_close(KineticEnergy().rate(linearized), 0.5 * squares.mean(1))
-    torch.testing.assert_close(JacobianNorm().rate(linearized), norm / d)
+    torch.testing.assert_close(KineticEnergy().rate(*here), 0.5 * squares.mean(1))
+    torch.testing.assert_close(JacobianNorm().rate(*here), norm / d)
     sums = dict(per_dimension=False)
-    torch.testing.assert_close(KineticEnergy(**sums).rate(linearized), squares.sum(1))
-    torch.testing.assert_close(JacobianNorm(**sums).rate(linearized), norm)
+    torch.testing.assert_close(KineticEnergy(**sums).rate(*here), squares.sum(1))
+    torch.testing.assert_close(JacobianNorm(**sums).rate(*here), norm)

@@ -8,14 +8,17 @@ import torch
 from torch import nn
 
 from common.ode.solve import ADAPTIVE, FIXED, SolveError, Solver
+from tests.laws import SOLVERS
 
 pytestmark = pytest.mark.usefixtures("double")
-
-ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 
 
 def linear(a):
     return lambda t, y: (y[0] @ a.T,)
+
+
+def test_every_method_inherits_the_laws():
+    assert set(SOLVERS) == {*FIXED, *ADAPTIVE}
 
 
 @pytest.mark.parametrize("method", FIXED)
@@ -28,7 +31,7 @@ def test_fixed_grid_methods_have_their_order(method):
         for h in steps
     ]
     slope = np.polyfit(np.log2(steps), torch.stack(errors).log2().numpy(), 1)[0]
-    assert slope == pytest.approx(ORDERS[method], abs=0.2)
+    assert slope == pytest.approx(SOLVERS[method], abs=0.2)
 
 
 @pytest.mark.parametrize("method", ADAPTIVE)

@@ -7,6 +7,7 @@ from torch import nn
 from common.errors import InputError
 from common.nn.mlp import MLPField
 from common.ode.solve import Solver
+from video_ode.dynamics.base import PiecewiseContext
 from video_ode.dynamics.ode import NeuralODE
 from video_ode.dynamics.recurrent import GRU, MLPDynamics
 from video_ode.dynamics.residual import ResidualEuler
@@ -107,7 +108,7 @@ def test_residual_steps_return_the_very_frames_that_were_asked_for(steps):
 def test_random_variable_of_a_frame_is_held_until_the_next(steps):
     dynamics = ResidualEuler(3, 3, Linear, steps)
     y, z = torch.randn(2, 3), torch.randn(2, 24, 3)
-    states = dynamics(y, torch.arange(25.0), z).states
+    states = dynamics(y, torch.arange(25.0), PiecewiseContext(z)).states
     for frame in range(24):
         for _ in range(steps):
             y = y + (y @ MATRIX.T + z[:, frame]) / steps
@@ -136,6 +137,7 @@ def test_residual_steps_are_of_first_order_and_run_backward():
 def test_residual_steps_are_the_ode_by_eulers_method_for_held_contexts_too():
     y, z, times = torch.randn(2, 3), torch.randn(2, 4, 3), torch.tensor([0.0, 0.5, 1, 2.75, 4])
     euler = NeuralODE(3, 3, Linear, Solver("euler", step_size=0.25))
+    z = PiecewiseContext(z)
     torch.testing.assert_close(
         ResidualEuler(3, 3, Linear, 4)(y, times, z).states, euler(y, times, z).states
     )
@@ -153,7 +155,7 @@ def test_a_field_may_start_almost_at_rest():
 def test_gru_is_pytorchs_cell_in_a_loop():
     dynamics = GRU(3, 2)
     y, z = torch.randn(4, 3), torch.randn(4, 5, 2)
-    states = dynamics(y, torch.tensor([0.0, 2.0, 3.0, 5.0]), z).states
+    states = dynamics(y, torch.tensor([0.0, 2.0, 3.0, 5.0]), PiecewiseContext(z)).states
     expected = [y]
     for i in range(5):
         expected.append(dynamics.cell(z[:, i], expected[-1]))
@@ -163,7 +165,7 @@ def test_gru_is_pytorchs_cell_in_a_loop():
 def test_mlp_dynamics_are_not_residual():
     dynamics = MLPDynamics(3, 3, Linear)
     y, z = torch.randn(4, 3), torch.randn(4, 1, 3)
-    states = dynamics(y, torch.tensor([0.0, 1.0]), z).states
+    states = dynamics(y, torch.tensor([0.0, 1.0]), PiecewiseContext(z)).states
     torch.testing.assert_close(states[:, 1], y @ MATRIX.T + z[:, 0])
 
 
@@ -205,5 +207,6 @@ def test_sde_does_not_run_backward():
 def test_held_contexts_do_not_reach_before_the_first_frame(kind):
     dynamics = {"ode": NeuralODE(3, 3, Linear, Solver()), "residual": ResidualEuler(3, 3, Linear)}
     dynamics["sde"] = NeuralSDE(3, 3, Linear, Linear, 0.5)
+    context = PiecewiseContext(torch.randn(2, 4, 3))
     with pytest.raises(InputError, match="before the first frame"):
-        dynamics[kind](torch.randn(2, 3), torch.tensor([0.0, -1.0]), torch.randn(2, 4, 3))
+        dynamics[kind](torch.randn(2, 3), torch.tensor([0.0, -1.0]), context)
