@@ -111,7 +111,6 @@ def first_filters(network: nn.Module) -> Tensor:
 def main(args: list[str] | None = None) -> None:
     """Trains or judges a network with labels, or shows its filters."""
     run(
-        SupervisedModule,
         Data,
         Path(__file__).parent / "configs",
         args,

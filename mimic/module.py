@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from common.data.base import STAGES, Data
 from common.errors import InputError
 from common.training.schedules import Schedule
-from common.training.system import System
+from common.training.system import AutomaticSystem
 from common.typing import Pixels
 from mimic.data.labelled import Labelled
 from mimic.tasks import Task
 
 
-class SupervisedModule(System):
+class SupervisedModule(AutomaticSystem):
     """Trains a network by the loss of its task and judges it by the task's metrics.
 
     Logs `train/loss`, and `val/loss` and `test/loss` with all metrics of the task. The layers of

@@ -98,7 +98,6 @@ def _table(rows: list[tuple[float, str]]) -> str:
 def main(args: list[str] | None = None) -> None:
     """Trains, judges or samples a multi-scale flow."""
     run(
-        MultiScaleFlowModule,
         ImageData,
         Path(__file__).parent / "configs",
         args,

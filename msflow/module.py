@@ -11,13 +11,13 @@ from common.errors import InputError
 from common.flows.pixel import bits_per_dim
 from common.ode.solve import SolveError, Solver
 from common.training.schedules import Schedule
-from common.training.system import System
+from common.training.system import AutomaticSystem
 from common.typing import PerSample, Pixels
 from msflow.flow import Dequantization, MultiScaleFlow
 from msflow.objectives import Objective
 
 
-class MultiScaleFlowModule(System):
+class MultiScaleFlowModule(AutomaticSystem):
     """Trains by its objective; judges by bits per dimension of the solved ODE, whatever that was.
 
     Logs `val/bpd`, its parts `val/bpd_pixel` and `val/bpd_scale_s`, and in tests `test/bpd` with

@@ -242,7 +242,6 @@ def _joined(words: list[str]) -> list[str]:
 def main(args: list[str] | None = None) -> None:
     """Trains or judges a video predictor, or shows what it predicts."""
     run(
-        VideoPredictionModule,
         VideoData,
         Path(__file__).parent / "configs",
         args,

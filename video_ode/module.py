@@ -9,12 +9,12 @@ from common.errors import InputError, check_counts
 from common.metrics.frames import psnr
 from common.ode.solve import SolveError
 from common.training.schedules import Schedule
-from common.training.system import System
+from common.training.system import AutomaticSystem
 from common.typing import Times, Videos
 from video_ode.predictor import VideoPredictor, to_unit
 
 
-class VideoPredictionModule(System):
+class VideoPredictionModule(AutomaticSystem):
     """Trains by the predictor's loss; judges by the frames after the given ones.
 
     Logs `val/psnr` of the predicted frames and `val/psnr_given` of the given ones, each the best

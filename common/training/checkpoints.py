@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import importlib.util
 import re
 import sys
@@ -57,6 +58,11 @@ class Reloadable(LightningModule):
                     f"{checkpoint_path} names {path}, which loading would import and run; if you "
                     f"trust it, pass trusted=({path.split('.')[0]!r},)"
                 )
+        written_by = _class_of(checkpoint)
+        if written_by not in (None, cls) and issubclass(written_by, cls):
+            return written_by.load_from_checkpoint(  # from `System.load_from_checkpoint`, say
+                checkpoint_path, *args, trusted=trusted, **kwargs
+            )
         return super().load_from_checkpoint(
             checkpoint_path, *args, **{**kwargs, "weights_only": True}
         )
@@ -161,10 +167,21 @@ class LastCheckpoint(_Checkpoint):
         every, step = self.every_n_train_steps, trainer.global_step
         # An epoch that is broken off here would count as a whole one when saved at its end.
         stops = trainer.should_stop and trainer.fit_loop._can_stop_early
-        last = stops or step == trainer.max_steps
-        due = last or (every is not None and step % every == 0)
+        last = stops or 0 <= trainer.max_steps <= step
+        # Several optimisers take several steps a batch, which may pass over a multiple.
+        due = last or (every is not None and step // every > self._last_global_step_saved // every)
         if due and not trainer.is_last_batch and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def _class_of(checkpoint: dict[str, Any]) -> Any:
+    """Class that wrote a checkpoint, whose name has been checked. None: not recorded."""
+    path = checkpoint.get("hyper_parameters", {}).get("_class_path")
+    if not isinstance(path, str) or "." not in path:
+        return None
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name, None)
+    return found if isinstance(found, type) else None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, auto_cli
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
@@ -23,6 +23,7 @@ from common.training.callbacks.function_evaluations import FunctionEvaluations
 from common.training.callbacks.random_state import RandomState
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
 from common.training.checkpoints import BestCheckpoint, LastCheckpoint
+from common.training.system import System
 
 warnings.filterwarnings("ignore", message=r".*does not have many workers")
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
@@ -103,7 +104,6 @@ class CommandLine(LightningCLI):
 
 
 def run(
-    model: type[LightningModule],
     data: type[LightningDataModule],
     configs: Path,
     args: list[str] | None = None,
@@ -111,16 +111,15 @@ def run(
     trainer: type[Trainer] = Trainer,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Runs a package's command line; what the user got wrong ends it with one message.
+    """Runs a package's command line for any `System`; a user's mistake ends it with one message.
 
     Args:
-        model: The system to train.
-        data: Base class of the data sets to choose from.
+        data: Base class of the data sets that a configuration may name.
         configs: Folder of the configurations that ship.
-        args: Arguments; those of the process if none.
-        command_line: The class to parse them with.
-        trainer: The class whose methods are the subcommands.
-        callbacks: Always there, beside those of the configuration.
+        args: Arguments. None: those of the process.
+        command_line: Class that parses the arguments.
+        trainer: Trainer class, whose methods are the subcommands.
+        callbacks: Callbacks of every run, beside those of the configuration.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     # Also where Lightning would decide otherwise: nothing in a checkpoint is ever run.
@@ -128,8 +127,9 @@ def run(
     with _mistakes_told():
         _check_config_is_given(arguments, configs)
         command_line(
-            model,
+            System,
             data,
+            subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
@@ -142,11 +142,11 @@ def run(
 
 
 def run_command(functions: list[Callable[..., None]], args: list[str] | None = None) -> None:
-    """One of several functions, or the only one, with arguments from the command line.
+    """Runs one of several functions, or the only one, with arguments of the command line.
 
     Args:
-        functions: Each is a subcommand; its signature says what it takes.
-        args: Arguments; those of the process if none.
+        functions: Subcommands; the signature of each says what it takes.
+        args: Arguments. None: those of the process.
     """
     with _mistakes_told():
         auto_cli(functions if len(functions) > 1 else functions[0], args=args)

@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of the step, which resume exactly."""
+"""Learning rate schedules as pure functions of the step, which resume exactly."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, a time at the full rate, then constant or a cosine or line down to `final`.
+    """Schedule of the learning rate: linear warm-up, constant rate, then decay to `final`.
 
     Args:
-        warmup_steps: Optimiser steps until the full learning rate.
-        decay: What follows.
-        final: Factor at the end of the decay.
-        hold_steps: Optimiser steps before the decay begins, the warm-up included.
+        warmup_steps: Number of optimiser steps before the full learning rate is reached.
+        decay: Form of the decay.
+        final: Factor on the learning rate at the end of the decay.
+        hold_steps: Number of optimiser steps before the decay begins, warm-up included.
     """
 
     warmup_steps: int = 0
@@ -22,7 +22,7 @@ class Schedule:
     hold_steps: int = 0
 
     def factor(self, step: int, total_steps: int | float) -> float:
-        """The factor on the learning rate at a step of `total_steps`, which may be infinite."""
+        """Factor on the learning rate at a step of `total_steps`, which may be infinite."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if self.decay == "constant" or math.isinf(total_steps):

@@ -1,57 +1,218 @@
-"""What every system that trains shares: optimiser, learning rate, and steps that break off."""
+"""Systems: the LightningModules of this project, with one optimiser or several.
 
+Whatever the number of optimisers, a system has learning rate schedules, a training progress that
+counts batches, and steps that are skipped where a solve breaks off. It resumes exactly.
+"""
+
+import abc
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
+from common.errors import InputError, check_counts
+from common.ode.solve import SolveError
 from common.training.checkpoints import Reloadable
 from common.training.schedules import Schedule
 
 
-class System(Reloadable):
-    """A LightningModule with one optimiser and a schedule of its learning rate.
+class Player(NamedTuple):
+    """Part of a system that one optimiser trains.
+
+    Attributes:
+        module: Module whose parameters are trained.
+        optimizer: From parameters to an optimiser.
+        schedule: Schedule of the learning rate.
+        every: Number of turns from one step of this player to its next one.
+    """
+
+    module: nn.Module
+    optimizer: OptimizerCallable
+    schedule: Schedule = Schedule()
+    every: int = 1
+
+
+class System(Reloadable, abc.ABC):
+    """LightningModule of this project: base of `AutomaticSystem` and `ManualSystem`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._total_steps: float | None = None
+
+    @abc.abstractmethod
+    def players(self) -> dict[str, Player]:
+        """Players by name, in the order in which they take their steps."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the training batches that are done, in `[0, 1]`; 1 if training has no end."""
+        total = self._total_batches()
+        done = max(0, self.trainer.fit_loop.total_batch_idx)
+        return 1.0 if math.isinf(total) else min(1.0, done / total)
+
+    @property
+    def steps_per_batch(self) -> float:
+        """Mean number of optimiser steps of a batch, all optimisers together."""
+        return 1 / self.trainer.accumulate_grad_batches
+
+    def configure_optimizers(self) -> Any:
+        self._total_steps = None
+        configured = []
+        for player in self.players().values():
+            optimizer = player.optimizer(player.module.parameters())
+            scheduler = LambdaLR(optimizer, self._rate(player))
+            configured.append(
+                {
+                    "optimizer": optimizer,
+                    "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+                }
+            )
+        return configured
+
+    def left_out(self, error: Exception) -> Tensor:
+        """NaN loss of a step whose solve broke off, so that the step is skipped (`SkipBadSteps`).
+
+        Its gradient is NaN for every parameter on every device, so that all devices skip the step.
+        """
+        rank_zero_warn(f"step {self.global_step} is left out: {error}")
+        return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.nan
+
+    def _rate(self, player: Player) -> Callable[[int], float]:
+        def factor(step: int) -> float:
+            # To ask for the number of steps at step 0 would make Lightning set up the loaders
+            # before it has read their state from the checkpoint: a resumed epoch would start anew.
+            return player.schedule.factor(step, math.inf if step == 0 else self._steps_of(player))
+
+        return factor
+
+    def _steps_of(self, player: Player) -> float:
+        """Number of steps of a player in the whole training."""
+        if self._total_steps is None:
+            self._total_steps = float(self.trainer.estimated_stepping_batches)
+        return self._total_steps
+
+    def _total_batches(self) -> float:
+        trainer, total = self.trainer, math.inf
+        if trainer.max_epochs is not None and trainer.max_epochs != -1:
+            if trainer.train_dataloader is None:
+                trainer.fit_loop.setup_data()
+            total = float(trainer.num_training_batches * max(1, trainer.max_epochs))
+        if trainer.max_steps != -1:
+            total = min(total, trainer.max_steps / self.steps_per_batch)
+        return total
+
+
+class AutomaticSystem(System):
+    """System with one optimiser, which Lightning steps (automatic optimisation).
 
     Args:
         optimizer: From parameters to an optimiser.
-        schedule: Of the learning rate; constant if none.
+        schedule: Schedule of the learning rate. None: a constant rate.
     """
 
     def __init__(self, optimizer: OptimizerCallable, schedule: Schedule | None) -> None:
         super().__init__()
         self.optimizer, self.schedule = optimizer, schedule or Schedule()
-        self._total_steps: float | None = None
+
+    def players(self) -> dict[str, Player]:
+        return {"model": Player(self, self.optimizer, self.schedule)}
+
+
+class ManualSystem(System):
+    """System with several optimisers that take turns, such as a GAN (manual optimisation).
+
+    A subclass writes `players` and `loss`; `training_step` is final. In each turn every player
+    whose step is due takes one, in order, on the same batches; the parameters of the others are
+    frozen meanwhile. Skipping of bad steps, schedules, averaged weights, mixed precision, exact
+    resume and `best.ckpt` work as with automatic optimisation. Lightning counts the steps of all
+    players: `trainer.max_steps` 1000 is 500 turns of two. DDP needs
+    `--trainer.strategy ddp_find_unused_parameters_true`.
+
+    Args:
+        accumulate: Number of batches of a turn; each step takes the mean gradient over them, as
+            on one larger batch. (Lightning's `accumulate_grad_batches` must stay 1.)
+        clip: Largest norm of a player's gradient; longer ones are scaled down. None: no clipping.
+            (Lightning's `gradient_clip_val` must stay unset.)
+
+    Raises:
+        InputError: Values out of range.
+    """
+
+    turns: Tensor
+
+    def __init__(self, accumulate: int = 1, clip: float | None = None) -> None:
+        super().__init__()
+        check_counts(1, accumulate=accumulate)
+        if clip is not None and not clip > 0:
+            raise InputError(f"got clip {clip}; give more than 0, or null for no clipping")
+        self.automatic_optimization = False
+        self.accumulate, self.clip = accumulate, clip
+        self.register_buffer("turns", torch.zeros((), dtype=torch.int64))
+        self._batches: list[Any] = []
+
+    @abc.abstractmethod
+    def loss(self, player: str, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss that a player minimises on a batch, and numbers to log, by name.
+
+        Args:
+            player: Name of the player whose step it is.
+            batch: Training batch.
+        """
+
+    def after_step(self, player: str) -> None:
+        """Hook after a player's step, for instance to clip its weights; does nothing here."""
 
     @property
-    def progress(self) -> float:
-        """Share of training that is done, in `[0, 1]`; 1 where no end is set."""
-        steps = self._steps()
-        return 1.0 if math.isinf(steps) else min(1.0, self.global_step / steps)
+    def steps_per_batch(self) -> float:
+        return sum(1 / player.every for player in self.players().values()) / self.accumulate
 
-    def configure_optimizers(self) -> Any:
-        self._total_steps = None
-        optimizer = self.optimizer(self.parameters())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self._batches.append(batch)
+        if len(self._batches) < self.accumulate and not self.trainer.is_last_batch:
+            return
+        batches, self._batches = self._batches, []
+        optimizers, schedulers = (
+            self._as_list(self.optimizers()),
+            self._as_list(self.lr_schedulers()),
+        )
+        turn = int(self.turns)
+        for i, (name, player) in enumerate(self.players().items()):
+            if turn % player.every == 0:
+                self._take_step(name, optimizers[i], batches)
+                schedulers[i].step()
+                self.after_step(name)
+        self.turns += 1
 
-    def left_out(self, error: Exception) -> Tensor:
-        """The loss of a step that broke off, so that it is skipped (`SkipBadSteps`)."""
-        rank_zero_warn(f"step {self.global_step} is left out: {error}")
-        # NaN reaches every gradient on every device, so that all of them skip the step.
-        return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.nan
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.clip is not None:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm"
+            )
 
-    def _rate(self, step: int) -> float:
-        # To ask for the number of steps at step 0 would make Lightning set up the loaders before
-        # it has read from the checkpoint where they were: a resumed epoch would start anew.
-        return self.schedule.factor(step, math.inf if step == 0 else self._steps())
+    def _take_step(self, name: str, optimizer: Any, batches: list[Any]) -> None:
+        self.toggle_optimizer(optimizer)
+        optimizer.zero_grad()
+        for batch in batches:
+            try:
+                loss, terms = self.loss(name, batch)
+            except SolveError as error:
+                loss, terms = self.left_out(error), {}
+            self.manual_backward(loss / len(batches))
+        self.log(f"train/{name}_loss", loss.detach(), prog_bar=True)
+        self.log_dict({f"train/{key}": value for key, value in terms.items()})
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
 
-    def _steps(self) -> float:
-        if self._total_steps is None:
-            self._total_steps = float(self.trainer.estimated_stepping_batches)
-        return self._total_steps
+    def _steps_of(self, player: Player) -> float:
+        return self._total_batches() / (self.accumulate * player.every)
+
+    @staticmethod
+    def _as_list(found: Any) -> list[Any]:
+        """Optimisers or schedulers as a list; Lightning returns a single one without it."""
+        return list(found) if isinstance(found, list) else [found]

@@ -1,32 +1,34 @@
-"""Steps that would ruin a model are left out."""
+"""Callback that skips optimiser steps which would ruin a model."""
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from common.training.system import System
+
 
 class SkipBadSteps(Callback):
-    """Drops the optimiser step if the gradient's norm is not finite or too large, and counts it.
+    """Skips an optimiser step if its gradient's norm is not finite or too large, and counts it.
 
-    Looks at the gradient before Lightning clips it (`trainer.gradient_clip_val`), after it was
-    averaged over processes, so that all of them decide alike. Logs `train/skipped_steps`, the
-    total so far, and `train/gradient_norm`.
+    The norm is that of the gradient before clipping and after the mean over processes, so that all
+    processes decide alike. Logs `train/gradient_norm` and `train/skipped_steps`, the total so far;
+    with several optimisers `…/<name>` of each.
 
     Args:
-        max_norm: Largest norm of a step that is taken; MRCNF skips at 5 times its clipping value.
-        give_up_after: Stop with an error after so many bad steps in a row.
+        max_norm: Largest norm of a step that is taken (MRCNF: 5 times its clipping value).
+        give_up_after: Number of bad steps in a row after which training stops with an error.
     """
 
     def __init__(self, max_norm: float = float("inf"), give_up_after: int = 100) -> None:
         self.max_norm, self.give_up_after = max_norm, give_up_after
-        self.skipped = 0
-        self.in_a_row = 0
+        self.skipped: dict[str, int] = {}  # by name of the optimiser
+        self._in_a_row: dict[str, int] = {}
 
-    def state_dict(self) -> dict[str, int]:
-        return {"skipped": self.skipped}
+    def state_dict(self) -> dict[str, dict[str, int]]:
+        return {"skipped": dict(self.skipped)}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.skipped = state_dict["skipped"]
+    def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
+        self.skipped = dict(state_dict["skipped"])
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -36,18 +38,26 @@ class SkipBadSteps(Callback):
         if not gradients:
             return
         norm = float(torch.nn.utils.get_total_norm(gradients))
+        name = _name(trainer, pl_module, optimizer)
+        suffix = f"/{name}" if len(trainer.optimizers) > 1 else ""
         if norm <= self.max_norm and norm != float("inf"):  # False for NaN
-            self.in_a_row = 0
-            pl_module.log("train/gradient_norm", norm)
+            self._in_a_row[name] = 0
+            pl_module.log(f"train/gradient_norm{suffix}", norm)
         else:
-            self.skipped += 1
-            self.in_a_row += 1
+            self.skipped[name] = self.skipped.get(name, 0) + 1
+            self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
             for parameter in parameters:
                 parameter.grad = None
-        pl_module.log("train/skipped_steps", float(self.skipped))
-        if self.in_a_row >= self.give_up_after:
+        pl_module.log(f"train/skipped_steps{suffix}", float(self.skipped.get(name, 0)))
+        if self._in_a_row[name] >= self.give_up_after:
             raise RuntimeError(
-                f"{self.in_a_row} steps in a row had a gradient that is not finite or longer than "
-                f"{self.max_norm:g}; the last norm was {norm:g}: lower the learning rate, warm up "
-                "longer, or raise max_norm"
+                f"{self._in_a_row[name]} steps of the {name} in a row had a gradient that is not "
+                f"finite or longer than {self.max_norm:g}; the last norm was {norm:g}: lower the "
+                "learning rate, warm up longer, or raise max_norm"
             )
+
+
+def _name(trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> str:
+    """Name of the player that an optimiser trains."""
+    place = next(i for i, known in enumerate(trainer.optimizers) if known is optimizer)
+    return list(pl_module.players())[place] if isinstance(pl_module, System) else str(place)
