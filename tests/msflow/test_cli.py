@@ -16,15 +16,17 @@ from msflow.module import MultiScaleFlowModule
 
 CONFIG = """
 model:
-  flow:
-    shape: [1, 28, 28]
-    pixel_map: {class_path: common.flows.pixel.InkMap}
-    pyramid: {class_path: UnimodularPyramid, init_args: {n_scales: 3}}
-    field: {class_path: common.nn.fields.ResidualField, init_args: {width: 4, blocks: 1}}
-    solver: {method: rk4, step_size: 0.5}
-  objective: {class_path: msflow.objectives.FlowMatching}
-  optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
-  statistics_images: 100
+  class_path: msflow.module.MultiScaleFlowModule
+  init_args:
+    flow:
+      shape: [1, 28, 28]
+      pixel_map: {class_path: common.flows.pixel.InkMap}
+      pyramid: {class_path: UnimodularPyramid, init_args: {n_scales: 3}}
+      field: {class_path: common.nn.fields.ResidualField, init_args: {width: 4, blocks: 1}}
+      solver: {method: rk4, step_size: 0.5}
+    objective: {class_path: msflow.objectives.FlowMatching}
+    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
+    statistics_images: 100
 data: {class_path: EmbeddedDigits, init_args: {batch_size: 16}}
 trainer:
   max_epochs: 2

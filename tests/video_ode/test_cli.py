@@ -8,44 +8,46 @@ from video_ode.module import VideoPredictionModule
 
 FIELD = "{class_path: common.nn.mlp.MLPField, init_args: {width: 8}}"
 FRAMES = """
-      shape: [1, 16, 16]
-      encoder:
-        class_path: video_ode.frames.dcgan.DCGANEncoder
-        init_args: {width: 4, code_size: 8}
-      decoder: {class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {width: 4}}"""
+        shape: [1, 16, 16]
+        encoder:
+          class_path: video_ode.frames.dcgan.DCGANEncoder
+          init_args: {width: 4, code_size: 8}
+        decoder: {class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {width: 4}}"""
 MODELS = {
     "latent_ode": f"""
-    class_path: video_ode.latent_ode.model.LatentODE
-    init_args: {FRAMES}
-      recurrent:
-        class_path: video_ode.latent_ode.encoders.ODERNNEncoder
-        init_args: {{hidden: 8, field: {FIELD}}}
-      dynamics:
-        class_path: video_ode.dynamics.ode.NeuralODE
-        init_args: {{field: {FIELD}, solver: {{method: rk4, step_size: 1.0}}}}
-      latent_size: 6
-      growth: 0.5""",
+      class_path: video_ode.latent_ode.model.LatentODE
+      init_args: {FRAMES}
+        recurrent:
+          class_path: video_ode.latent_ode.encoders.ODERNNEncoder
+          init_args: {{hidden: 8, field: {FIELD}}}
+        dynamics:
+          class_path: video_ode.dynamics.ode.NeuralODE
+          init_args: {{field: {FIELD}, solver: {{method: rk4, step_size: 1.0}}}}
+        latent_size: 6
+        growth: 0.5""",
     "srvp": f"""
-    class_path: video_ode.srvp.model.SRVP
-    init_args: {FRAMES}
-      dynamics:
-        class_path: video_ode.dynamics.residual.ResidualEuler
-        init_args: {{field: {FIELD}}}
-      y_size: 4
-      z_size: 3
-      n_inference: 3
-      hidden: 8
-      prior_width: 8""",
+      class_path: video_ode.srvp.model.SRVP
+      init_args: {FRAMES}
+        dynamics:
+          class_path: video_ode.dynamics.residual.ResidualEuler
+          init_args: {{field: {FIELD}}}
+        y_size: 4
+        z_size: 3
+        n_inference: 3
+        hidden: 8
+        prior_width: 8""",
     "svg": f"""
-    class_path: video_ode.svg.model.SVG
-    init_args: {FRAMES}
-      hidden: 8""",
+      class_path: video_ode.svg.model.SVG
+      init_args: {FRAMES}
+        hidden: 8""",
 }
 CONFIG = """
 model:
-  predictor: {model}
-  n_cond: 3
-  n_samples: 2
+  class_path: video_ode.module.VideoPredictionModule
+  init_args:
+    predictor: {model}
+    n_cond: 3
+    n_samples: 2
 data:
   class_path: MovingDigits
   init_args:

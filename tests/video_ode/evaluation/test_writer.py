@@ -22,10 +22,12 @@ from video_ode.predictor import to_unit
 
 CONFIG = """
 model:
-  predictor: {class_path: tests.video_ode.fakes.Guess}
-  n_cond: 3
-  optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
-  n_samples: 3
+  class_path: video_ode.module.VideoPredictionModule
+  init_args:
+    predictor: {class_path: tests.video_ode.fakes.Guess}
+    n_cond: 3
+    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
+    n_samples: 3
 data: {class_path: tests.video_ode.fakes.DiscData, init_args: {count: 12}}
 trainer:
   accelerator: cpu
