@@ -92,12 +92,12 @@ def test_missing_labels_say_what_goes_where(tmp_path):
 
 
 BAD_IDX = {
-    "a header cut short": (idx_labels(classes(9))[:6], "6 bytes, its header alone 8"),
+    "a header cut short": (idx_labels(classes(9))[:6], "6 bytes, but its header alone needs 8"),
     "labels cut short": (idx_labels(classes(9))[:-2], "17 bytes for its 9 labels and has 15"),
     "bytes left over": (idx_labels(classes(9)) + b"x", "17 bytes.* 18"),
-    "images": (idx(numbered(9, 28, 28), 2051), "2051, .*labels with 2049"),
+    "images": (idx(numbered(9, 28, 28), 2051), "2051, but .*labels starts with 2049"),
     "no label": (idx_labels([]), "0 labels"),
-    "an eleventh class": (idx_labels([0, 10, 3]), "label 10, MNIST's are 0 to 9"),
+    "an eleventh class": (idx_labels([0, 10, 3]), "label 10, but those of MNIST are 0 to 9"),
     "fewer than images": (idx_labels(classes(8)), "8 labels for 9 images"),
 }
 

@@ -352,10 +352,10 @@ def test_missing_files_say_what_goes_where(kind, says, tmp_path):
 
 GOOD = idx(noise(3, 28, 28))
 BAD_IDX = {
-    "a header cut short": (GOOD[:10], "10 bytes"),
+    "a header cut short": (GOOD[:10], "10 bytes, but its header alone needs 16"),
     "pixels cut short": (GOOD[:-5], f"{len(GOOD)} bytes.*{len(GOOD) - 5}"),
     "bytes left over": (GOOD + b"x", f"{len(GOOD)} bytes.*{len(GOOD) + 1}"),
-    "labels": (struct.pack(">2I", 2049, 3) + bytes(9), "2049, .*2051"),
+    "labels": (struct.pack(">2I", 2049, 3) + bytes(9), "2049, but .*starts with 2051"),
     "another size": (idx(noise(3, 32, 30)), "32x30.*28x28"),
     "no image": (idx(noise(0, 28, 28)), "0 images"),
 }
