@@ -10,6 +10,7 @@ from common.data.formats.footage import FrameFormat, VideoFile, _upright, natura
 from common.data.videos.folder import VideoFolder
 from common.data.videos.windows import evenly_spaced
 from common.errors import InputError
+from tests.common.data.small_files import write_folder
 
 SPLITS = ("train", "val", "test")
 LOSSLESS = {"codec": "ffv1", "fmt": "bgr0"}
@@ -30,13 +31,6 @@ def write(path, frames, codec="ffv1", fmt="bgr0", rate=25, flags=None, **options
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
-
-
-def write_folder(folder, frames, name="img{}.png", first=1):
-    folder.mkdir(parents=True, exist_ok=True)
-    for k, frame in enumerate(frames, first):
-        Image.fromarray(frame).save(folder / name.format(k))
-    return folder
 
 
 def steps(count, size=(16, 16), start=0):
