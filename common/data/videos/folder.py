@@ -8,13 +8,8 @@ from typing import Any, Literal
 import torch
 
 from common.data.base import Split
-from common.data.formats.footage import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    FrameFormat,
-    open_video,
-    videos_under,
-)
+from common.data.formats.footage import FrameFormat, open_video
+from common.data.formats.video_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, videos_under
 from common.data.videos.windows import VideoOpener, WindowData
 from common.errors import InputError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.data.base import Split
-from common.data.formats.footage import Footage, videos_under
+from common.data.formats.footage import Footage
+from common.data.formats.video_paths import videos_under
 from common.data.videos.folder import VideoFolder
 from common.data.videos.windows import (
     SRVP_CLIPS,

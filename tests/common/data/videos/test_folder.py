@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.formats.footage import FrameFormat, VideoFile, _upright, natural_sort_key
+from common.data.formats.footage import FrameFormat, VideoFile, _upright
+from common.data.formats.video_paths import natural_sort_key
 from common.data.videos.folder import VideoFolder
 from common.data.videos.windows import evenly_spaced
 from common.errors import InputError
