@@ -5,7 +5,7 @@ Axes that share a name are tied together within one call, so only the batch has 
 
 from collections.abc import Callable
 
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 Pixels = UInt8[Tensor, "b _ _ _"]  # images as bytes: channel, height, width
@@ -18,8 +18,9 @@ PixelVideo = UInt8[Tensor, "b _ _ _ _"]  # videos as bytes: time, channel, heigh
 Video = Float[Tensor, "b _ _ _ _"]  # videos in [0, 1]
 Videos = Float[Tensor, "s b _ _ _ _"]  # `s` samples of each
 Codes = Float[Tensor, "b _ d"]  # a vector for each frame
+Frames = PixelVideo | Float32[Tensor, "b _ _ _ _"]  # pictures as bytes, or fields as float32
 Times = Float[Tensor, " _"]  # times that all videos of a batch share
-VideoTimes = Float[Tensor, "b _"]  # times of each video
+VideoTimes = Float[Tensor, "b _"]  # own times of each video
 Integers = Int64[Tensor, " b"]
 Mask = Bool[Tensor, "b _"]  # of each video, which frames
 

@@ -3,13 +3,30 @@
 The comment over each list names the tests that state the laws.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from common.data.base import Data
+from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
+from common.data.images.files import CIFAR10, MNIST
+from common.data.videos.bair import BAIR
+from common.data.videos.balls import BouncingBalls
+from common.data.videos.embedded_clips import EmbeddedClips
+from common.data.videos.folder import VideoFolder
+from common.data.videos.human36m import Human36M
+from common.data.videos.kth import KTH
+from common.data.videos.moving_mnist import MovingDigits
+from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
+from common.data.videos.rotating_digits import RotatingDigits
 from common.flows.base import Compose
 from common.flows.pixel import Logit
 from common.ode.solve import Solver
+from tests.common.data import small_sets as small
 from tests.common.flows import bijections
 from tests.video_ode import models
 from video_ode.dynamics.ode import NeuralODE
@@ -64,3 +81,44 @@ DYNAMICS = {
 
 # tests/video_ode/test_predictor.py: small predictors of frames of `models.SHAPE`.
 PREDICTORS = {"latent_ode": models.latent_ode, "srvp": models.srvp, "svg": models.svg}
+
+
+@dataclass(frozen=True)
+class SmallSet:
+    """A data set on small files or in memory (`tests/common/data/test_laws.py`).
+
+    Attributes:
+        kind: Its class.
+        arguments: Function that writes the files into an empty folder and returns the arguments of
+            the class.
+        splits: Splits that the set has.
+        fixed: Serving arguments that make no sense for the set, so it refuses them.
+    """
+
+    kind: type[Data]
+    arguments: Callable[[Path], dict[str, Any]]
+    splits: tuple[str, ...] = ("train", "val", "test")
+    fixed: tuple[str, ...] = ()
+
+
+TEST, NO_FLIP = ("test",), ("flip",)
+ALWAYS_WHOLE = ("every", "clips_per_video", "in_memory", "strict")
+
+IMAGE_SETS = [
+    SmallSet(EmbeddedDigits, small.in_memory()),
+    SmallSet(EmbeddedPhotos, small.in_memory(crops_per_photo=10)),
+    SmallSet(MNIST, small.mnist),
+    SmallSet(CIFAR10, small.cifar),
+]
+VIDEO_SETS = [
+    SmallSet(MovingDigits, small.simulated, fixed=NO_FLIP),
+    SmallSet(BouncingBalls, small.simulated, fixed=NO_FLIP),
+    SmallSet(RotatingDigits, small.simulated, fixed=NO_FLIP),
+    SmallSet(EmbeddedClips, small.embedded_clips),
+    SmallSet(VideoFolder, small.video_folder),
+    SmallSet(KTH, small.kth, fixed=("crop", "test_fraction")),
+    SmallSet(BAIR, small.bair, fixed=ALWAYS_WHOLE),
+    SmallSet(Human36M, small.human36m),
+    SmallSet(MovingMNISTFile, small.moving_mnist_file, TEST, ("flip", "n_eval_frames")),
+    SmallSet(SRVPTestSet, small.srvp_test_set, TEST, ("flip", "n_eval_frames")),
+]

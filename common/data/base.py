@@ -1,7 +1,7 @@
-"""Images and videos served as bytes: what every set shares.
+"""Base class of all data sets of images and videos.
 
-A set says where its bytes are, this file how they are served: in whole batches, and in an order
-that seed and epoch fix, so that a resume serves the very batches that were left.
+A subclass says where the examples come from. The base class serves them in whole batches. Seed and
+epoch alone determine the order, so a resumed run gets exactly the batches that were left.
 """
 
 import abc
@@ -18,7 +18,6 @@ from common.errors import InputError, check_counts
 
 Split = Literal["train", "val", "test"]
 
-
 STAGES: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -28,27 +27,28 @@ STAGES: dict[str, tuple[Split, ...]] = {
 
 
 def as_served(batch: Any) -> Any:
-    """The collate function of a data set that serves whole batches."""
+    """Collate function for data sets that return whole batches: the identity."""
     return batch
 
 
 class Shuffle(DistributedSampler[int]):
-    """The shuffled indices of an epoch that fall to one device, mirrored by chance.
+    """Sampler of the shuffled training indices of one device, with random mirroring.
 
-    Of `n` examples, index `n + i` means the mirror image of the i-th; an endless set has no
-    mirror images but new examples `e n … e n + n - 1` in each epoch `e`.
+    In a set of `n` examples, index `n + i` means the mirror image of example `i`. An endless set
+    has no mirror images. Its epoch `e` has the new examples `e n … e n + n - 1`.
 
-    Order and chance are fixed by seed and epoch alone: Lightning drops the loader's state where
-    an epoch ends, and tells the epoch only after workers have been sent their first indices.
+    Seed and epoch alone determine the order and the mirroring. The reason: Lightning drops the
+    state of the loader at the end of an epoch, and it announces the epoch only after the workers
+    have received their first indices.
 
     Args:
-        examples: The set.
-        flip: Ask for the mirror image of each with probability one half.
-        n_devices: Devices that share an epoch.
-        rank: Number of this device.
-        seed: The same on all devices.
-        epoch: The epoch to begin with; each pass moves on by one.
-        endless: Ask for examples never asked for before.
+        examples: Data set to draw from.
+        flip: Replace each example by its mirror image with probability one half.
+        n_devices: Number of devices that share an epoch.
+        rank: Number of this device, from 0.
+        seed: Random seed, the same on all devices.
+        epoch: Number of the first epoch; each pass over the sampler adds 1.
+        endless: Use new examples in each epoch.
     """
 
     def __init__(
@@ -85,23 +85,28 @@ class Shuffle(DistributedSampler[int]):
         self._skip = state["served"]
 
     def _mirrored(self) -> list[int]:
-        # Apart from the seeds seed + epoch of the order itself.
+        # The order itself uses the seeds seed + epoch; these seeds must be different ones.
         draws = torch.Generator().manual_seed(2**40 + self.seed + self.epoch)
         return (self._count * torch.randint(2, (self._count,), generator=draws)).tolist()
 
 
 class Data(LightningDataModule, abc.ABC):
-    """Base of all sets.
+    """Base class of all data sets.
+
+    A subclass takes these arguments as `**serving` and passes them on by name. It names only the
+    arguments that it adds, or whose default it changes. Where an argument makes no sense for a
+    set, the subclass fixes it in its `super().__init__` call: then the command line neither shows
+    nor accepts it.
 
     Args:
-        batch_size: Examples per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training examples left to right at random.
+        batch_size: Number of examples per device and step.
+        num_workers: Number of worker processes of each data loader.
+        flip: Mirror training examples left to right with probability one half.
 
     Attributes:
-        shape: Channels, height and width, known before `setup`.
-        examples: What they are called in messages.
-        endless: Every epoch of training has examples of its own.
+        shape: Channels, height and width of an example, known before `setup`.
+        examples: Plural noun for the examples, used in error messages.
+        endless: Whether each training epoch has examples of its own.
     """
 
     shape: tuple[int, int, int]
@@ -117,14 +122,11 @@ class Data(LightningDataModule, abc.ABC):
 
     @abc.abstractmethod
     def dataset(self, split: Split) -> Dataset[Any]:
-        """The examples of that split, in an order that never changes.
+        """Map-style data set of one split, in an order that never changes.
 
-        It has `__len__` and `__getitems__(indices)`, which returns a whole batch.
+        The data set has `__len__` and `__getitems__(indices)`, which returns a whole batch. It
+        holds what it reads from, never this DataModule: workers receive a copy of the data set.
         """
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Data sets go to spawned workers with what they read from; the trainer must not.
-        return {**self.__dict__, "trainer": None}
 
     def setup(self, stage: str) -> None:
         for split in STAGES[stage]:
@@ -132,10 +134,10 @@ class Data(LightningDataModule, abc.ABC):
                 self._datasets[split] = self.dataset(split)
 
     def train_dataloader(self) -> StatefulDataLoader[Any]:
-        """Shuffled anew each epoch, without the incomplete last batch.
+        """Training loader: shuffled in each epoch, without the incomplete last batch.
 
         Raises:
-            InputError: A batch on every device is more than the training set.
+            InputError: One batch for every device needs more examples than the training set has.
         """
         count = len(self._ready("train"))  # type: ignore[arg-type]
         devices = self.trainer.world_size if self.trainer else 1
@@ -168,7 +170,7 @@ class Data(LightningDataModule, abc.ABC):
         trainer = self.trainer
         n_devices, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # set by seed_everything
-        # The number that Lightning gives samplers; current_epoch lags behind it after a resume.
+        # Lightning gives samplers this number; after a resume current_epoch is one behind it.
         progress = trainer.fit_loop.epoch_progress.current if trainer else None
         epoch = getattr(progress, "processed", 0)
         return Shuffle(self._ready("train"), self.flip, n_devices, rank, seed, epoch, self.endless)
@@ -176,7 +178,7 @@ class Data(LightningDataModule, abc.ABC):
     def _loader(
         self, split: Split, sampler: Sampler[int] | None = None
     ) -> StatefulDataLoader[Any]:
-        # By name: Lightning builds the loader again with other samplers, beside these arguments.
+        # Arguments by name: Lightning rebuilds the loader from them with another sampler.
         return StatefulDataLoader(
             self._ready(split),
             batch_size=self.batch_size,
@@ -186,6 +188,7 @@ class Data(LightningDataModule, abc.ABC):
             collate_fn=as_served,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            # Else each pass would draw a seed from the global state, before a resume restores it.
+            # Without it, each pass draws a seed from the global random state, and does so before
+            # a resume has restored that state.
             generator=torch.Generator().manual_seed(0),
         )

@@ -176,7 +176,8 @@ def _check_config_is_given(arguments: list[str], configs: Path) -> None:
     if not arguments or arguments[0].startswith("-"):
         return
     given = {argument.split("=")[0] for argument in arguments[1:]}
-    if not given & {"-c", "--config", "-h", "--help", "--print_config"}:
+    asks_for_help = any(argument.endswith(".help") for argument in given)
+    if not asks_for_help and not given & {"-c", "--config", "-h", "--help", "--print_config"}:
         files = (p for p in _relative(configs).glob("**/*.yaml") if p.parent.name != "ablations")
         shipped = "\n".join(f"  {path}" for path in sorted(files))
         raise InputError(f"{arguments[0]} needs --config FILE; these ship:\n{shipped}")

@@ -25,12 +25,11 @@ class Discs(Clips):
     def __len__(self):
         return self.count
 
-    @property
-    def times(self):
+    def times(self, indices):
         return torch.arange(float(FRAMES))
 
     def frames(self, indices):
-        return torch.stack([(truth(i, self.times) * 255).round().byte() for i in indices])
+        return torch.stack([(truth(i, self.times([i])) * 255).round().byte() for i in indices])
 
 
 class DiscData(VideoData):

@@ -1,4 +1,4 @@
-"""Files of numpy arrays, read in parts."""
+"""Files of numpy arrays."""
 
 import struct
 import zipfile
@@ -14,7 +14,14 @@ from common.errors import InputError
 
 
 class ArrayFile(Footage):
-    """The array `image` `uint8 [t 64 64 3]` of an npz file, mapped if it isn't compressed."""
+    """Video in an npz file: its array `image`, `uint8 [t 64 64 3]`.
+
+    An uncompressed file is mapped into memory and read in parts; a compressed file is read as a
+    whole for each clip.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or the array has another type or shape.
+    """
 
     def __init__(self, path: Path) -> None:
         self.name, self.path = str(path), path
@@ -35,12 +42,20 @@ class ArrayFile(Footage):
         else:
             mapped = lambda: np.memmap(self.path, np.uint8, "r", self._offset, self._shape)
             pixels = loaded(self.path, mapped)
-        chosen = pixels[frames.start : frames.stop : frames.step]
-        return np.array(np.moveaxis(chosen, -1, 1))
+        wanted = pixels[frames.start : frames.stop : frames.step]
+        return np.array(np.moveaxis(wanted, -1, 1))
 
 
 def loaded(path: Path, read: Callable[[], Any]) -> Any:
-    """What `read` makes of an array file."""
+    """Result of `read()`, a function that reads an array file.
+
+    Args:
+        path: The file, used in error messages.
+        read: Function that reads the file.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or it lacks the array.
+    """
     if not path.is_file():
         raise InputError(f"found no file {path}; give the path of the downloaded one")
     try:
@@ -54,13 +69,17 @@ def loaded(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def member(path: Path, key: str) -> np.ndarray:
-    """An array of an npz file."""
+    """Array of the name `key` in an npz file."""
     with np.load(path, allow_pickle=False) as arrays:
         return arrays[key]
 
 
 def layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
-    """Shape and type of an array in an npz file, and where its bytes begin, if uncompressed."""
+    """Shape, type and byte offset of the array of the name `key` in an npz file.
+
+    The offset is the position of the first array byte in the file. None: the array is compressed
+    or in Fortran order, so it cannot be mapped.
+    """
     with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)
         head = {(1, 0): np.lib.format.read_array_header_1_0}.get(

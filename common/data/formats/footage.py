@@ -1,14 +1,13 @@
-"""Videos as they lie on a disk: files of any codec and folders of numbered frames.
+"""Readers of videos on disk: video files of any codec, and folders of numbered frames.
 
-Opening one decodes all of it once: headers promise frames that a broken file doesn't have, and
-only a decoder knows how many there are. Afterwards a clip is decoded from the key frame before it.
+Opening a file decodes all of its frames once, because a header may promise frames that a broken
+file does not have, and only a decoder knows the true number of frames. Later reads start at the
+last key frame before the clip.
 """
 
 import abc
 import contextlib
 import itertools
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,17 +16,15 @@ import av
 import numpy as np
 from PIL import Image
 
+from common.data.formats.video_paths import frame_files
 from common.errors import InputError
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class Footage(abc.ABC):
-    """One video, read in parts.
+    """Abstract reader of one video; it returns any part of the frames.
 
     Attributes:
-        name: What it is called in messages.
+        name: Name of the video in error messages.
     """
 
     name: str
@@ -38,15 +35,15 @@ class Footage(abc.ABC):
 
     @abc.abstractmethod
     def read(self, frames: range) -> np.ndarray:
-        """The frames of these ascending numbers, `uint8 [t c h w]`.
+        """Frames with these ascending numbers, `uint8 [t c h w]`.
 
         Raises:
-            InputError: They can't be read (any more).
+            InputError: The frames can't be read.
         """
 
 
-class Held(Footage):
-    """A video in memory, `uint8 [t c h w]`."""
+class MemoryVideo(Footage):
+    """Video held in memory, `uint8 [t c h w]`."""
 
     def __init__(self, name: str, pixels: np.ndarray) -> None:
         self.name, self.pixels = name, pixels
@@ -58,14 +55,15 @@ class Held(Footage):
         return self.pixels[frames.start : frames.stop : frames.step]
 
 
-class Look(NamedTuple):
-    """How a frame of any size is brought to the size wanted.
+class FrameFormat(NamedTuple):
+    """Size and colours that all frames of a data set are converted to.
 
     Attributes:
-        height: In pixels.
-        width: In pixels.
-        channels: 3, or 1 for grey by the weights of Rec. 601.
-        crop: `centre` cuts to the aspect ratio wanted, around the centre; `none` distorts.
+        height: Height in pixels.
+        width: Width in pixels.
+        channels: 3: colour; 1: grey, with the weights of Rec. 601.
+        crop: `centre`: cut the frame to the aspect ratio of `height` and `width`, around its
+            centre; `none`: keep the whole frame and change its aspect ratio.
     """
 
     height: int
@@ -73,19 +71,19 @@ class Look(NamedTuple):
     channels: int = 3
     crop: Literal["centre", "none"] = "centre"
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """`uint8 [c h w]`, scaled with antialiasing (Lanczos)."""
-        if image.mode.startswith("I;16"):  # Pillow would clip the 16 bits, not scale them
+    def convert(self, image: Image.Image) -> np.ndarray:
+        """Image in this format, `uint8 [c h w]`, scaled with antialiasing (Lanczos filter)."""
+        if image.mode.startswith("I;16"):  # Pillow would clip the 16 bits instead of scaling them
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if self.channels == 1 else "RGB")
         window = self._window(image.width, image.height)
-        image = scaled(image, self.width, self.height, window)
-        pixels = np.asarray(image)
-        return (
-            pixels[None] if self.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        )
+        pixels = np.asarray(scaled(image, self.width, self.height, window))
+        if self.channels == 1:
+            return pixels[None]
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def _window(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom border of the part of an image that is kept."""
         if self.crop == "none":
             return 0.0, 0.0, float(width), float(height)
         scale = min(width / self.width, height / self.height)
@@ -94,17 +92,21 @@ class Look(NamedTuple):
 
 
 class VideoFile(Footage):
-    """A video file of any format that FFmpeg knows, upright as its header says.
+    """Video file of any format that FFmpeg knows, rotated as its header says.
+
+    Args:
+        path: The file.
+        frame_format: Format of the frames that `read` returns.
 
     Raises:
-        InputError: No video in it, a frame that doesn't decode, or an end long before the one that
-            its header promises.
+        InputError: The file has no video, a frame can't be decoded, or the video ends long before
+            the end that its header promises.
     """
 
-    def __init__(self, path: Path, look: Look) -> None:
-        self.name, self.path, self.look = str(path), path, look
+    def __init__(self, path: Path, frame_format: FrameFormat) -> None:
+        self.name, self.path, self.frame_format = str(path), path, frame_format
         self._count = 0
-        self._keys: list[tuple[int, int]] = []  # numbers of key frames with their time stamps
+        self._keys: list[tuple[int, int]] = []  # number and time stamp of each key frame
         with _opened(path) as (container, stream):
             end = self._scan(container, stream)
             promised = _duration(container, stream)
@@ -123,16 +125,16 @@ class VideoFile(Footage):
         found: list[np.ndarray] = []
         for number, frame in self._from(frames.start):
             if number in frames:
-                found.append(self.look(_upright(frame)))
+                found.append(self.frame_format.convert(_upright(frame)))
             if len(found) == len(frames):
                 return np.stack(found)
         raise InputError(
-            f"{self.name} had {self._count} frames when it was opened and now lacks some of "
-            f"frames {frames.start} to {frames[-1]}; don't change data while they are read"
+            f"{self.name} had {self._count} frames when it was opened and now lacks some of the "
+            f"frames {frames.start} to {frames[-1]}; don't change the data during a run"
         )
 
     def _scan(self, container: Any, stream: Any) -> float | None:
-        """Counts the frames and notes the key frames; returns when the last one ends, in s."""
+        """Counts the frames and notes the key frames; returns the end of the last frame in s."""
         end = None
         for packet in container.demux(stream):
             for frame in packet.decode():
@@ -150,7 +152,7 @@ class VideoFile(Footage):
         return end
 
     def _from(self, first: int) -> Iterator[tuple[int, Any]]:
-        """Numbered frames, beginning at `first` or before."""
+        """Frames with their numbers, starting at frame `first` or at an earlier one."""
         keys = [key for key in self._keys if key[0] <= first]
         if keys and keys[-1][0] > 0:
             number, stamp = keys[-1]
@@ -158,7 +160,8 @@ class VideoFile(Footage):
                 container.seek(stamp, stream=stream)
                 frames = container.decode(stream)
                 head = next(frames, None)
-                # Files may seek to another key frame; AVI guesses its stamps, others after a seek.
+                # A file may seek to another key frame. AVI files have guessed time stamps, which
+                # are different after a seek.
                 if head is not None and head.pts == stamp:
                     yield from enumerate(itertools.chain([head], frames), number)
                     return
@@ -167,14 +170,18 @@ class VideoFile(Footage):
 
 
 class FrameFolder(Footage):
-    """A folder of numbered images, in the order of their numbers: `img2` before `img10`.
+    """Folder of numbered images, in the order of their numbers: `img2` comes before `img10`.
+
+    Args:
+        path: The folder.
+        frame_format: Format of the frames that `read` returns.
 
     Raises:
-        InputError: An image that can't be read.
+        InputError: An image can't be read.
     """
 
-    def __init__(self, path: Path, look: Look) -> None:
-        self.name, self.look = str(path), look
+    def __init__(self, path: Path, frame_format: FrameFormat) -> None:
+        self.name, self.frame_format = str(path), frame_format
         self.files = frame_files(path)
         for file in self.files:
             self._image(file)
@@ -188,8 +195,8 @@ class FrameFolder(Footage):
     def _image(self, file: Path) -> np.ndarray:
         try:
             with Image.open(file) as image:
-                return self.look(image)
-        except (OSError, SyntaxError, ValueError) as error:  # all that Pillow raises
+                return self.frame_format.convert(image)
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
             raise InputError(
                 f"{file} isn't a whole image ({error}); copy it again or leave its folder out"
             ) from error
@@ -201,71 +208,37 @@ def scaled(
     height: int,
     window: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
-    """A window of an image, scaled with antialiasing."""
-    # The gap saves most of the time on large frames, and changes hardly a bit.
+    """Image scaled with antialiasing (Lanczos filter).
+
+    Args:
+        image: The image.
+        width: New width in pixels.
+        height: New height in pixels.
+        window: Left, top, right and bottom border of the part to scale. None: the whole image.
+    """
+    # The reducing gap saves most of the time on large frames and changes the pixels very little.
     return image.resize((width, height), Image.Resampling.LANCZOS, window, reducing_gap=3.0)
 
 
-def opened(path: Path, look: Look) -> Footage:
-    """The video in that file or folder of frames."""
-    return FrameFolder(path, look) if path.is_dir() else VideoFile(path, look)
+def open_video(path: Path, frame_format: FrameFormat) -> Footage:
+    """Reader of a video file or of a folder of frames.
+
+    Raises:
+        InputError: The video can't be read.
+    """
+    return FrameFolder(path, frame_format) if path.is_dir() else VideoFile(path, frame_format)
 
 
-def pictures(path: Path) -> Iterator[Image.Image]:
-    """All frames of a video file, as they are."""
+def decoded_images(path: Path) -> Iterator[Image.Image]:
+    """All frames of a video file in their original size and colours."""
     with _opened(path) as (container, stream):
         for frame in container.decode(stream):
             yield _upright(frame)
 
 
-def videos_under(root: Path) -> dict[str, Path]:
-    """Every video file and folder of numbered frames, by path relative to `root`, sorted.
-
-    Images in a folder that has video files, images without a number, and hidden files don't count.
-
-    Raises:
-        InputError: `root` is no folder.
-    """
-    root = root.expanduser()
-    if not root.is_dir():
-        raise InputError(
-            f"got data.root {root}, which is no folder; give the folder of the videos"
-        )
-    found: list[Path] = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        folders[:] = [name for name in folders if not _loops(here / name)]
-        videos = [f for f in files if f.lower().endswith(VIDEO_SUFFIXES) and f[0] != "."]
-        found += [here / f for f in videos]
-        if not videos and any(map(_is_frame, files)):
-            found.append(here)
-    return dict(sorted((path.relative_to(root).as_posix(), path) for path in found))
-
-
-def frame_files(folder: Path) -> list[Path]:
-    """The numbered images in a folder, in the order of their numbers."""
-    files = [file for file in folder.iterdir() if _is_frame(file.name)]
-    return sorted(files, key=lambda file: (natural(file.name), file.name))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Key that sorts numbers in names by value."""
-    parts = re.split(r"([0-9]+)", name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
-def _is_frame(name: str) -> bool:
-    stem, suffix = os.path.splitext(name)
-    return suffix.lower() in IMAGE_SUFFIXES and name[0] != "." and bool(re.search("[0-9]", stem))
-
-
-def _loops(folder: Path) -> bool:
-    """Whether it is hidden, or a link to a folder that it lies in."""
-    return folder.name[0] == "." or (folder.is_symlink() and folder.resolve() in folder.parents)
-
-
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Container and video stream of an open video file."""
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             stream = container.streams.best("video")
@@ -279,14 +252,15 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _duration(container: Any, stream: Any) -> float | None:
-    """Seconds that the header promises, where it does."""
+    """Duration in seconds that the header promises; None: the header has no duration."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    alone = len(container.streams) == 1  # the sound may be longer
+    alone = len(container.streams) == 1  # else the sound may be longer than the video
     return container.duration / av.time_base if alone and container.duration else None
 
 
 def _upright(frame: Any) -> Image.Image:
-    # A quarter of the time of frame.to_image().
+    """Decoded frame as an image, rotated as the header says."""
+    # Takes a quarter of the time of frame.to_image().
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image

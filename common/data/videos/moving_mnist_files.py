@@ -1,7 +1,7 @@
-"""Moving digits from the files that everyone tests on."""
+"""Moving MNIST from the published test files."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from common.typing import PixelVideo, Times
 
 
 class Sequences(Clips):
-    """Whole grey videos of one array, time first: `uint8 [t n h w]`."""
+    """Whole grey videos of one array with the time axis first, `uint8 [t n h w]`."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
@@ -22,99 +22,78 @@ class Sequences(Clips):
     def __len__(self) -> int:
         return self.pixels.shape[1]
 
-    @property
-    def times(self) -> Times:
+    def times(self, indices: list[int]) -> Times:
         return torch.arange(len(self.pixels)).float()
 
     def frames(self, indices: list[int]) -> PixelVideo:
-        chosen = np.moveaxis(self.pixels[:, indices], 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(chosen)).unsqueeze(2)
+        videos = np.moveaxis(self.pixels[:, indices], 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(videos)).unsqueeze(2)
 
 
 class MovingMNISTFile(VideoData):
-    """The 10,000 videos of `mnist_test_seq.npy` (Srivastava et al. 2015), 20 frames of two digits.
+    """Moving MNIST test set (Srivastava et al. 2015): 10,000 videos of `mnist_test_seq.npy`.
 
-    All are test videos by convention, so there is nothing to train or validate on: train on
-    generated digits. The file is mapped, not read into memory.
+    A video has 20 frames of two digits. By convention all of them are test videos, so the set has
+    nothing to train or validate on: train on `MovingDigits`. The file is mapped, not read into
+    memory.
 
     Args:
         path: The file, `uint8 [20, n, 64, 64]`.
-        n_frames: The first so many frames of each.
-        batch_size: Videos per step.
-        num_workers: Loader processes.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` or `regular` ones.
+        n_frames: Number of frames to serve, from the first frame of a video on.
     """
 
     shape = (1, 64, 64)
 
-    def __init__(
-        self,
-        path: str | Path,
-        n_frames: int = 20,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
-    ) -> None:
-        super().__init__(n_frames, None, batch_size, num_workers, False, observed, pattern)
+    def __init__(self, path: str | Path, n_frames: int = 20, **serving: Any) -> None:
+        super().__init__(n_frames=n_frames, n_eval_frames=None, flip=False, **serving)
         self.path = Path(path).expanduser()
 
     def clips(self, split: Split) -> Sequences:
         if split != "test":
             raise InputError(
                 f"{self.path} holds test videos only, none for {split}; fit on other data, such "
-                "as moving digits made on the fly, and test on this file"
+                "as MovingDigits, and test on this file"
             )
-        return Sequences(self._first(self._sequences()))
+        return Sequences(self._checked(self._sequences()))
 
     def _sequences(self) -> np.ndarray:
+        """Array of the videos in the file."""
         return loaded(self.path, lambda: np.load(self.path, mmap_mode="r", allow_pickle=False))
 
-    def _first(self, pixels: np.ndarray) -> np.ndarray:
+    def _checked(self, pixels: np.ndarray) -> np.ndarray:
+        """First `n_frames` frames of an array of videos, `uint8 [t n 64 64]`."""
         if pixels.ndim == 5 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[2:] != (64, 64):
             raise InputError(
-                f"{self.path} holds {pixels.dtype} of shape {pixels.shape}, videos of moving "
+                f"{self.path} holds {pixels.dtype} of shape {pixels.shape}, but videos of moving "
                 "digits are uint8 (frames, videos, 64, 64); give another data.path"
             )
         if len(pixels) < self.n_frames:
             raise InputError(
-                f"{self.path} holds videos of {len(pixels)} frames, data.n_frames asks for "
+                f"{self.path} holds videos of {len(pixels)} frames, but data.n_frames asks for "
                 f"{self.n_frames}; lower it"
             )
         return pixels[: self.n_frames]
 
 
 class SRVPTestSet(MovingMNISTFile):
-    """The test videos of SRVP's moving digits: `smmnist_test_2digits_64.npz` and its like.
+    """Test set of SRVP's moving digits: `smmnist_test_2digits_64.npz` and similar files.
 
-    5,000 videos, of 25 frames in the stochastic set, 100 in the deterministic one (mmnist_…). See
-    `preprocessing/mmnist/make_test_set.py` of github.com/edouardelasalles/srvp.
+    It has 5,000 videos, of 25 frames in the stochastic set and of 100 frames in the deterministic
+    set (`mmnist_…`). The script `preprocessing/mmnist/make_test_set.py` of
+    github.com/edouardelasalles/srvp makes the files.
 
     Args:
         path: The file, with `sequences` `uint8 [t, n, 64, 64]` and `latents` `[t, n, digits, 4]`.
-        n_frames: The first so many frames of each.
-        batch_size: Videos per step.
-        num_workers: Loader processes.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` or `regular` ones.
+        n_frames: Number of frames to serve, from the first frame of a video on.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        n_frames: int = 25,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
-    ) -> None:
-        super().__init__(path, n_frames, batch_size, num_workers, observed, pattern)
+    def __init__(self, path: str | Path, n_frames: int = 25, **serving: Any) -> None:
+        super().__init__(path=path, n_frames=n_frames, **serving)
 
     def latents(self) -> np.ndarray:
-        """Row, column and their velocities of each digit, in pixels a frame: `[n t digits 4]`."""
+        """Row, column and velocities of each digit, `[n t digits 4]`, in px and px per frame."""
         return np.moveaxis(self._array("latents")[: self.n_frames], 0, 1)
 
     def _sequences(self) -> np.ndarray:

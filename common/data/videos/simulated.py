@@ -1,13 +1,13 @@
-"""Videos simulated on the fly: what such sets share.
+"""Base classes of the sets whose videos are simulated when they are served.
 
-A video depends on its split and number alone, so the training set never ends, nothing is stored,
-and its state at any time, between frames too, is known exactly.
+Split and number determine a video completely. So the training set never ends, nothing is stored,
+and the state of a video is known exactly at all times, also between frames.
 """
 
 import abc
 import functools
 import math
-from typing import Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +16,21 @@ from torch import Tensor
 from common.data.base import Split
 from common.data.videos.base import Clips, VideoData, uniform
 from common.errors import InputError, check_counts
-from common.typing import Integers, PixelVideo, Times
+from common.typing import Frames, Integers, Times
 
 SEEDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-CHOICE, START, REDRAWN = 0, 1, 2  # streams of random numbers: which digits, first state, later
+# Streams of random numbers: images to show, state at time 0, draws at later times.
+CHOICE, START, REDRAWN = 0, 1, 2
 
-State = tuple[np.ndarray, np.ndarray]  # positions and velocities, each [b d 2] as (y, x)
 
+class VideoDraws:
+    """Random numbers of the `n_objects` objects in each video of a batch.
 
-class Draws:
-    """Random numbers for `n_objects` objects in each of a batch of videos."""
+    Args:
+        split: Split of the videos.
+        numbers: Numbers of the videos, `[b]`.
+        n_objects: Number of objects in a video.
+    """
 
     BLOCK, EVENTS = 16, 2**16
 
@@ -34,68 +39,138 @@ class Draws:
         self._blocks: dict[tuple[int, int], np.ndarray] = {}
 
     def __call__(self, each: int, stream: int) -> np.ndarray:
-        """Uniform in [0, 1), `[b d each]`; an object's lie one behind the other."""
+        """Numbers uniform in [0, 1), `[b d each]`: `each` consecutive draws for every object."""
         drawn = uniform(self.numbers, self.n_objects * each, SEEDS[self.split], stream)
         return drawn.reshape(-1, self.n_objects, each)
 
     def later(self, each: int, frame: int, event: int) -> np.ndarray:
-        """Those for the event of that number (below 65536) after that frame, `[b d each]`."""
-        # Drawing costs by the call, so it is done for several frames in advance.
+        """Numbers for an event after a frame, uniform in [0, 1), `[b d each]`.
+
+        Args:
+            each: Number of draws for every object.
+            frame: Number of the frame.
+            event: Number of the event after that frame, below 65536.
+        """
+        # Each call of `uniform` has a fixed cost, so one call draws for several frames.
         block, place = divmod(frame, self.BLOCK)
         if (block, event) not in self._blocks:
             drawn = self(self.BLOCK * each, REDRAWN + self.EVENTS * block + event)
             self._blocks[block, event] = drawn
         return self._blocks[block, event][..., place * each : (place + 1) * each]
 
+    def images(self, n_images: int) -> np.ndarray:
+        """Numbers of the images that the objects show, `int64 [b d]`, below `n_images`.
+
+        Training videos draw any images. Validation and test videos show all images once before
+        any image is shown again.
+        """
+        if self.split == "train":
+            return (self(1, CHOICE)[..., 0] * n_images).astype(np.int64)
+        shown = self.numbers[:, None] * self.n_objects + np.arange(self.n_objects)
+        rounds, places = np.divmod(shown, n_images)
+        for k in np.unique(rounds):
+            now = rounds == k
+            places[now] = _image_order(n_images, SEEDS[self.split], int(k))[places[now]]
+        return places
+
+
+class MotionState(NamedTuple):
+    """State of all moving objects.
+
+    Attributes:
+        positions: As (y, x) in px, `[b d 2]` at one time or `[b t d 2]` at several times.
+        velocities: As (y, x) in px per frame, of the same shape.
+    """
+
+    positions: np.ndarray
+    velocities: np.ndarray
+
 
 class Motion(abc.ABC):
-    """How objects start and move, all those of a batch at once."""
+    """Abstract law of motion for all objects of a batch of videos."""
 
     @abc.abstractmethod
-    def start(self, draws: Draws) -> State:
-        """The state at time 0."""
+    def start(self, draws: VideoDraws) -> MotionState:
+        """State at time 0."""
 
     @abc.abstractmethod
-    def travel(self, state: State, duration: float, frame: int, draws: Draws) -> State:
-        """The state `duration` (0 to 1) after that at time `frame`."""
+    def travel(
+        self, state: MotionState, duration: float, frame: int, draws: VideoDraws
+    ) -> MotionState:
+        """State at time `frame + duration`.
 
-    def path(self, draws: Draws, times: np.ndarray) -> State:
-        """Positions and velocities `[b t d 2]` at any times from 0 on.
-
-        What happens after a frame is computed from the state there, so that the states at whole
-        times are the same to the bit whatever other times are asked for.
+        Args:
+            state: State at time `frame`.
+            duration: Time to travel, from 0 to 1 frame.
+            frame: Number of the frame.
+            draws: Random numbers of the videos.
         """
-        frames, parts = (numbers.tolist() for numbers in frames_and_parts(times))
+
+    def path(self, draws: VideoDraws, times: np.ndarray) -> MotionState:
+        """States `[b t d 2]` at any times from 0 on.
+
+        The state between two frames is computed from the state at the frame before. So the states
+        at whole times are bit-identical whatever other times are requested.
+        """
+        frames, fractions = (numbers.tolist() for numbers in whole_and_fraction(times))
         wanted: dict[int, list[int]] = {frame: [] for frame in range(max(frames) + 1)}
         for k, frame in enumerate(frames):
             wanted[frame].append(k)
         state = self.start(draws)
-        states: list[State] = [state] * len(times)
+        states: list[MotionState] = [state] * len(times)
         for frame, places in wanted.items():
             state = self.travel(state, 1.0, frame - 1, draws) if frame else state
             for k in places:
-                part = parts[k]
-                states[k] = self.travel(state, part, frame, draws) if part else state
+                rest = fractions[k]
+                states[k] = self.travel(state, rest, frame, draws) if rest else state
         positions, velocities = zip(*states, strict=True)
-        return np.stack(positions, 1), np.stack(velocities, 1)
+        return MotionState(np.stack(positions, 1), np.stack(velocities, 1))
+
+
+class Simulator(abc.ABC):
+    """Abstract renderer of the videos of one split.
+
+    Args:
+        split: The split.
+        n_objects: Number of objects in a video.
+    """
+
+    def __init__(self, split: Split, n_objects: int) -> None:
+        self.split, self.n_objects = split, n_objects
+
+    @abc.abstractmethod
+    def videos(self, numbers: Integers, times: Times) -> Frames:
+        """Frames of the videos with these numbers at any times from 0 on, `[b t c h w]`.
+
+        Raises:
+            InputError: A number or a time is negative.
+        """
+
+    def draws(self, numbers: Integers, times: Times) -> VideoDraws:
+        """Random numbers of these videos.
+
+        Raises:
+            InputError: A number or a time is negative, or there is no time.
+        """
+        if len(numbers) and numbers.min() < 0:
+            raise InputError(f"got video number {int(numbers.min())}; give 0 or more")
+        if not len(times) or not (times.min() >= 0 and times.max() < math.inf):
+            raise InputError(f"got times {times.tolist()}; give one or more, from 0 on")
+        return VideoDraws(self.split, numbers.cpu().numpy(), self.n_objects)
 
 
 class Simulated(VideoData):
-    """Base of the sets made on the fly.
+    """Base class of the simulated sets.
 
-    In training, epoch `e` shows the videos `e n_train … e n_train + n_train - 1`.
+    Training epoch `e` shows the videos `e n_train … e n_train + n_train - 1`, so no training video
+    is ever shown twice.
 
     Args:
-        n_train: Videos of an epoch.
-        n_val: Videos for validation.
-        n_test: Videos for testing.
-        frame_step: Time between two frames of a validation or test video, in training frames.
-        n_frames: Frames of a training video.
-        n_eval_frames: Frames of a validation or test video; as in training if none.
-        batch_size: Videos per device and step.
-        num_workers: Loader processes.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` ones, other in each video, or `regular`, evenly spaced.
+        n_train: Number of videos in a training epoch.
+        n_val: Number of validation videos.
+        n_test: Number of test videos.
+        frame_step: Time between two frames of a validation or test video; the unit is the time
+            between two training frames.
     """
 
     endless = True
@@ -106,16 +181,9 @@ class Simulated(VideoData):
         n_val: int = 500,
         n_test: int = 1000,
         frame_step: float = 1.0,
-        n_frames: int = 20,
-        n_eval_frames: int | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
+        **serving: Any,
     ) -> None:
-        super().__init__(
-            n_frames, n_eval_frames, batch_size, num_workers, False, observed, pattern
-        )
+        super().__init__(flip=False, **serving)
         self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         check_counts(1, n_train=n_train, n_val=n_val, n_test=n_test)
         if not 0 < frame_step < math.inf:
@@ -123,8 +191,12 @@ class Simulated(VideoData):
         self.frame_step = frame_step
 
     @abc.abstractmethod
-    def videos(self, split: Split, numbers: Integers, times: Times) -> PixelVideo:
-        """The videos of these numbers at any times from 0 on."""
+    def simulator(self, split: Split) -> Simulator:
+        """Renderer of the videos of a split."""
+
+    def videos(self, split: Split, numbers: Integers, times: Times) -> Frames:
+        """Frames of the videos with these numbers at any times from 0 on, `[b t c h w]`."""
+        return self.simulator(split).videos(numbers, times)
 
     def times(self, split: Split) -> Times:
         """Times of the frames that are served."""
@@ -132,28 +204,43 @@ class Simulated(VideoData):
         return torch.from_numpy(np.arange(self.length(split)) * step).float()
 
     def clips(self, split: Split) -> "Simulation":
-        return Simulation(self, split)
+        return Simulation(self.simulator(split), self.counts[split], self.times(split))
 
 
 class Simulation(Clips):
-    """The videos of one split of a simulated set."""
+    """Videos of one split of a simulated set.
 
-    def __init__(self, data: Simulated, split: Split) -> None:
-        self.data, self.split = data, split
+    Args:
+        simulator: Renderer of the videos.
+        count: Number of videos in an epoch.
+        times: Times of the frames, `[t]`.
+    """
+
+    def __init__(self, simulator: Simulator, count: int, times: Times) -> None:
+        self.simulator, self.count, self._times = simulator, count, times
 
     def __len__(self) -> int:
-        return self.data.counts[self.split]
+        return self.count
 
-    def frames(self, indices: list[int]) -> PixelVideo:
-        return self.data.videos(self.split, torch.tensor(indices), self.times)
+    def frames(self, indices: list[int]) -> Frames:
+        return self.simulator.videos(torch.tensor(indices), self._times)
 
-    @property
-    def times(self) -> Times:
-        return self.data.times(self.split)
+    def times(self, indices: list[int]) -> Times:
+        return self._times
 
 
 def straight_on(positions: Tensor, velocities: Tensor, times: Times, n_cond: int) -> Tensor:
-    """Positions `[b t d 2]` that keep the velocity of the last of `n_cond` frames."""
+    """Positions `[b t d 2]` at constant velocity: that of the last conditioning frame.
+
+    Args:
+        positions: True positions, `[b t d 2]`.
+        velocities: True velocities, `[b t d 2]`.
+        times: Times of the frames, `[t]`.
+        n_cond: Number of conditioning frames.
+
+    Raises:
+        InputError: `n_cond` is below 1 or above the number of frames.
+    """
     if not 1 <= n_cond <= len(times):
         raise InputError(f"got n_cond {n_cond} of {len(times)} frames; give 1 to {len(times)}")
     last = n_cond - 1
@@ -161,47 +248,20 @@ def straight_on(positions: Tensor, velocities: Tensor, times: Times, n_cond: int
     return positions[:, last, None] + velocities[:, last, None] * ahead
 
 
-def chosen(draws: Draws, n_images: int) -> np.ndarray:
-    """Which images each video shows, `int64 [b d]`.
-
-    Any in training; in validation and testing all once before any is shown again.
-    """
-    if draws.split == "train":
-        return (draws(1, CHOICE)[..., 0] * n_images).astype(np.int64)
-    shown = draws.numbers[:, None] * draws.n_objects + np.arange(draws.n_objects)
-    rounds, places = np.divmod(shown, n_images)
-    for k in np.unique(rounds):
-        now = rounds == k
-        places[now] = _order(n_images, SEEDS[draws.split], int(k))[places[now]]
-    return places
-
-
-def checked(numbers: Integers, times: Times) -> np.ndarray:
-    """The numbers as an array.
-
-    Raises:
-        InputError: There is no such video or time.
-    """
-    if len(numbers) and numbers.min() < 0:
-        raise InputError(f"got video number {int(numbers.min())}; they start at 0")
-    if not len(times) or not (times.min() >= 0 and times.max() < math.inf):
-        raise InputError(f"got times {times.tolist()}; give one or more, from 0 on")
-    return numbers.cpu().numpy()
-
-
-def frames_and_parts(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last frame before each time, and the part of a frame gone by since."""
-    # Ten times 0.1 may be a little less than 1: what is that close to a frame is the frame.
+def whole_and_fraction(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the last frame before each time, and the time since that frame (from 0 to 1)."""
+    # Rounding errors: ten times 0.1 may be below 1. A time that close to a frame is the frame.
     frames = np.floor(times + 1e-5).astype(np.int64)
-    parts = times - frames
-    return frames, np.where(parts < 1e-5, 0.0, parts)
+    fractions = times - frames
+    return frames, np.where(fractions < 1e-5, 0.0, fractions)
 
 
 def directions(angles: np.ndarray) -> np.ndarray:
-    """Unit vectors (y, x), `[… 2]`."""
+    """Unit vectors (y, x) of angles in radians, `[… 2]`."""
     return np.stack([np.sin(angles), np.cos(angles)], -1)
 
 
 @functools.cache
-def _order(n_images: int, seed: int, turn: int) -> np.ndarray:
+def _image_order(n_images: int, seed: int, turn: int) -> np.ndarray:
+    """Order in which evaluation videos show the images in their pass number `turn`."""
     return uniform(np.arange(n_images), 1, seed, CHOICE + 2**40 + turn)[:, 0].argsort()

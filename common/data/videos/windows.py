@@ -1,9 +1,12 @@
-"""Clips cut out of longer videos: at random places in training, at fixed ones in evaluation."""
+"""Base classes of the sets of long videos, of which clips are cut out.
+
+Training clips begin at random frames; the clips of validation and testing are fixed.
+"""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -11,47 +14,59 @@ from pytorch_lightning.utilities import rank_zero_warn
 from tqdm import tqdm
 
 from common.data.base import Split
-from common.data.formats.footage import Footage, Held
+from common.data.formats.footage import Footage, MemoryVideo
 from common.data.videos.base import Clips, VideoData, uniform
 from common.errors import InputError
 from common.typing import PixelVideo, Times
 
-Source = Callable[[], Footage]  # opens one video, or raises an InputError that names it
-Place = tuple[int, int | None]  # number of a video, first frame; none: at random
-SRVP_CLIPS = 1000  # of its test sets of KTH and Human3.6M
+T = TypeVar("T")
+VideoOpener = Callable[[], Footage]  # opens one video, or raises an InputError that names it
+SRVP_CLIPS = 1000  # number of clips in SRVP's test sets of KTH and Human3.6M
+
+
+class ClipStart(NamedTuple):
+    """Position of a clip in the videos.
+
+    Attributes:
+        video: Number of the video.
+        frame: First frame of the clip. None: a random frame, another one for each index.
+    """
+
+    video: int
+    frame: int | None
 
 
 class Windows(Clips):
-    """Clips at given places of videos.
+    """Clips that begin at given positions in videos.
 
-    A place without a first frame is an endless supply: each number is another random clip.
+    A position without a first frame is an endless supply of clips: each index is another random
+    clip.
 
     Args:
         footage: The videos.
-        places: Of the clips of one epoch.
-        n_frames: Of a clip.
-        every: Take every n-th frame.
-        unit: Frames between two whole times.
+        starts: Positions of the clips of one epoch.
+        n_frames: Number of frames of a clip.
+        every: Take every `every`-th frame.
+        unit: Number of video frames in one unit of time.
         flip: Mirror half of the random clips.
     """
 
     def __init__(
         self,
         footage: list[Footage],
-        places: list[Place],
+        starts: Sequence[ClipStart],
         n_frames: int,
         every: int = 1,
         unit: int = 1,
         flip: bool = False,
     ) -> None:
-        self.footage, self.places = footage, places
+        self.footage, self.starts = footage, starts
         self.n_frames, self.every, self.unit, self.flip = n_frames, every, unit, flip
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.starts)
 
-    @property
-    def times(self) -> Times:
+    def times(self, indices: list[int]) -> Times:
         return torch.arange(self.n_frames) * (self.every / self.unit)
 
     def frames(self, indices: list[int]) -> PixelVideo:
@@ -62,7 +77,7 @@ class Windows(Clips):
         return torch.from_numpy(np.stack(clips))
 
     def _clip(self, index: int, chance: float, side: float) -> np.ndarray:
-        video, start = self.places[index % len(self)]
+        video, start = self.starts[index % len(self)]
         footage, span = self.footage[video], span_of(self.n_frames, self.every)
         if start is not None:
             return footage.read(range(start, start + span, self.every))
@@ -72,23 +87,21 @@ class Windows(Clips):
 
 
 class WindowData(VideoData):
-    """Base of the sets of longer videos.
+    """Base class of the sets of long videos.
 
-    Training clips begin at random frames, other ones in each epoch; those of evaluation are fixed.
+    Training clips begin at random frames, other ones in each epoch. Validation and test clips are
+    evenly spaced from the first frame of a video to its last.
 
     Args:
-        n_frames: Frames of a training clip.
-        n_eval_frames: Frames of a validation or test clip; as in training if none.
-        every: Take every n-th frame.
-        clips_per_video: Clips of a video in an epoch, in evaluation evenly spaced from its first
-            frame to its last; if none, as many as it holds without overlap.
-        in_memory: Keep all frames, scaled, in memory: much faster where they fit.
-        strict: Stop at a video that is broken or too short; otherwise name and skip it.
-        batch_size: Clips per device and step.
-        num_workers: Loader processes.
-        flip: Mirror training clips left to right at random.
-        observed: Share of the frames that a model may see.
-        pattern: Which: `random` or `regular` ones.
+        every: Take every `every`-th frame of a video.
+        clips_per_video: Number of clips of a video in an epoch. None: as many as the video holds
+            without overlap.
+        in_memory: Keep all frames in memory, in their final size: much faster if they fit.
+        strict: Stop at a video that is broken or too short. Otherwise such videos are left out
+            with a warning that names them.
+
+    Attributes:
+        unit: Number of video frames in one unit of time.
     """
 
     endless = True
@@ -96,19 +109,13 @@ class WindowData(VideoData):
 
     def __init__(
         self,
-        n_frames: int = 20,
-        n_eval_frames: int | None = None,
         every: int = 1,
         clips_per_video: int | None = None,
         in_memory: bool = False,
         strict: bool = True,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        flip: bool = False,
-        observed: float = 1.0,
-        pattern: Literal["random", "regular"] = "random",
+        **serving: Any,
     ) -> None:
-        super().__init__(n_frames, n_eval_frames, batch_size, num_workers, flip, observed, pattern)
+        super().__init__(**serving)
         if every < 1:
             raise InputError(f"got every {every}; give 1 (all frames) or more")
         if clips_per_video is not None and clips_per_video < 1:
@@ -117,44 +124,49 @@ class WindowData(VideoData):
         self.in_memory, self.strict = in_memory, strict
 
     @abc.abstractmethod
-    def sources(self, split: Split) -> list[Source]:
-        """The videos of that split, in an order that never changes, not yet opened."""
+    def openers(self, split: Split) -> Sequence[VideoOpener]:
+        """Functions that open the videos of a split, in an order that never changes."""
 
-    def places(self, split: Split, footage: list[Footage]) -> list[Place]:
-        """Where the clips of an epoch lie."""
+    def clip_starts(self, split: Split, footage: list[Footage]) -> list[ClipStart]:
+        """Positions of the clips of an epoch in the opened videos of a split."""
         span = span_of(self.length(split), self.every)
-        starts = [spread(len(video), span, self.clips_per_video) for video in footage]
+        starts = [evenly_spaced(len(video), span, self.clips_per_video) for video in footage]
         if split == "train":
-            return [(k, None) for k, found in enumerate(starts) for _ in found]
-        return [(k, start) for k, found in enumerate(starts) for start in sorted(set(found))]
+            return [ClipStart(k, None) for k, found in enumerate(starts) for _ in found]
+        return [
+            ClipStart(k, start) for k, found in enumerate(starts) for start in sorted(set(found))
+        ]
 
     def clips(self, split: Split) -> Windows:
         footage = self._opened(split)
         flip = self.flip and split == "train"
-        places = self.places(split, footage)
-        return Windows(footage, places, self.length(split), self.every, self.unit, flip)
+        starts = self.clip_starts(split, footage)
+        return Windows(footage, starts, self.length(split), self.every, self.unit, flip)
 
     def _opened(self, split: Split) -> list[Footage]:
-        def attempt(source: Source) -> Footage | InputError:
+        """Opened videos of a split."""
+
+        def attempt(opener: VideoOpener) -> Footage | InputError:
             try:
-                return self._checked(source(), split)
+                return self._prepared(opener(), split)
             except InputError as error:
                 return error
 
-        sources = self.sources(split)
+        openers = self.openers(split)
         with ThreadPoolExecutor() as pool:
-            # Lazily, so that the first broken video stops a strict set at once.
+            # The results are taken one by one, so the first broken video stops a strict set.
             found = []
             for video in tqdm(
-                pool.map(attempt, sources), f"Reading {split} videos", len(sources), False, delay=1
+                pool.map(attempt, openers), f"Reading {split} videos", len(openers), False, delay=1
             ):
                 if self.strict and isinstance(video, InputError):
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise InputError(f"{video} (data.strict false leaves out all such videos)")
                 found.append(video)
-        return self._whole(split, found)
+        return self._usable(split, found)
 
-    def _whole(self, split: Split, found: list[Footage | InputError]) -> list[Footage]:
+    def _usable(self, split: Split, found: list[Footage | InputError]) -> list[Footage]:
+        """Videos that could be opened, with a warning about the others."""
         broken = [str(video) for video in found if isinstance(video, InputError)]
         whole = [video for video in found if isinstance(video, Footage)]
         if not whole:
@@ -169,53 +181,75 @@ class WindowData(VideoData):
             )
         return whole
 
-    def _checked(self, video: Footage, split: Split) -> Footage:
+    def _prepared(self, video: Footage, split: Split) -> Footage:
+        """Video that is long enough for a clip, held in memory if wanted."""
         n_frames = self.length(split)
         if len(video) < span_of(n_frames, self.every):
             name = "n_frames" if n_frames == self.n_frames else "n_eval_frames"
             raise InputError(
                 f"{video.name} has {len(video)} frames, data.{name} {n_frames} with data.every "
                 f"{self.every} needs {span_of(n_frames, self.every)}; lower them or leave this "
-                "file out"
+                "video out"
             )
-        return Held(video.name, video.read(range(len(video)))) if self.in_memory else video
+        return MemoryVideo(video.name, video.read(range(len(video)))) if self.in_memory else video
 
 
 def span_of(n_frames: int, every: int) -> int:
-    """Frames of the video from the first to the last of a clip."""
+    """Number of video frames from the first frame of a clip to its last."""
     return (n_frames - 1) * every + 1
 
 
-def spread(length: int, span: int, count: int | None) -> list[int]:
-    """First frames of `count` clips, evenly from the start of a video to its end."""
+def evenly_spaced(length: int, span: int, count: int | None) -> list[int]:
+    """First frames of clips that are evenly spaced from the start of a video to its end.
+
+    Args:
+        length: Number of frames of the video.
+        span: Number of video frames of a clip.
+        count: Number of clips. None: as many as fit without overlap.
+    """
     count = length // span if count is None else count
     return [(length - span) * k // max(1, count - 1) for k in range(count)]
 
 
 def held_out(count: int, fraction: float, seed: int) -> set[int]:
-    """Which of so many videos a fixed choice sets aside: at least one if `fraction` isn't 0."""
+    """Numbers of the videos that a seeded random choice holds out for validation.
+
+    Args:
+        count: Number of videos to choose from.
+        fraction: Share to hold out. At least one video is held out if it is not 0.
+        seed: Random seed of the choice.
+    """
     n = max(1, round(count * fraction)) if fraction else 0
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return set(order[:n].tolist())
 
 
-def srvp_draws() -> Callable[[int], int]:
-    """The drawing of whole numbers below n by which SRVP chose its test clips."""
-    # The legacy generator, because SRVP's test clips came from it.
+def srvp_random_integers() -> Callable[[int], int]:
+    """Random generator of SRVP's test clips: a function that draws an integer from 0 to n - 1."""
+    # numpy's legacy generator, because SRVP used it.
     return np.random.RandomState(42).randint
 
 
-def share(val_fraction: float) -> float:
-    """Checked to be one."""
+def check_val_fraction(val_fraction: float) -> None:
+    """Raises an `InputError` if a share is below 0, or is 1 or more."""
     if not 0 <= val_fraction < 1:
         raise InputError(f"got val_fraction {val_fraction}; give 0 or more and less than 1")
-    return val_fraction
 
 
-def part(videos: list[Any], split: Split, fraction: float, seed: int) -> list[Any]:
-    """Those of the training videos that are for training, or for validation; all for testing."""
+def videos_of_split(videos: Sequence[T], split: Split, fraction: float, seed: int) -> list[T]:
+    """Videos of a split, after a random part of the training videos is held out for validation.
+
+    Args:
+        videos: Test videos if the split is `test`, otherwise all training videos.
+        split: The split.
+        fraction: Share of the training videos for validation.
+        seed: Random seed of that part.
+
+    Raises:
+        InputError: The split has no video.
+    """
     if split == "test":
-        return videos
+        return list(videos)
     val = held_out(len(videos), fraction, seed)
     mine = [video for k, video in enumerate(videos) if (k in val) == (split == "val")]
     if not mine:

@@ -148,7 +148,10 @@ def test_a_diverged_model_is_not_flattered(tmp_path):
 def test_baselines_are_those_of_numpy_and_margins_are_over_them(tmp_path):
     data = DiscData(observed=0.5)
     logged, folder = evaluate(tmp_path, noisy(2), data)
-    video, mask = true_videos().numpy(), data.mask(list(range(6)), FRAMES, seed=2).numpy()
+    video, mask = (
+        true_videos().numpy(),
+        data.observation.mask(list(range(6)), FRAMES, seed=2).numpy(),
+    )
     scores = {"copy of last given": [], "mean of given": []}
     for frames, seen in zip(video, mask, strict=True):
         places = np.flatnonzero(seen[:GIVEN])

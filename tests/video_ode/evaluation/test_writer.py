@@ -182,7 +182,10 @@ def test_time_ranges_are_those_of_numpy():
 def clip_and_samples(n_samples, times):
     videos = Discs(3)
     clip = Clip(
-        videos.frames([0, 1, 2]), videos.times, torch.ones(3, FRAMES).bool(), torch.arange(3)
+        videos.frames([0, 1, 2]),
+        videos.times([0, 1, 2]),
+        torch.ones(3, FRAMES).bool(),
+        torch.arange(3),
     )
     places = times.round().long().clamp(0, FRAMES - 1)
     noise = 0.2 * torch.rand(n_samples, 3, 1, 1, 1, 1)

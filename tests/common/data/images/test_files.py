@@ -1,8 +1,6 @@
 """Labels of the official files; their images are tested in test_images.py."""
 
-import gzip
 import pickle
-import struct
 
 import numpy as np
 import pytest
@@ -10,6 +8,13 @@ import torch
 
 from common.data.images.files import CIFAR10, MNIST
 from common.errors import InputError
+from tests.common.data.small_files import (
+    classes,
+    idx_images,
+    idx_labels,
+    write_cifar,
+    write_mnist,
+)
 
 SPLITS = ("train", "val", "test")
 
@@ -21,43 +26,15 @@ def numbered(n, *shape):
     )
 
 
-def classes(n):
-    """The class of image k is 7 k mod 10."""
-    return [7 * k % 10 for k in range(n)]
+def mnist(folder, zipped=False):
+    return write_mnist(folder, numbered(60, 28, 28), numbered(9, 28, 28), zipped)
 
 
-def idx(array, magic):
-    return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
+def cifar(folder):
+    return write_cifar(folder, numbered(60, 3072), numbered(9, 3072))
 
 
-def idx_labels(labels, magic=2049):
-    return idx(np.array(labels, np.uint8), magic)
-
-
-def write_mnist(folder, n_train=60, n_test=9, zipped=False):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, n in (("train", n_train), ("t10k", n_test)):
-        parts = {
-            "images-idx3-ubyte": idx(numbered(n, 28, 28), 2051),
-            "labels-idx1-ubyte": idx_labels(classes(n)),
-        }
-        for part, data in parts.items():
-            path = folder / f"{name}-{part}{'.gz' if zipped else ''}"
-            path.write_bytes(gzip.compress(data) if zipped else data)
-
-
-def write_cifar(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels, labels = numbered(60, 3072), classes(60)
-    for i in range(5):
-        part = slice(12 * i, 12 * (i + 1))
-        batch = {b"data": pixels[part].copy(), b"labels": labels[part]}
-        (folder / f"data_batch_{i + 1}").write_bytes(pickle.dumps(batch))
-    batch = {b"data": numbered(9, 3072).copy(), b"labels": classes(9)}
-    (folder / "test_batch").write_bytes(pickle.dumps(batch))
-
-
-WRITERS = {MNIST: write_mnist, CIFAR10: write_cifar}
+WRITERS = {MNIST: mnist, CIFAR10: cifar}
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -74,17 +51,17 @@ def test_every_image_keeps_its_label(kind, split, tmp_path):
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("where", [".", "MNIST/raw"])
 def test_mnist_labels_are_found_plain_or_gzipped(where, zipped, tmp_path):
-    write_mnist(tmp_path / where, zipped=zipped)
+    mnist(tmp_path / where, zipped=zipped)
     assert MNIST(tmp_path).labels("test").tolist() == classes(9)
 
 
 def test_cifar_labels_are_found_in_its_own_folder(tmp_path):
-    write_cifar(tmp_path / "cifar-10-batches-py")
+    cifar(tmp_path / "cifar-10-batches-py")
     assert CIFAR10(tmp_path).labels("test").tolist() == classes(9)
 
 
 def test_missing_labels_say_what_goes_where(tmp_path):
-    write_mnist(tmp_path)
+    mnist(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     says = r"no t10k-labels-idx1-ubyte or .*\.gz in .*; download train-labels-idx1-ubyte\.gz"
     with pytest.raises(InputError, match=says):
@@ -92,19 +69,19 @@ def test_missing_labels_say_what_goes_where(tmp_path):
 
 
 BAD_IDX = {
-    "a header cut short": (idx_labels(classes(9))[:6], "6 bytes, its header alone 8"),
+    "a header cut short": (idx_labels(classes(9))[:6], "6 bytes, but its header alone needs 8"),
     "labels cut short": (idx_labels(classes(9))[:-2], "17 bytes for its 9 labels and has 15"),
     "bytes left over": (idx_labels(classes(9)) + b"x", "17 bytes.* 18"),
-    "images": (idx(numbered(9, 28, 28), 2051), "2051, .*labels with 2049"),
+    "images": (idx_images(numbered(9, 28, 28)), "2051, but .*labels starts with 2049"),
     "no label": (idx_labels([]), "0 labels"),
-    "an eleventh class": (idx_labels([0, 10, 3]), "label 10, MNIST's are 0 to 9"),
+    "an eleventh class": (idx_labels([0, 10, 3]), "label 10, but those of MNIST are 0 to 9"),
     "fewer than images": (idx_labels(classes(8)), "8 labels for 9 images"),
 }
 
 
 @pytest.mark.parametrize(("content", "says"), BAD_IDX.values(), ids=BAD_IDX)
 def test_idx_labels_that_are_wrong_are_refused(content, says, tmp_path):
-    write_mnist(tmp_path)
+    mnist(tmp_path)
     path = tmp_path / "t10k-labels-idx1-ubyte"
     path.write_bytes(content)
     with pytest.raises(InputError, match=says) as error:
@@ -113,7 +90,7 @@ def test_idx_labels_that_are_wrong_are_refused(content, says, tmp_path):
 
 
 def test_gzipped_labels_that_are_broken_are_refused(tmp_path):
-    write_mnist(tmp_path, zipped=True)
+    mnist(tmp_path, zipped=True)
     path = tmp_path / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"labels-idx1-ubyte\.gz isn't a whole gzip file"):

@@ -17,6 +17,7 @@ from common.data.images.base import ImageData, ImageStack
 from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.data.images.files import CIFAR10, MNIST
 from common.errors import InputError
+from tests.common.data.small_files import idx_images, noise, write_mnist
 
 SPLITS = ("train", "val", "test")
 
@@ -44,23 +45,10 @@ def rows(images):
 # Serving ------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_one_byte_tensor():
-    batch = next(iter(ready(batch_size=8).train_dataloader()))
-    assert batch.dtype == torch.uint8
-    assert batch.shape == (8, 1, 1, 2)
-
-
 def test_training_order_is_shuffled_and_visits_no_image_twice():
     served = torch.cat(list(ready(batch_size=8).train_dataloader()))[:, 0, 0, 0].tolist()
     assert len(served) == len(set(served)) == 48
     assert served != sorted(served)
-
-
-@pytest.mark.parametrize(("stage", "split"), [("validate", "val"), ("test", "test")])
-def test_evaluation_visits_every_image_in_order(stage, split):
-    data = ready(stage, batch_size=2, flip=True)
-    served = torch.cat(list(getattr(data, f"{split}_dataloader")()))
-    torch.testing.assert_close(served, data.images(split))
 
 
 def test_half_of_the_training_images_are_mirrored_anew_each_epoch():
@@ -252,21 +240,6 @@ def test_crops_that_cannot_be_are_refused(bad):
 # Official files -----------------------------------------------------------------------------
 
 
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def idx(pixels, magic=2051):
-    return struct.pack(">4I", magic, *pixels.shape) + pixels.tobytes()
-
-
-def write_mnist(folder, train, test, zipped=False):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, pixels in (("train", train), ("t10k", test)):
-        data = gzip.compress(idx(pixels)) if zipped else idx(pixels)
-        (folder / f"{name}-images-idx3-ubyte{'.gz' if zipped else ''}").write_bytes(data)
-
-
 def cifar_batch(pixels):
     """The pickle that Python 2 wrote: its protocol 2, text as byte strings."""
     s = lambda text: b"U" + struct.pack("<B", len(text)) + text
@@ -284,7 +257,7 @@ def cifar_batch(pixels):
     return b"\x80\x02}(" + fields + s(b"data") + array + s(b"filenames") + names + b"u."
 
 
-def write_cifar(folder, train, test):
+def write_old_cifar(folder, train, test):
     folder.mkdir(parents=True, exist_ok=True)
     for i, pixels in enumerate(np.split(train, 5), 1):
         (folder / f"data_batch_{i}").write_bytes(cifar_batch(pixels))
@@ -298,7 +271,7 @@ def sets(tmp_path):
     train, test = noise(60, 28, 28), noise(9, 28, 28, seed=1)
     write_mnist(mnist, train, test)
     photos, held = noise(60, 3072), noise(9, 3072, seed=1)
-    write_cifar(cifar, photos, held)
+    write_old_cifar(cifar, photos, held)
     return {
         MNIST: (mnist, train.reshape(-1, 1, 28, 28), test.reshape(-1, 1, 28, 28)),
         CIFAR10: (cifar, photos.reshape(-1, 3, 32, 32), held.reshape(-1, 3, 32, 32)),
@@ -335,7 +308,7 @@ def test_mnist_is_found_plain_or_gzipped(where, zipped, tmp_path):
 
 
 def test_cifar_is_found_in_its_own_folder(tmp_path):
-    write_cifar(tmp_path / "cifar-10-batches-py", noise(10, 3072), noise(2, 3072, seed=1))
+    write_old_cifar(tmp_path / "cifar-10-batches-py", noise(10, 3072), noise(2, 3072, seed=1))
     expected = noise(2, 3072, seed=1).reshape(-1, 3, 32, 32)
     assert (CIFAR10(tmp_path).images("test").numpy() == expected).all()
 
@@ -350,14 +323,14 @@ def test_missing_files_say_what_goes_where(kind, says, tmp_path):
     assert str(tmp_path / "nowhere") in str(error.value)
 
 
-GOOD = idx(noise(3, 28, 28))
+GOOD = idx_images(noise(3, 28, 28))
 BAD_IDX = {
-    "a header cut short": (GOOD[:10], "10 bytes"),
+    "a header cut short": (GOOD[:10], "10 bytes, but its header alone needs 16"),
     "pixels cut short": (GOOD[:-5], f"{len(GOOD)} bytes.*{len(GOOD) - 5}"),
     "bytes left over": (GOOD + b"x", f"{len(GOOD)} bytes.*{len(GOOD) + 1}"),
-    "labels": (struct.pack(">2I", 2049, 3) + bytes(9), "2049, .*2051"),
-    "another size": (idx(noise(3, 32, 30)), "32x30.*28x28"),
-    "no image": (idx(noise(0, 28, 28)), "0 images"),
+    "labels": (struct.pack(">2I", 2049, 3) + bytes(9), "2049, but .*starts with 2051"),
+    "another size": (idx_images(noise(3, 32, 30)), "32x30.*28x28"),
+    "no image": (idx_images(noise(0, 28, 28)), "0 images"),
 }
 
 

@@ -70,7 +70,7 @@ def test_uniform_numbers_have_their_moments_and_no_correlation_with_neighbours()
 
 
 class Chance:
-    """The numbers of one digit of one video, as `common.data.videos.toys.Draws` lays them out."""
+    """The numbers of one digit of one video, in the order of `VideoDraws`."""
 
     def __init__(self, split, number, digit, n_digits):
         self.seed, self.number = SPLITS.index(split), np.array([number])

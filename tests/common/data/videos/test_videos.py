@@ -11,15 +11,24 @@ from common.data.videos import embedded_clips
 from common.data.videos.bair import BAIR
 from common.data.videos.embedded_clips import SHOTS, EmbeddedClips
 from common.data.videos.human36m import Human36M
-from common.data.videos.kth import CLASSES, KTH
+from common.data.videos.kth import KTH
 from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
 from common.errors import InputError
+from tests.common.data.small_files import (
+    example,
+    masked,
+    noise,
+    record,
+    robot,
+    slow_crc32c,
+    write_bair,
+    write_human,
+    write_kth,
+    write_npy,
+    write_srvp,
+)
 
 SPLITS = ("train", "val", "test")
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
 def batch(data, split="test"):
@@ -31,22 +40,10 @@ def batch(data, split="test"):
 # Moving digits ------------------------------------------------------------------------------
 
 
-def srvp(path, pixels, **more):
-    latents = np.arange(pixels.shape[0] * pixels.shape[1] * 8.0)
-    latents = latents.reshape(*pixels.shape[:2], 2, 4)
-    np.savez_compressed(path, sequences=pixels, latents=latents, labels=np.zeros(1), **more)
-    return path
-
-
-def npy(path, pixels):
-    np.save(path, pixels)
-    return path
-
-
 @pytest.mark.parametrize("n_frames", [20, 15])
 def test_the_standard_file_is_served_in_order(n_frames, tmp_path):
     pixels = noise(20, 7, 64, 64)
-    data = MovingMNISTFile(npy(tmp_path / "a.npy", pixels), n_frames, batch_size=4)
+    data = MovingMNISTFile(write_npy(tmp_path / "a.npy", pixels), n_frames, batch_size=4)
     assert data.shape == (1, 64, 64)
     data.setup("test")
     served = list(data.test_dataloader())
@@ -58,14 +55,14 @@ def test_the_standard_file_is_served_in_order(n_frames, tmp_path):
 
 
 def test_the_standard_file_is_not_read_into_memory(tmp_path):
-    data = MovingMNISTFile(npy(tmp_path / "a.npy", noise(20, 3, 64, 64)))
+    data = MovingMNISTFile(write_npy(tmp_path / "a.npy", noise(20, 3, 64, 64)))
     assert isinstance(data.clips("test").pixels, np.memmap)
 
 
 @pytest.mark.parametrize("middle", [(), (1,)])
 def test_the_file_of_srvp_comes_back_with_its_latents(middle, tmp_path):
     pixels = noise(30, 5, *middle, 64, 64)
-    data = SRVPTestSet(srvp(tmp_path / "a.npz", pixels), batch_size=5)
+    data = SRVPTestSet(write_srvp(tmp_path / "a.npz", pixels), batch_size=5)
     clip = batch(data)
     expected = pixels.reshape(30, 5, 1, 64, 64)[:25].swapaxes(0, 1)
     assert (clip.frames.numpy() == expected).all()
@@ -85,13 +82,16 @@ BAD_ARRAYS = {
     "another type": (noise(20, 2, 64, 64).astype(float), r"float64 of shape \(20, 2, 64, 64\)"),
     "another size": (noise(20, 2, 32, 32), r"uint8 of shape \(20, 2, 32, 32\)"),
     "one video": (noise(20, 64, 64), r"uint8 of shape \(20, 64, 64\)"),
-    "too few frames": (noise(10, 2, 64, 64), r"videos of 10 frames, data\.n_frames asks for 20"),
+    "too few frames": (
+        noise(10, 2, 64, 64),
+        r"videos of 10 frames, but data\.n_frames asks for 20",
+    ),
 }
 
 
 @pytest.mark.parametrize(("pixels", "says"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
 def test_arrays_that_do_not_fit_are_named(pixels, says, tmp_path):
-    plain = MovingMNISTFile(npy(tmp_path / "a.npy", pixels))
+    plain = MovingMNISTFile(write_npy(tmp_path / "a.npy", pixels))
     zipped = SRVPTestSet(tmp_path / "a.npz", n_frames=20)
     np.savez(tmp_path / "a.npz", sequences=pixels)
     for data in (plain, zipped):
@@ -131,22 +131,6 @@ def test_an_archive_without_sequences_says_so(tmp_path):
 # KTH ----------------------------------------------------------------------------------------
 
 
-def kth_names(persons):
-    return [(c, f"person{p:02}_{c}_d{d}") for p in persons for c in CLASSES for d in (1, 2, 3, 4)]
-
-
-def kth_frames(root, persons, length, folder="processed_64"):
-    """Frame k of a video shows k, brighter with the person."""
-    for action, name in kth_names(persons):
-        place = root / folder / action / name
-        place.mkdir(parents=True)
-        for k in range(length(name)):
-            grey = int(name[6:8]) * 8 + k
-            # Three channels, as ffmpeg wrote them.
-            Image.new("RGB", (64, 64), (grey,) * 3).save(place / f"image-{k + 1:03}.png")
-    return root
-
-
 def kth_avi(path, frames):
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -161,7 +145,7 @@ def kth_avi(path, frames):
 @pytest.fixture(scope="module")
 def kth(tmp_path_factory):
     lengths = lambda name: 5 + int(name[-1])
-    return kth_frames(tmp_path_factory.mktemp("kth"), (3, 17, 20, 21, 22, 23, 24, 25), lengths)
+    return write_kth(tmp_path_factory.mktemp("kth"), (3, 17, 20, 21, 22, 23, 24, 25), lengths)
 
 
 def persons(paths):
@@ -201,7 +185,7 @@ def test_the_other_protocol_places_its_own_clips(kth):
 
 
 def test_a_test_video_that_srvp_draws_and_is_missing_is_named(tmp_path):
-    kth_frames(tmp_path, (21,), lambda _: 4)
+    write_kth(tmp_path, (21,), lambda _: 4)
     with pytest.raises(InputError, match=r"need person2\d_[a-z]+_d\d, .* the 24 test videos"):
         KTH(tmp_path, n_frames=4, n_eval_frames=4).setup("test")
 
@@ -217,7 +201,7 @@ def test_original_files_are_squeezed_to_64_grey(tmp_path):
 
 
 def test_frame_folders_of_the_size_wanted_are_preferred(tmp_path):
-    kth_frames(tmp_path, (22,), lambda _: 2)
+    write_kth(tmp_path, (22,), lambda _: 2)
     kth_avi(tmp_path / "raw" / "boxing" / "person22_boxing_d2_uncomp.avi", noise(2, 120, 160))
     pick = lambda size: KTH(tmp_path, size=size).videos()["person22_boxing_d2"]
     assert pick(64).is_dir()
@@ -232,67 +216,12 @@ def test_a_folder_without_kth_says_what_goes_there(tmp_path):
 # BAIR ---------------------------------------------------------------------------------------
 
 
-def slow_crc32c(data):
-    """Bit by bit, masked; CRC-32C of '123456789' is 0xE3069283."""
-    crc = 0xFFFFFFFF
-    for bit in (byte >> k & 1 for byte in data for k in range(8)):
-        crc = crc >> 1 ^ (0x82F63B78 if (crc ^ bit) & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-def masked(data):
-    crc = slow_crc32c(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32)
-
-
-def varint(n):
-    return bytes([n]) if n < 128 else bytes([n % 128 + 128]) + varint(n // 128)
-
-
-def field(number, content):
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def example(features):
-    entries = []
-    for name, value in features.items():
-        if isinstance(value, bytes):
-            kind = field(1, field(1, value))
-        else:  # packed floats
-            kind = field(2, field(1, struct.pack(f"<{len(value)}f", *value)))
-        entries.append(field(1, field(1, name.encode()) + field(2, kind)))
-    return field(1, b"".join(entries))
-
-
-def record(content):
-    head = struct.pack("<Q", len(content))
-    # Whether the checksum of the content is right doesn't matter, and the slow one takes seconds.
-    return head + masked(head) + content + b"\0\0\0\0"
-
-
-def robot(pixels, other):
-    """An example as BAIR's, of frames `[30 64 64 3]` of each camera."""
-    features = {}
-    for t in reversed(range(len(pixels))):
-        features[f"{t}/action"] = [0.5, -1.0, 2.0, 0.0]
-        features[f"{t}/image_main/encoded"] = other[t].tobytes()
-        features[f"{t}/image_aux1/encoded"] = pixels[t].tobytes()
-        features[f"{t}/endeffector_pos"] = [0.1, 0.2, 0.3]
-    return record(example(features))
-
-
 @pytest.fixture(scope="module")
 def bair(tmp_path_factory):
     """The folder, and the videos `[n 30 64 64 3]` of its splits."""
     root = tmp_path_factory.mktemp("bair")
     pixels = {"train": noise(5, 30, 64, 64, 3), "test": noise(3, 30, 64, 64, 3, seed=1)}
-    for split, videos in pixels.items():
-        folder = root / "softmotion30_44k" / split
-        folder.mkdir(parents=True)
-        for k, some in enumerate(np.array_split(videos, 2)):
-            content = b"".join(robot(video, 255 - video) for video in some)
-            (folder / f"traj_{k}.tfrecords").write_bytes(content)
-    return root, pixels
+    return write_bair(root, pixels), pixels
 
 
 def test_the_checksum_is_crc32c():
@@ -368,17 +297,10 @@ def test_robots_that_are_missing_or_too_short_are_told(tmp_path):
 @pytest.fixture(scope="module", params=[np.savez, np.savez_compressed])
 def human(request, tmp_path_factory):
     """The folder, and the videos `[t 64 64 3]` by name."""
-    root = tmp_path_factory.mktemp("human")
-    videos = {}
-    for subject in (1, 5, 6, 7, 8, 9, 11):
-        folder = root / ("test" if subject in (9, 11) else "train")
-        folder.mkdir(exist_ok=True)
-        for action in ("Eating", "Walking 1"):
-            name = f"S{subject}-{action}.5413"
-            length = 30 + subject
-            shades = (subject * 10 + np.arange(length)).astype(np.uint8)
-            videos[name] = shades[:, None, None, None] * np.ones((64, 64, 3), np.uint8)
-            request.param(folder / name, image=videos[name], filename=action, subject=subject)
+    root, videos = tmp_path_factory.mktemp("human"), {}
+    for folder, subjects in (("train", (1, 5, 6, 7, 8)), ("test", (9, 11))):
+        actions, length = ("Eating", "Walking 1"), lambda subject: 30 + subject
+        videos |= write_human(root / folder, subjects, actions, length, request.param)
     return root, videos
 
 
@@ -407,8 +329,12 @@ def test_training_subjects_are_split_by_video(human):
 
 def test_times_count_frames_of_the_usual_rate(human):
     settings = {"n_frames": 3, "n_eval_frames": 3}
-    assert Human36M(human[0], **settings).clips("train").times.tolist() == [0, 1, 2]
-    assert Human36M(human[0], every=4, **settings).clips("train").times.tolist() == [0, 0.5, 1]
+    assert Human36M(human[0], **settings).clips("train").times([0]).tolist() == [0, 1, 2]
+    assert Human36M(human[0], every=4, **settings).clips("train").times([0]).tolist() == [
+        0,
+        0.5,
+        1,
+    ]
 
 
 def test_a_broken_array_is_named_or_skipped_but_not_in_testing(tmp_path):
@@ -496,15 +422,6 @@ def test_embedded_clips_are_the_same_again_and_show_content():
         assert len({clip.numpy().tobytes() for clip in one.frames}) == 9
 
 
-def test_embedded_training_brings_new_clips_each_epoch():
-    data = EmbeddedClips(16, 1, n_frames=5, clips_per_epoch=20, batch_size=10)
-    data.setup("fit")
-    loader = data.train_dataloader()
-    numbers = torch.cat([b.number for _ in range(2) for b in loader])
-    assert sorted(numbers.tolist()) == list(range(40))
-    assert next(iter(loader)).frames.shape == (10, 5, 1, 16, 16)
-
-
 def test_embedded_flip_mirrors_training_clips_only():
     plain, flipped = (EmbeddedClips(16, n_frames=5, flip=f) for f in (False, True))
     one, two = (data.clips("train").frames(list(range(60))) for data in (plain, flipped))
@@ -516,7 +433,7 @@ def test_embedded_flip_mirrors_training_clips_only():
 
 def test_clips_longer_than_every_shot_are_refused():
     assert len(EmbeddedClips(16, n_eval_frames=55).clips("test").shots) == 1
-    with pytest.raises(InputError, match=r"n_eval_frames 56, the longest test shot has 55"):
+    with pytest.raises(InputError, match=r"n_eval_frames 56, but the longest test shot has 55"):
         EmbeddedClips(16, n_eval_frames=56).clips("test")
 
 

@@ -1,0 +1,177 @@
+"""Small files in the formats of the downloaded sets."""
+
+import gzip
+import pickle
+import struct
+
+import numpy as np
+from PIL import Image
+
+from common.data.videos.kth import CLASSES
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+# Images -------------------------------------------------------------------------------------
+
+
+def classes(n):
+    """The class of image k is 7 k mod 10."""
+    return [7 * k % 10 for k in range(n)]
+
+
+def idx(array, magic):
+    return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
+
+
+def idx_images(pixels):
+    return idx(pixels, 2051)
+
+
+def idx_labels(labels, magic=2049):
+    return idx(np.array(labels, np.uint8), magic)
+
+
+def write_mnist(folder, train, test, zipped=False):
+    """Images `[n 28 28]` with their classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in (("train", train), ("t10k", test)):
+        parts = {
+            "images-idx3-ubyte": idx_images(pixels),
+            "labels-idx1-ubyte": idx_labels(classes(len(pixels))),
+        }
+        for part, data in parts.items():
+            path = folder / f"{name}-{part}{'.gz' if zipped else ''}"
+            path.write_bytes(gzip.compress(data) if zipped else data)
+    return folder
+
+
+def write_cifar(folder, train, test):
+    """Images `[n 3072]` with their classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels, size = classes(len(train)), len(train) // 5
+    for i in range(5):
+        part = slice(size * i, size * (i + 1))
+        batch = {b"data": train[part].copy(), b"labels": labels[part]}
+        (folder / f"data_batch_{i + 1}").write_bytes(pickle.dumps(batch))
+    batch = {b"data": test.copy(), b"labels": classes(len(test))}
+    (folder / "test_batch").write_bytes(pickle.dumps(batch))
+    return folder
+
+
+# Videos -------------------------------------------------------------------------------------
+
+
+def write_folder(folder, frames, name="img{}.png", first=1):
+    """One video as a folder of numbered frames."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, frame in enumerate(frames, first):
+        Image.fromarray(frame).save(folder / name.format(k))
+    return folder
+
+
+def write_npy(path, pixels):
+    np.save(path, pixels)
+    return path
+
+
+def write_srvp(path, pixels, **more):
+    """Videos `[t n 64 64]` with latents that count up."""
+    latents = np.arange(pixels.shape[0] * pixels.shape[1] * 8.0)
+    latents = latents.reshape(*pixels.shape[:2], 2, 4)
+    np.savez_compressed(path, sequences=pixels, latents=latents, labels=np.zeros(1), **more)
+    return path
+
+
+def kth_names(persons, actions=CLASSES):
+    return [(c, f"person{p:02}_{c}_d{d}") for p in persons for c in actions for d in (1, 2, 3, 4)]
+
+
+def write_kth(root, persons, length, folder="processed_64", actions=CLASSES):
+    """Frame k of a video shows k, brighter with the person."""
+    for action, name in kth_names(persons, actions):
+        place = root / folder / action / name
+        place.mkdir(parents=True)
+        for k in range(length(name)):
+            grey = int(name[6:8]) * 8 + k
+            # Three channels, as ffmpeg wrote them.
+            Image.new("RGB", (64, 64), (grey,) * 3).save(place / f"image-{k + 1:03}.png")
+    return root
+
+
+def write_human(root, subjects, actions, length, save=np.savez):
+    """Frame k of a subject's video shows 10 subject + k; returns the videos `[t 64 64 3]`."""
+    root.mkdir(exist_ok=True)
+    videos = {}
+    for subject in subjects:
+        for action in actions:
+            name = f"S{subject}-{action}.5413"
+            shades = (subject * 10 + np.arange(length(subject))).astype(np.uint8)
+            videos[name] = shades[:, None, None, None] * np.ones((64, 64, 3), np.uint8)
+            save(root / name, image=videos[name], filename=action, subject=subject)
+    return videos
+
+
+# Records ------------------------------------------------------------------------------------
+
+
+def slow_crc32c(data):
+    """Bit by bit; CRC-32C of '123456789' is 0xE3069283."""
+    crc = 0xFFFFFFFF
+    for bit in (byte >> k & 1 for byte in data for k in range(8)):
+        crc = crc >> 1 ^ (0x82F63B78 if (crc ^ bit) & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def masked(data):
+    crc = slow_crc32c(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32)
+
+
+def varint(n):
+    return bytes([n]) if n < 128 else bytes([n % 128 + 128]) + varint(n // 128)
+
+
+def field(number, content):
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def example(features):
+    entries = []
+    for name, value in features.items():
+        if isinstance(value, bytes):
+            kind = field(1, field(1, value))
+        else:  # packed floats
+            kind = field(2, field(1, struct.pack(f"<{len(value)}f", *value)))
+        entries.append(field(1, field(1, name.encode()) + field(2, kind)))
+    return field(1, b"".join(entries))
+
+
+def record(content):
+    head = struct.pack("<Q", len(content))
+    # Whether the checksum of the content is right doesn't matter, and the slow one takes seconds.
+    return head + masked(head) + content + b"\0\0\0\0"
+
+
+def robot(pixels, other):
+    """An example as BAIR's, of frames `[30 64 64 3]` of each camera."""
+    features = {}
+    for t in reversed(range(len(pixels))):
+        features[f"{t}/action"] = [0.5, -1.0, 2.0, 0.0]
+        features[f"{t}/image_main/encoded"] = other[t].tobytes()
+        features[f"{t}/image_aux1/encoded"] = pixels[t].tobytes()
+        features[f"{t}/endeffector_pos"] = [0.1, 0.2, 0.3]
+    return record(example(features))
+
+
+def write_bair(root, pixels):
+    """Videos `[n 30 64 64 3]` of each split in two files; the other camera shows the negatives."""
+    for split, videos in pixels.items():
+        folder = root / "softmotion30_44k" / split
+        folder.mkdir(parents=True)
+        for k, some in enumerate(np.array_split(videos, 2)):
+            content = b"".join(robot(video, 255 - video) for video in some)
+            (folder / f"traj_{k}.tfrecords").write_bytes(content)
+    return root

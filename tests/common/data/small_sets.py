@@ -1,0 +1,71 @@
+"""Arguments of every data set for small files, which are written first, or for small numbers."""
+
+import numpy as np
+
+from tests.common.data.small_files import (
+    noise,
+    write_bair,
+    write_cifar,
+    write_folder,
+    write_human,
+    write_kth,
+    write_mnist,
+    write_npy,
+    write_srvp,
+)
+
+FRAMES = {"n_frames": 4, "n_eval_frames": 5}
+
+
+def in_memory(**arguments):
+    return lambda folder: arguments
+
+
+def simulated(folder):
+    return {"n_train": 8, "n_val": 3, "n_test": 3, **FRAMES}
+
+
+def embedded_clips(folder):
+    return {"size": 16, "clips_per_epoch": 8, "eval_clips": 3, **FRAMES}
+
+
+def mnist(folder):
+    write_mnist(folder, noise(12, 28, 28), noise(3, 28, 28, seed=1))
+    return {"root": str(folder), "val_fraction": 0.25}
+
+
+def cifar(folder):
+    write_cifar(folder, noise(15, 3072), noise(3, 3072, seed=1))
+    return {"root": str(folder), "val_fraction": 0.2}
+
+
+def video_folder(folder):
+    for split, count in (("train", 8), ("val", 3), ("test", 3)):
+        for k in range(count):
+            frames = noise(9, 20, 24, 3, seed=k)
+            write_folder(folder / split / f"v{k}", list(frames))
+    return {"root": str(folder), "size": 16, "clips_per_video": 1, **FRAMES}
+
+
+def kth(folder):
+    write_kth(folder, (3, 4, 22), lambda name: 6 + int(name[-1]), actions=("boxing",))
+    return {"root": str(folder), "persons": "predrnn", "clips_per_video": 1, **FRAMES}
+
+
+def bair(folder):
+    write_bair(folder, {"train": noise(8, 30, 64, 64, 3), "test": noise(3, 30, 64, 64, 3, seed=1)})
+    return {"root": str(folder), "val_fraction": 0.25, **FRAMES}
+
+
+def human36m(folder):
+    length = lambda subject: 30 + 3 * subject
+    write_human(folder, (1, 5, 6, 7, 8, 9, 11), "ab", length, np.savez)
+    return {"root": str(folder), "every": 4, "clips_per_video": 1, **FRAMES}
+
+
+def moving_mnist_file(folder):
+    return {"path": str(write_npy(folder / "a.npy", noise(6, 5, 64, 64))), "n_frames": 4}
+
+
+def srvp_test_set(folder):
+    return {"path": str(write_srvp(folder / "a.npz", noise(6, 5, 64, 64))), "n_frames": 4}
