@@ -8,22 +8,23 @@ from torch import Tensor
 
 from common.data.images import embedded, files  # noqa: F401  so that a config may name data sets shortly
 from common.data.images.base import ImageData
-from common.errors import check_counts
+from common.errors import InputError, check_counts
 from common.metrics.codecs import codec_bits_per_dim
 from common.training.callbacks.prediction_table import PredictionTable
-from common.training.callbacks.sample_grid import image_grid, save_png
-from common.training.checkpoints import read_checkpoint
+from common.training.callbacks.sample_grid import Sampler, image_grid, save_png
+from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
+from common.training.system import System
 from common.typing import Pixels
 from msflow.module import MultiScaleFlowModule
 
 
 class FlowTrainer(Trainer):
-    """Lightning's trainer, which can also draw samples."""
+    """Lightning's trainer with `sample`, which draws images."""
 
     def sample(
         self,
-        model: MultiScaleFlowModule,
+        model: System,
         datamodule: ImageData | None = None,
         ckpt_path: str | None = None,
         n: int = 64,
@@ -34,19 +35,22 @@ class FlowTrainer(Trainer):
         """Draws images from a trained flow and writes them as one picture.
 
         Args:
-            model: The flow.
+            model: System.
             datamodule: Not needed.
-            ckpt_path: Its weights: best, last or a file's path.
+            ckpt_path: Weights of the model: best, last or the path of a file.
             n: Number of images.
-            temperature: Scale of the base noise; below 1, likelier and less varied images.
-            batch_size: Images drawn at once.
+            temperature: Scale of the base noise; below 1 the images are more likely and less
+                varied.
+            batch_size: Number of images drawn at once.
             out: PNG file to write.
         """
         assert ckpt_path is not None
         check_counts(1, n=n, batch_size=batch_size)
-        checkpoint = read_checkpoint(ckpt_path)
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
+        if not isinstance(model, Sampler):
+            raise InputError(
+                f"{type(model).__name__} draws no images; give it a method sample(n, temperature)"
+            )
+        load_weights(model, ckpt_path)
         model.to(self.strategy.root_device).eval()
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
         pixels = torch.cat([model.sample(size, temperature).cpu() for size in sizes])
@@ -54,20 +58,20 @@ class FlowTrainer(Trainer):
 
 
 class FlowCommandLine(CommandLine):
-    """The shared command line, with `sample`."""
+    """Command line of this package, with `sample`."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         return {**CommandLine.subcommands(), "sample": {"model", "datamodule"}}
 
     def after_test(self) -> None:
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and isinstance(self.model, MultiScaleFlowModule):
             print(bits_table(self.trainer.callback_metrics, self.model))
             print(codecs_table(self.datamodule.images("test")))
 
 
 def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:
-    """Our bits per dimension on the test images, and how they were measured."""
+    """Table of the bits per dimension on the test images, with how they were measured."""
     name = model.flow.bits_name
     trace = f"trace by {type(model.flow.scales[0].blocks[0].divergence).__name__}"
     how = f"{model.eval_solver}, {trace}, mean of {model.n_draws} draws"
@@ -80,7 +84,7 @@ def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:
 
 
 def codecs_table(images: Pixels) -> str:
-    """What lossless image files need for the same images."""
+    """Table of the bits per dimension that lossless image files need for the same images."""
     names = {
         "png": "PNG, a file an image",
         "webp": "lossless WebP, a file an image",
@@ -96,7 +100,7 @@ def _table(rows: list[tuple[float, str]]) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Trains, judges or samples a multi-scale flow."""
+    """Trains, evaluates or samples a density of images."""
     run(
         ImageData,
         Path(__file__).parent / "configs",

@@ -77,8 +77,7 @@ class MultiScaleFlowModule(AutomaticSystem):
                 "or the data"
             )
         if stage == "fit" and not self.flow.fitted:
-            images = data.train_dataloader().dataset.images
-            self.flow.fit_statistics(images[: self.statistics_images])
+            self.flow.fit_statistics(data.images("train")[: self.statistics_images])
 
     def _check_monitors(self) -> None:
         wrong = "val/pyramid_bpd" if self.flow.exact else "val/bpd"

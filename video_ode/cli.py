@@ -25,23 +25,25 @@ from common.data.videos import (  # noqa: F401  so that a config may name data s
 )
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError
-from common.training.checkpoints import read_checkpoint
+from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
+from common.training.system import System
 from common.typing import Times, Videos
 from video_ode.evaluation.pictures import save_png
-from video_ode.evaluation.protocol import Evaluation
-from video_ode.evaluation.samples import judging
+from video_ode.evaluation.protocol import Evaluation, Generating, Predicting
+from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
+from video_ode.predictor import VideoPredictor
 from video_ode.srvp.show import interpolated, swapped
 
 
 class VideoTrainer(Trainer):
-    """Lightning's trainer, whose `predict` makes videos to look at."""
+    """Lightning's trainer with `predict`, `swap` and `interpolate`, which show videos."""
 
     def predict(  # type: ignore[override]
         self,
-        model: VideoPredictionModule,
+        model: System,
         datamodule: VideoData,
         ckpt_path: str | None = None,
         times: str | None = None,
@@ -51,22 +53,22 @@ class VideoTrainer(Trainer):
         fps: float = 8.0,
         out: str | None = None,
     ) -> list[Path]:
-        """Predicts test videos at any times and writes them as GIF, MP4 and PNG.
+        """Predicts test videos at any times, or generates videos, and writes GIF, MP4 and PNG.
 
         Args:
-            model: The system.
-            datamodule: Its test videos.
-            ckpt_path: The model's weights: best, last or a file's path.
+            model: System.
+            datamodule: Data set with the test videos.
+            ckpt_path: Weights of the model: best, last or the path of a file.
             times: START:STOP:STEP, without STOP: 0:20:0.25 is slow motion, -5:20:1 begins before
-                the video does, 19:-1:-1 plays backwards; the video's own times if none.
-            n: Videos, the first of the test set.
-            n_samples: Samples of each video; the best and up to three others are shown.
+                the video does, 19:-1:-1 plays backwards. None: the times of the video.
+            n: Number of videos, the first ones of the test set.
+            n_samples: Number of samples of each video; the best and up to three others are shown.
             formats: Any of gif, mp4 and png.
             fps: Frames a second at which the files play.
-            out: Folder to write to; predictions/ in the run's folder if none.
+            out: Folder to write to. None: predictions/ in the run's folder.
 
         Returns:
-            The files.
+            Written files.
         """
         if min(n, n_samples) < 1 or fps <= 0 or not formats:
             raise InputError(
@@ -79,89 +81,89 @@ class VideoTrainer(Trainer):
         writer = PredictionWriter(place, formats, fps)
         quiet = self.progress_bar_callback is None
         paths = []
-        with judging(model):
+        with evaluation_mode(model):
             for clip in tqdm(first_videos(datamodule, n), "videos", n, disable=quiet):
-                clip = Clip(*(x.to(model.device) for x in clip))
-                wanted = clip.times if asked is None else asked.to(model.device)
+                clip = clip.to(model.device)
+                wanted = (clip.own_times()[0] if asked is None else asked).to(model.device)
+                if isinstance(model, Generating):
+                    videos = torch.cat([model.generate(1, wanted) for _ in range(n)])
+                    paths = writer.write_generated(videos)
+                    break
                 samples = _predicted(model, clip, wanted, n_samples)
-                paths += writer.write(clip, model.n_cond, wanted, samples)
+                paths += writer.write(clip, _conditioned(model).n_cond, wanted, samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 
     def swap(
         self,
-        model: VideoPredictionModule,
+        model: System,
         datamodule: VideoData,
         ckpt_path: str | None = None,
         n: int = 4,
         out: str | None = None,
     ) -> Path:
-        """Shows test videos that move as one does and look like another (SRVP only).
+        """Shows videos with the motion of one test video and the content of another (SRVP only).
 
         Args:
-            model: The system.
-            datamodule: Its test videos.
-            ckpt_path: The model's weights: best, last or a file's path.
-            n: Videos, the first of the test set; each takes the look of the next.
-            out: PNG file to write; swap.png in the run's folder if none.
+            model: System.
+            datamodule: Data set with the test videos.
+            ckpt_path: Weights of the model: best, last or the path of a file.
+            n: Number of videos, the first ones of the test set; each takes the content of the
+                next one.
+            out: PNG file to write. None: swap.png in the run's folder.
 
         Returns:
-            The file.
+            Written file.
         """
         clip = self._first(model, datamodule, ckpt_path, n)
-        with judging(model):
-            picture = swapped(model.predictor, clip, model.n_cond)
+        with evaluation_mode(model):
+            picture = swapped(_predictor(model), clip, _conditioned(model).n_cond)
         return self._shown("swap", picture, out)
 
     def interpolate(
         self,
-        model: VideoPredictionModule,
+        model: System,
         datamodule: VideoData,
         ckpt_path: str | None = None,
         n: int = 2,
         steps: int = 5,
         out: str | None = None,
     ) -> Path:
-        """Shows the way from the motion of one test video to that of another (SRVP only).
+        """Shows videos between the motion of one test video and that of another (SRVP only).
 
         Args:
-            model: The system.
-            datamodule: Its test videos.
-            ckpt_path: The model's weights: best, last or a file's path.
-            n: Videos, the first of the test set; a way goes from each to the next.
-            steps: Videos on a way, its two ends among them.
-            out: PNG file to write; interpolate.png in the run's folder if none.
+            model: System.
+            datamodule: Data set with the test videos.
+            ckpt_path: Weights of the model: best, last or the path of a file.
+            n: Number of videos, the first ones of the test set; each is mixed with the next one.
+            steps: Number of mixed videos, the two ends included.
+            out: PNG file to write. None: interpolate.png in the run's folder.
 
         Returns:
-            The file.
+            Written file.
         """
         clip = self._first(model, datamodule, ckpt_path, n)
-        with judging(model):
-            picture = interpolated(model.predictor, clip, model.n_cond, steps)
+        with evaluation_mode(model):
+            n_cond = _conditioned(model).n_cond
+            picture = interpolated(_predictor(model), clip, n_cond, steps)
         return self._shown("interpolate", picture, out)
 
     @property
     def _folder(self) -> Path:
         return Path(self.log_dir or self.default_root_dir)
 
-    def _load(self, model: VideoPredictionModule, ckpt_path: str | None) -> None:
+    def _load(self, model: System, ckpt_path: str | None) -> None:
         assert ckpt_path is not None
-        checkpoint = read_checkpoint(ckpt_path)
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
+        load_weights(model, ckpt_path)
         model.to(self.strategy.root_device)
 
-    def _first(
-        self, model: VideoPredictionModule, data: VideoData, ckpt_path: str | None, n: int
-    ) -> Clip:
-        """The first `n` test videos in one clip, and the model's weights in place."""
+    def _first(self, model: System, data: VideoData, ckpt_path: str | None, n: int) -> Clip:
+        """Clip of the first `n` test videos; loads the weights of the model."""
         self._load(model, ckpt_path)
         clips = list(first_videos(data, n))
         if not clips:
             raise InputError(f"got n {n}; give 2 videos or more")
-        parts = [torch.cat(field) for field in zip(*clips, strict=True)]
-        parts[1] = clips[0].times
-        return Clip(*(x.to(model.device) for x in parts))
+        return Clip.join(clips).to(model.device)
 
     def _shown(self, name: str, picture: Tensor, out: str | None) -> Path:
         path = save_png(picture, self._folder / f"{name}.png" if out is None else out)
@@ -170,7 +172,7 @@ class VideoTrainer(Trainer):
 
 
 class VideoCommandLine(CommandLine):
-    """The shared command line, with the options of `Evaluation`; the best PSNR is kept."""
+    """Command line of this package, with the options of `Evaluation`; keeps the best PSNR."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -191,7 +193,7 @@ class VideoCommandLine(CommandLine):
 
 
 def time_range(text: str) -> Times:
-    """The times `START:STOP:STEP`, `[t]`, without STOP; STEP is 1 if left out.
+    """Times `[t]` of the text `START:STOP:STEP`, without STOP; STEP is 1 if left out.
 
     Raises:
         InputError: Not such a range, or one that holds no times.
@@ -210,22 +212,37 @@ def time_range(text: str) -> Times:
 
 
 def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
-    """The first `n` test videos one by one, or all if there are fewer."""
+    """The first `n` test videos one by one, or all videos if there are fewer."""
     data.prepare_data()
     data.setup("predict")
     clips = (
-        Clip(batch.frames[i : i + 1], batch.times, batch.mask[i : i + 1], batch.number[i : i + 1])
-        for batch in data.predict_dataloader()
-        for i in range(len(batch.frames))
+        batch.select([i]) for batch in data.predict_dataloader() for i in range(len(batch.frames))
     )
     return islice(clips, n)
 
 
-def _predicted(model: VideoPredictionModule, clip: Clip, times: Times, n_samples: int) -> Videos:
+def _predicted(model: System, clip: Clip, times: Times, n_samples: int) -> Videos:
     """Samples at times in any order; models are asked in ascending order."""
     order = times.argsort()
-    samples = model.predict(clip, times[order].to(clip.times), n_samples)
+    samples = _conditioned(model).predict(clip, times[order].to(clip.times), n_samples)
     return samples[:, :, order.argsort().to(samples.device)]
+
+
+def _conditioned(model: System) -> Predicting:
+    """The system as one that predicts from given frames."""
+    if not isinstance(model, Predicting):
+        raise InputError(
+            f"{type(model).__name__} predicts no videos from given frames; give it a method "
+            "predict(clip, target_times, n_samples)"
+        )
+    return model
+
+
+def _predictor(model: System) -> VideoPredictor:
+    """The video model inside a system."""
+    if not isinstance(model, VideoPredictionModule):
+        raise InputError(f"got {type(model).__name__}; give a VideoPredictionModule with SRVP")
+    return model.predictor
 
 
 def _joined(words: list[str]) -> list[str]:
@@ -240,7 +257,7 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Trains or judges a video predictor, or shows what it predicts."""
+    """Trains or evaluates a video model, or shows what it predicts."""
     run(
         VideoData,
         Path(__file__).parent / "configs",

@@ -1,4 +1,6 @@
-"""Training and judging of a video predictor."""
+"""Lightning system that trains and evaluates a video predictor."""
+
+from typing import Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
@@ -10,23 +12,29 @@ from common.metrics.frames import psnr
 from common.ode.solve import SolveError
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
-from common.typing import Times, Videos
-from video_ode.predictor import VideoPredictor, to_unit
+from common.typing import Times, Videos, VideoTimes
+from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_unit
 
 
 class VideoPredictionModule(AutomaticSystem):
-    """Trains by the predictor's loss; judges by the frames after the given ones.
+    """System that trains a predictor by its loss and evaluates the frames after the first ones.
 
-    Logs `val/psnr` of the predicted frames and `val/psnr_given` of the given ones, each the best
-    of `n_val_samples`; what `test` logs is `video_ode.evaluation.protocol.Evaluation`'s.
+    Logs `val/psnr` of the predicted frames and `val/psnr_given` of the conditioning frames, each
+    of the best of `n_val_samples`; and in validation and test the `scores` of a model with a
+    likelihood, such as `val/nll` and `val/kl`. Other numbers of the test are those of
+    `video_ode.evaluation.protocol.Evaluation`.
 
     Args:
-        predictor: The model.
-        n_cond: Frames that are given at test (the report's m); the rest are to be predicted.
+        predictor: Model.
+        n_cond: Number of conditioning frames in the evaluation (the report's m); the frames after
+            them are to be predicted.
         optimizer: From parameters to an optimiser.
-        schedule: Of the learning rate.
-        n_samples: Samples of each test video, of which the best counts.
-        n_val_samples: The same in validation.
+        schedule: Schedule of the learning rate. None: a constant rate.
+        n_samples: Number of samples of each test video, of which the best counts.
+        n_val_samples: Number of samples of each validation video.
+
+    Raises:
+        InputError: Counts below their minimum.
     """
 
     def __init__(
@@ -39,15 +47,76 @@ class VideoPredictionModule(AutomaticSystem):
         n_val_samples: int = 1,
     ) -> None:
         super().__init__(optimizer, schedule)
-        check_counts(1, n_cond=n_cond, n_samples=n_samples, n_val_samples=n_val_samples)
+        check_counts(0, n_cond=n_cond)
+        check_counts(1, n_samples=n_samples, n_val_samples=n_val_samples)
         self.save_hyperparameters()
         self.predictor, self.n_cond = predictor, n_cond
         self.n_samples, self.n_val_samples = n_samples, n_val_samples
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and not isinstance(self.predictor, TrainablePredictor):
+            raise InputError(
+                f"{type(self.predictor).__name__} has no loss, so it can't be trained; test it "
+                "without training, or give a TrainablePredictor"
+            )
         data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, VideoData):
+        if isinstance(data, VideoData):
+            self._check(data, stage)
+
+    def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
+        """Samples `[s b k c h w]` at these times, from the first `n_cond` frames of a clip."""
+        given = slice(self.n_cond)
+        # A model that looked at a frame it must not see would see black.
+        video = to_unit(clip.frames[:, given]) * clip.mask[:, given, None, None, None]
+        return self.predictor.predict(
+            video, clip.times[..., given], target_times, n_samples, clip.mask[:, given]
+        )
+
+    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
+        assert isinstance(self.predictor, TrainablePredictor)
+        try:
+            loss, terms = self.predictor.loss(
+                to_unit(clip.frames), clip.times, clip.mask, self.n_cond, self.progress
+            )
+        except SolveError as error:
+            return self.left_out(error)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return loss
+
+    def validation_step(self, clip: Clip, batch_idx: int) -> None:
+        samples = self.predict(clip, clip.times, self.n_val_samples)
+        truth = to_unit(clip.frames)
+        values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
+        parts = {"psnr_given": slice(self.n_cond), "psnr": slice(self.n_cond, None)}
+        for name, part in parts.items():
+            if values[..., part].numel():
+                best = values[..., part].mean(-1).max(0).values
+                self._log_mean(f"val/{name}", best, prog_bar=name == "psnr")
+        self._log_scores("val", clip)
+
+    def test_step(self, clip: Clip, batch_idx: int) -> Videos:
+        """Samples of the whole clip, for `Evaluation`."""
+        samples = self.predict(clip, clip.times, self.n_samples)
+        self._log_scores("test", clip)
+        return samples
+
+    def _log_scores(self, stage: str, clip: Clip) -> None:
+        if not isinstance(self.predictor, Scoring):
             return
+        devices = [self.device] if self.device.type == "cuda" else []
+        # Apart from the other draws, so that training goes on as if nothing had been scored.
+        with torch.random.fork_rng(devices):
+            scores = self.predictor.scores(
+                to_unit(clip.frames), clip.times, clip.mask, self.n_cond
+            )
+        for name, values in scores.items():
+            self._log_mean(f"{stage}/{name}", values)
+
+    def _log_mean(self, name: str, values: Tensor, **options: Any) -> None:
+        self.log(name, values.mean(), batch_size=len(values), sync_dist=True, **options)
+
+    def _check(self, data: VideoData, stage: str) -> None:
         ours, theirs = self.predictor.shape, tuple(data.shape)
         if ours is not None and ours != theirs:
             raise InputError(
@@ -65,47 +134,6 @@ class VideoPredictionModule(AutomaticSystem):
                 f"got videos of {n_frames} frames, of which n_cond {self.n_cond} are given, so "
                 "none is left to predict; lower model.n_cond or raise data.n_eval_frames"
             )
-
-    def predict(self, clip: Clip, target_times: Times, n_samples: int) -> Videos:
-        """Samples at these times, from the clip's first `n_cond` frames."""
-        given = slice(self.n_cond)
-        # A model that looked at a frame it must not see would see black.
-        video = to_unit(clip.frames[:, given]) * clip.mask[:, given, None, None, None]
-        return self.predictor.predict(
-            video, clip.times[given], target_times, n_samples, clip.mask[:, given]
-        )
-
-    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
-        try:
-            loss, terms = self.predictor.loss(
-                to_unit(clip.frames), clip.times, clip.mask, self.n_cond, self.progress
-            )
-        except SolveError as error:
-            return self.left_out(error)
-        self.log("train/loss", loss, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in terms.items()})
-        return loss
-
-    def validation_step(self, clip: Clip, batch_idx: int) -> None:
-        samples = self.predict(clip, clip.times, self.n_val_samples)
-        truth = to_unit(clip.frames)
-        values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
-        for name, part in (
-            ("psnr_given", slice(self.n_cond)),
-            ("psnr", slice(self.n_cond, None)),
-        ):
-            best = values[..., part].mean(-1).max(0).values
-            self.log(
-                f"val/{name}",
-                best.mean(),
-                prog_bar=name == "psnr",
-                batch_size=len(best),
-                sync_dist=True,
-            )
-
-    def test_step(self, clip: Clip, batch_idx: int) -> Videos:
-        """Samples of the whole clip."""
-        return self.predict(clip, clip.times, self.n_samples)
 
 
 def _size(shape: tuple[int, ...]) -> str:

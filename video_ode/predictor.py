@@ -1,94 +1,190 @@
-"""What every model of this package can do: hand it frames and times, ask for others."""
+"""Interfaces of the video models: what they are asked for, and checks of what they are given."""
 
 import abc
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Mask, PixelVideo, Times, Video, Videos
+from common.typing import Mask, PerSample, Times, Video, Videos, VideoTimes
 
 
 class VideoPredictor(nn.Module, abc.ABC):
-    """A distribution over videos, given some of their frames.
+    """Distribution over videos, given some of their frames.
 
     Attributes:
-        shape: Channels, height and width of its frames; any if none.
+        shape: Channels, height and width of the frames. None: any.
     """
 
     shape: tuple[int, int, int] | None = None
 
     @abc.abstractmethod
-    def loss(
-        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What training minimises, and its parts by name.
-
-        Args:
-            video: `[b t c h w]` in `[0, 1]`.
-            times: `[t]`, ascending.
-            mask: `[b t]`: the frames that were observed; the model must not use the others.
-            n_cond: At test the first so many frames will be given.
-            progress: Share of training that is done, in `[0, 1]`.
-        """
-
-    @abc.abstractmethod
     def predict(
         self,
         video: Video,
-        times: Times,
-        target_times: Times,
+        times: Times | VideoTimes,
+        target_times: Times | VideoTimes,
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Videos:
         """Samples of the frames at other times.
 
         Args:
-            video: The given frames, `[b t c h w]` in `[0, 1]`.
-            times: Their times `[t]`, ascending.
-            target_times: Any times, ascending: before, between and after the given ones.
-            n_samples: Samples of each video.
-            mask: `[b t]`: the given frames that were observed; all if none.
+            video: Conditioning frames, `[b t c h w]` in `[0, 1]`.
+            times: Times of these frames, ascending, `[t]` or `[b t]`.
+            target_times: Any ascending times, `[k]` or `[b k]`: before, between and after those of
+                the conditioning frames.
+            n_samples: Number of samples of each video.
+            mask: Mask of the observed conditioning frames, `[b t]`. None: all are observed.
 
         Returns:
-            `[s b k c h w]` in `[0, 1]`, `k` the number of target times.
+            Samples `[s b k c h w]` in `[0, 1]`.
 
         Raises:
-            InputError: Times that aren't ascending, or that this model can't reach.
+            InputError: Times that aren't finite and ascending, or that this model can't reach.
         """
 
 
-def to_unit(pixels: PixelVideo) -> Video:
-    """Bytes to `[0, 1]`."""
-    return pixels / 255
+class TrainablePredictor(VideoPredictor):
+    """Predictor that is trained by a loss of its own."""
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        video: Video,
+        times: Times | VideoTimes,
+        mask: Mask,
+        n_cond: int,
+        progress: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training loss, and its parts by name.
+
+        Args:
+            video: Training videos, `[b t c h w]` in `[0, 1]`.
+            times: Times of the frames, ascending, `[t]` or `[b t]`.
+            mask: Mask of the observed frames, `[b t]`; the model must not use the others.
+            n_cond: Number of conditioning frames in the evaluation, the first ones.
+            progress: Share of the training that is done, in `[0, 1]`.
+        """
+
+
+class VideoGenerator(nn.Module, abc.ABC):
+    """Distribution over videos without any conditioning frames.
+
+    Attributes:
+        shape: Channels, height and width of the frames. None: any.
+    """
+
+    shape: tuple[int, int, int] | None = None
+
+    @abc.abstractmethod
+    def generate(self, n: int, times: Times) -> Video:
+        """Samples `[n t c h w]` in `[0, 1]` at ascending times `[t]`."""
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """Model with a likelihood, or a bound of it, such as an ELBO."""
+
+    def scores(
+        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+    ) -> dict[str, PerSample]:
+        """Numbers of each video by name, `[b]` each, such as `nll` and `kl` in nats.
+
+        They are logged in validation and test. The arguments are those of `loss`.
+        """
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """Frames in `[0, 1]` from bytes; fields that are no pictures (floats) stay as they are."""
+    return frames if frames.is_floating_point() else frames / 255
 
 
 def to_pixels(video: Tensor) -> Tensor:
-    """`[0, 1]` to bytes."""
+    """Bytes of frames in `[0, 1]`."""
     return (video * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def check_ascending(times: Times, name: str = "times") -> None:
-    """Refuses times that aren't strictly ascending."""
-    if len(times) == 0 or bool((times.diff() <= 0).any()):
-        raise InputError(f"got {name} {_listed(times)}; give at least one, in ascending order")
+def check_request(
+    video: Tensor,
+    times: Tensor,
+    target_times: Tensor | None = None,
+    n_samples: int = 1,
+    mask: Tensor | None = None,
+) -> None:
+    """Checks what a video model is asked for; every `predict`, `loss` and `scores` calls it first.
+
+    Args:
+        video: Frames `[b t c h w]`, at least one of each video.
+        times: Times of the frames, `[t]` or `[b t]`.
+        target_times: Times of a prediction, `[k]` or `[b k]`. None: no prediction.
+        n_samples: Number of samples.
+        mask: Mask of the observed frames. None: all are observed.
+
+    Raises:
+        InputError: Times that aren't finite and strictly ascending, lengths that differ, no frame,
+            or no sample.
+    """
+    if video.ndim != 5 or not video.shape[1]:
+        raise InputError(
+            f"got frames of shape {tuple(video.shape)}; give (videos, times, channels, height, "
+            "width), with one frame or more"
+        )
+    b, t = video.shape[:2]
+    _check_times(times, "times", b)
+    if times.shape[-1] != t:
+        raise InputError(f"got {times.shape[-1]} times for {t} frames; give one time a frame")
+    if target_times is not None:
+        _check_times(target_times, "target_times", b)
+    if mask is not None and mask.shape != (b, t):
+        raise InputError(
+            f"got a mask of shape {tuple(mask.shape)} for frames of shape {tuple(video.shape)}; "
+            f"give ({b}, {t})"
+        )
+    if n_samples < 1:
+        raise InputError(f"got n_samples {n_samples}; give 1 or more")
 
 
-def frame_units(times: Times, target_times: Times, mask: Mask | None, name: str) -> Times:
-    """Target times in frames after the first given one, for models that step by frames.
+def shared_times(times: Tensor, name: str) -> Times:
+    """Times `[t]` of a batch whose videos share them, for models that can't use others.
+
+    Models that step from frame to frame, or from one time to the next for all videos at once, call
+    this on every times that they get.
+
+    Args:
+        times: Times `[t]` or `[b t]`.
+        name: Name of the model.
+
+    Raises:
+        InputError: Videos with times of their own.
+    """
+    if times.ndim == 2:
+        if bool((times != times[:1]).any()):
+            raise InputError(
+                f"{name} needs the same times for all videos of a batch; set data.batch_size 1, "
+                "or use a latent ODE with a GRUEncoder, which takes times of each video"
+            )
+        times = times[0]
+    return times
+
+
+def frame_units(times: Tensor, target_times: Tensor, mask: Mask | None, name: str) -> Times:
+    """Target times in frames after the first one, `[k]`, for models that step from frame to frame.
 
     Whole numbers are exact, so that they may be compared. On the CPU, in double precision.
 
     Args:
-        times: Of the given frames.
-        target_times: Ascending.
-        mask: The observed frames; all if none.
-        name: Of the model.
+        times: Times of the conditioning frames.
+        target_times: Ascending times of the prediction.
+        mask: Mask of the observed frames. None: all are observed.
+        name: Name of the model.
 
     Raises:
-        InputError: Given frames that are missing or unevenly spaced, a target before the first.
+        InputError: Conditioning frames that are missing or unevenly spaced, times that differ
+            between videos, or a target time before the first frame.
     """
-    check_ascending(times)
+    times, target_times = shared_times(times, name), shared_times(target_times, name)
     gaps = times.cpu().double().diff()
     complete = mask is None or bool(mask.all())
     if not complete or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
@@ -107,6 +203,20 @@ def frame_units(times: Times, target_times: Times, mask: Mask | None, name: str)
     return units
 
 
-def _listed(times: Times) -> str:
-    shown = ", ".join(f"{t:g}" for t in times[:8].tolist())
-    return f"[{shown}{', …' if len(times) > 8 else ''}]"
+def _check_times(times: Tensor, name: str, n_videos: int) -> None:
+    flat = times.ndim == 1
+    if not flat and (times.ndim != 2 or len(times) != n_videos):
+        raise InputError(
+            f"got {name} of shape {tuple(times.shape)} for {n_videos} videos; give (times,) or "
+            f"({n_videos}, times)"
+        )
+    good = times.numel() and bool(times.isfinite().all()) and not bool((times.diff() <= 0).any())
+    if not good:
+        raise InputError(
+            f"got {name} {_listed(times)}; give at least one, all finite, in ascending order"
+        )
+
+
+def _listed(times: Tensor) -> str:
+    shown = ", ".join(f"{t:g}" for t in times.flatten()[:8].tolist())
+    return f"[{shown}{', …' if times.numel() > 8 else ''}]"

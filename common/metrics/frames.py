@@ -1,8 +1,13 @@
-"""Metrics of predicted frames against true ones: PSNR, SSIM, LPIPS."""
+"""Metrics of predicted frames against true frames: PSNR, SSIM, LPIPS.
 
+A metric of one's own is a subclass of `FrameMetric`, named in a configuration.
+"""
+
+import abc
 import math
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,27 +15,66 @@ from torch import Tensor, nn
 from common.errors import InputError
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
-
-
 ALEXNET_URL = f"https://download.pytorch.org/models/{ALEXNET}"
-
-
 BEST_PSNR = 20 * math.log10(255)
+
+
+class FrameMetric(nn.Module, abc.ABC):
+    """Metric that compares each predicted frame with the true one.
+
+    Attributes:
+        name: Name in logs and files, such as `psnr`.
+        label: Label in pictures, with the unit.
+        better: Direction: whether a `higher` or a `lower` number is better.
+        digits: Format of the number in tables.
+    """
+
+    name: str
+    label: str
+    better: Literal["higher", "lower"] = "higher"
+    digits: str = ".4f"
+
+    @abc.abstractmethod
+    def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Value of each frame, `[...]`.
+
+        Args:
+            prediction: Frames `[... c h w]` in `[0, 1]`.
+            truth: True frames; leading axes are broadcast.
+        """
+
+
+class PSNR(FrameMetric):
+    """Peak signal-to-noise ratio, see `psnr`."""
+
+    name, label, digits = "psnr", "PSNR, dB", ".2f"
+
+    def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        return psnr(prediction, truth)
+
+
+class SSIM(FrameMetric):
+    """Structural similarity, see `ssim`."""
+
+    name, label = "ssim", "SSIM"
+
+    def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        return ssim(prediction, truth)
 
 
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each frame, `10 log10(1 / mse)`, in dB.
 
     Per frame and channel, then the mean over channels (Franceschi 2020). An error below one level
-    in 255 counts as one level, 48.13 dB: where things may stand still, a few frames that a still
-    picture hits exactly would otherwise outweigh all others.
+    in 255 counts as one level, 48.13 dB: otherwise, in scenes that may stand still, a few frames
+    that a still picture predicts exactly would outweigh all others.
 
     Args:
-        prediction: `[... c h w]` in `[0, 1]`.
-        truth: The same; leading axes are broadcast.
+        prediction: Frames `[... c h w]` in `[0, 1]`.
+        truth: True frames; leading axes are broadcast.
 
     Returns:
-        `[...]`, up to `BEST_PSNR`.
+        Values `[...]`, at most `BEST_PSNR`.
     """
     mse = (prediction - truth).square().mean((-2, -1))
     return (-10 * mse.clamp(min=255**-2).log10()).mean(-1)
@@ -40,24 +84,24 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity of each frame (Wang 2004), the mean over channels.
 
     Gaussian window of 11 x 11 with σ = 1.5, only where it lies within the frame, K1 = 0.01,
-    K2 = 0.03, range 1: scikit-image's with `gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=1`. Other windows and ranges give other numbers, by up
+    K2 = 0.03, range 1: that of scikit-image with `gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, data_range=1`. Other windows and ranges change the number by up
     to 0.2.
 
     Args:
-        prediction: `[... c h w]` in `[0, 1]`.
-        truth: The same; leading axes are broadcast.
+        prediction: Frames `[... c h w]` in `[0, 1]`.
+        truth: True frames; leading axes are broadcast.
 
     Returns:
-        `[...]`, up to 1.
+        Values `[...]`, at most 1.
 
     Raises:
-        InputError: The frames are smaller than the window.
+        InputError: Frames smaller than the window.
     """
     h, w = truth.shape[-2:]
     if min(h, w) < 11:
         raise InputError(f"got frames of {h} x {w}; SSIM's window needs at least 11 x 11")
-    # Variances are small differences, which 16 bits or a GPU's 19-bit products would swamp.
+    # Variances are small differences: 16 bits, or a GPU's 19-bit products, are too coarse.
     dtype = torch.float32 if truth.device.type == "mps" else torch.float64
     prediction, result = prediction.to(dtype), prediction.dtype
     truth = truth.to(dtype)
@@ -78,27 +122,29 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def _window(size: int) -> Tensor:
-    """The moving Gaussian mean over a line of pixels as a matrix `[size - 10, size]`."""
+    """Matrix `[size - 10, size]` of the moving Gaussian mean over a line of pixels."""
     weights = torch.exp(-torch.arange(-5.0, 6, dtype=torch.float64).square() / (2 * 1.5**2))
     weights = weights / weights.sum()
     starts = range(size - 10)
     return torch.stack([nn.functional.pad(weights, (i, size - 11 - i)) for i in starts])
 
 
-class LPIPS(nn.Module):
-    """Learned perceptual image patch similarity, v0.1 on AlexNet (Zhang 2018); lower is nearer.
+class LPIPS(FrameMetric):
+    """Learned perceptual image patch similarity, v0.1 on AlexNet (Zhang 2018).
 
     Squared differences of channel-normalized features after each of the five rectifiers, weighted
     by a linear head, averaged over positions, summed over layers. Grey frames are repeated to
-    three channels; nothing is resized. It never leaves evaluation mode and is never trained.
+    three channels; nothing is resized. The network stays in evaluation mode and is never trained.
 
     Args:
-        weights: torchvision's AlexNet, `alexnet-owt-7be5be79.pth`, read as tensors and nothing
-            else. The heads come with torchmetrics.
+        weights: File of torchvision's AlexNet, `alexnet-owt-7be5be79.pth`, read as tensors only.
+            The heads come with torchmetrics.
 
     Raises:
-        InputError: A file is missing or isn't those weights.
+        InputError: A file is missing or does not hold these weights.
     """
+
+    name, label, better = "lpips", "LPIPS", "lower"
 
     shift: Tensor
     scale: Tensor
@@ -116,14 +162,14 @@ class LPIPS(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """The distance of each frame.
+        """Distance of each frame.
 
         Args:
-            prediction: `[... c h w]` in `[0, 1]`, of 1 or 3 channels.
-            truth: The same; leading axes are broadcast.
+            prediction: Frames `[... c h w]` in `[0, 1]`, of 1 or 3 channels.
+            truth: True frames; leading axes are broadcast.
 
         Returns:
-            `[...]`, 0 for equal frames.
+            Values `[...]`, 0 for equal frames.
 
         Raises:
             InputError: Other channels, or frames too small for AlexNet.
@@ -171,7 +217,7 @@ class LPIPS(nn.Module):
 
 
 def _alexnet() -> nn.Sequential:
-    """AlexNet's convolutions, numbered as in torchvision (Krizhevsky 2014)."""
+    """Convolutions of AlexNet, numbered as in torchvision (Krizhevsky 2014)."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),

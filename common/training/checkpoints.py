@@ -174,6 +174,17 @@ class LastCheckpoint(_Checkpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
+def load_weights(model: Reloadable, path: str | Path) -> None:
+    """Loads the weights of a checkpoint file into a model of the same configuration.
+
+    Raises:
+        InputError: There is no such file, or it belongs to another model.
+    """
+    checkpoint = read_checkpoint(path)
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+
+
 def _class_of(checkpoint: dict[str, Any]) -> Any:
     """Class that wrote a checkpoint, whose name has been checked. None: not recorded."""
     path = checkpoint.get("hyper_parameters", {}).get("_class_path")

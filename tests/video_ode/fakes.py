@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from common.data.videos.base import Clips, VideoData
-from video_ode.predictor import VideoPredictor, check_ascending
+from video_ode.predictor import TrainablePredictor, check_request
 
 SIZE, FRAMES = 32, 8
 
@@ -47,7 +47,7 @@ class DiscData(VideoData):
         return {"an oracle": clip.frames}
 
 
-class Guess(VideoPredictor):
+class Guess(TrainablePredictor):
     """Shifts the first given frame by whole pixels, not far enough, and adds noise."""
 
     def __init__(self, speed: float = 1.0, noise: float = 0.05) -> None:
@@ -60,7 +60,7 @@ class Guess(VideoPredictor):
         return loss, {"speed": loss.detach()}
 
     def predict(self, video, times, target_times, n_samples=1, mask=None):
-        check_ascending(target_times, "target_times")
+        check_request(video, times, target_times, n_samples, mask)
         shifts = (self.speed.detach() * (target_times - times[0])).round().int().tolist()
         still = torch.stack([video[:, 0].roll(s, -1) for s in shifts], 1)
         return (still + self.noise * torch.randn(n_samples, *still.shape)).clamp(0, 1)

@@ -292,9 +292,9 @@ def test_samples_differ_where_the_future_is_open():
 def test_content_can_be_swapped(architecture, certain, double):
     model = srvp(architecture, skips=True).eval()
     pose, look, times = video(4), video(4), torch.arange(7.0)
-    own = model.generate(pose, times[:4], times, 1, model.content_of(pose))
+    own = model.with_content(pose, times[:4], times, 1, model.content_of(pose))
     torch.testing.assert_close(own, model.predict(pose, times[:4], times))
-    swapped = model.generate(pose, times[:4], times, 1, model.content_of(look))
+    swapped = model.with_content(pose, times[:4], times, 1, model.content_of(look))
     assert (swapped - own).abs().max() > 1e-6
     states = model.states(pose, times[:4], times)[0]
     torch.testing.assert_close(swapped[0], model.decode(states, model.content_of(look)))
@@ -305,7 +305,7 @@ def test_interpolation_goes_from_one_motion_to_the_other(certain, double):
     a, b = video(4), video(4)
     way = model.interpolate(a, b, times[:4], times, torch.tensor([0.0, 0.5, 1.0]))
     torch.testing.assert_close(way[0], model.predict(a, times[:4], times)[0])
-    last = model.generate(b, times[:4], times, 1, model.content_of(a))
+    last = model.with_content(b, times[:4], times, 1, model.content_of(a))
     torch.testing.assert_close(way[2], last[0])
 
 

@@ -39,29 +39,29 @@ class Row(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A predicted video as people look at it.
+    """Rows that show a predicted video; the first three are None for a generated one.
 
     Attributes:
-        context: What the model was given, each frame held until the next; nothing after it.
-        truth: The true video, each frame held until the next.
-        known: The true frames at just these times, the given ones told apart; blank elsewhere.
-        samples: The predictions.
+        context: Frames that the model was given, each held until the next one; then blank.
+        truth: True video, each frame held until the next one.
+        known: True frames at exactly the times of the samples; blank at other times.
+        samples: Predictions.
     """
 
-    context: Row
-    truth: Row
-    known: Row
+    context: Row | None
+    truth: Row | None
+    known: Row | None
     samples: list[Row]
 
     @property
     def panels(self) -> list[Row]:
-        """What to animate."""
-        return [self.context, self.truth, *self.samples]
+        """Rows of an animation."""
+        return [row for row in (self.context, self.truth, *self.samples) if row is not None]
 
     @property
     def rows(self) -> list[Row]:
-        """What to lay out as a strip."""
-        return [self.known, *self.samples]
+        """Rows of a strip."""
+        return [row for row in (self.known, *self.samples) if row is not None]
 
 
 def scene(
@@ -76,7 +76,8 @@ def scene(
         target_times: In any order.
         samples: `[s k c h w]`, the most interesting first.
     """
-    start, border, stop = (float(times[i]) for i in (0, len(seen) - 1, -1))
+    start, stop = float(times[0]), float(times[-1])
+    border = float(times[len(seen) - 1]) if len(seen) else -math.inf
     at = [float(t) for t in target_times]
     # Times come from arithmetic: 0.1 * 30 is a little less or more than 3.
     held = (torch.searchsorted(times, target_times.to(times) + TOLERANCE, right=True) - 1).clamp(0)
@@ -92,6 +93,12 @@ def scene(
         Row(video, [_kind(*x) for x in zip(exact, shown, strict=True)]),
         [Row(sample, ["given" if x else "predicted" for x in given]) for sample in samples],
     )
+
+
+def generated_scene(video: Tensor) -> Scene:
+    """Scene of a generated video `[t c h w]`, for which there is neither context nor truth."""
+    row = Row(video, ["predicted"] * len(video))
+    return Scene(None, None, None, [row])
 
 
 def _kind(known: bool, given: bool) -> Kind:

@@ -1,142 +1,175 @@
-"""One protocol by which every predictor is judged."""
+"""Evaluation protocol of all video models."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.data.videos.base import Clip, VideoData
-from common.metrics.frames import ALEXNET_URL, LPIPS, psnr, ssim
+from common.errors import InputError
+from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
 from common.metrics.video import I3D_URL, ClipFeatures, RandomVideoFeatures
-from common.typing import Mask, Times, Video, Videos
-from video_ode.evaluation.report import AVERAGE, COPY, LOWER_IS_BETTER, MEAN, MODEL, Report, Scores
+from common.typing import Times, Video, Videos, VideoTimes
+from video_ode.evaluation.baselines import COPY, MEAN, last_seen, still_videos
+from video_ode.evaluation.report import AVERAGE, MODEL, Report, Scores
 from video_ode.predictor import to_pixels, to_unit
 
 
 @runtime_checkable
 class Predicting(Protocol):
-    """A system that predicts videos from their first `n_cond` frames."""
+    """System that predicts videos from their first `n_cond` frames."""
 
     n_cond: int
 
-    def predict(self, clip: Clip, target_times: Times, n_samples: int) -> Videos:
+    def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
         """Samples `[s b k c h w]` in `[0, 1]` at these times."""
 
 
-class Evaluation(Callback):
-    """Judges the samples that `test_step` returns as SRVP does (Franceschi 2020, section 5).
+@runtime_checkable
+class Generating(Protocol):
+    """System that generates videos without any conditioning frames."""
 
-    Each metric is taken frame by frame, of samples clamped to `[0, 1]`. Of a video's samples the
-    best counts, chosen for each metric by its mean over the predicted frames, and apart from that
-    by its mean over the given ones, all of which are scored, seen or not. Numbers are means over
-    videos ± 1.96 σ / √N. Beside the model stand the average of its samples' scores, the last given
-    frame that was seen (not scored on itself), the mean of the given frames that were seen, and
-    whatever the data know how to predict (of the predicted frames).
+    def generate(self, n: int, times: Times) -> Video:
+        """Samples `[n t c h w]` in `[0, 1]` at these times."""
+
+
+class Evaluation(Callback):
+    """Evaluates video models in `test`, by the protocol of SRVP (Franceschi 2020, section 5).
+
+    Of a predictor it scores the samples that `test_step` returns, clamped to `[0, 1]`, frame by
+    frame. The best sample of each video counts, chosen for each metric by its mean over the
+    predicted frames, and again by its mean over the given ones (all given frames are scored, seen
+    or not). Numbers are means over videos ± 1.96 σ / √N. Beside the model stand the average of its
+    samples' scores and the baselines: the last given frame that was seen (not scored on itself),
+    the mean of the given frames that were seen, and those of the data set (on predicted frames).
 
     The Fréchet distance to the true videos is that of the given frames followed by the predicted
-    ones of one sample, in bytes.
+    frames of one sample, in bytes; of a generator it is that of as many generated videos, and the
+    only number.
 
-    Logs `test/psnr`, `test/psnr_given`, the same for `ssim` and `lpips`, `test/psnr_margin` and
+    Logs `test/psnr`, `test/psnr_given`, the same for every other metric, `test/psnr_margin` and
     `test/psnr_margin_given` over the better of copy and mean, and the distance by its name.
     Prints a table; writes `test_table.csv`, `test_curves.csv` and `test_curves.png`.
 
     Args:
-        lpips: AlexNet's weights, `alexnet-owt-7be5be79.pth`; without them LPIPS is left out.
-        features: `I3DFeatures(weights=…)` for FVD; a stand-in, logged under its own name, if none.
+        metrics: Metrics beside PSNR and SSIM, such as `LPIPS`. None: no others.
+        features: Features of the Fréchet distance, `I3DFeatures(weights=…)` for FVD. None: random
+            features, whose distance has a name of its own.
     """
 
-    def __init__(self, lpips: Path | None = None, features: ClipFeatures | None = None) -> None:
-        self.lpips, self.features = lpips, features or RandomVideoFeatures()
-        self.metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim}
+    def __init__(
+        self, metrics: list[FrameMetric] | None = None, features: ClipFeatures | None = None
+    ) -> None:
+        self.metrics: list[FrameMetric] = [PSNR(), SSIM(), *(metrics or [])]
+        names = [metric.name for metric in self.metrics]
+        if len(set(names)) < len(names):
+            raise InputError(f"got metrics {', '.join(names)}; give each name once")
+        self.features = features or RandomVideoFeatures()
         self._batches: list[Scores] = []
-        self._times: list[float] = []
         self._n_samples = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "test" and self.lpips is not None:
-            self.metrics["lpips"] = LPIPS(self.lpips)
-
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Predicting | Generating):
+            raise InputError(
+                f"{type(pl_module).__name__} neither predicts nor generates videos; give it a "
+                "method predict(clip, target_times, n_samples) or generate(n, times)"
+            )
         self._batches = []
-        for part in (self.features, *self.metrics.values()):
-            if isinstance(part, nn.Module):
-                part.to(pl_module.device)
+        for part in (self.features, *self.metrics):
+            part.to(pl_module.device)
 
     def on_test_batch_end(  # type: ignore[override]
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Videos,
+        outputs: Videos | None,
         batch: Clip,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        assert isinstance(pl_module, Predicting)
-        n_cond, truth = pl_module.n_cond, to_unit(batch.frames)
-        samples = outputs.to(truth.dtype).clamp(0, 1)
-        rivals = baselines(truth, batch.mask[:, :n_cond])
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, VideoData):
-            known = data.baselines(batch, n_cond)
-            rivals |= {name: to_unit(video.to(truth.device)) for name, video in known.items()}
-        scores = self._curves(samples, rivals, truth, n_cond)
-        last = last_seen(batch.mask[:, :n_cond])
-        for row, name in product(rivals, self.metrics):
-            curve = scores["curve", row, name]
-            if row == COPY:
-                curve[torch.arange(len(last)), last] = math.nan
-            elif row != MEAN:
-                curve[:, :n_cond] = math.nan  # handed to it
-        scores |= self._features({MODEL: samples[0], **rivals}, truth, n_cond)
+        truth = to_unit(batch.frames)
+        if isinstance(pl_module, Predicting):
+            assert outputs is not None
+            samples = outputs.to(truth.dtype).clamp(0, 1)
+            data = getattr(trainer, "datamodule", None)
+            scores = self._prediction_scores(samples, batch, pl_module.n_cond, data)
+            self._n_samples, n_cond = len(samples), pl_module.n_cond
+        else:
+            assert isinstance(pl_module, Generating)
+            video = pl_module.generate(len(truth), batch.own_times()[0])
+            rows = {MODEL: video.to(truth.dtype).clamp(0, 1)}
+            scores = self._feature_scores(rows, truth, n_cond=0)
+            self._n_samples, n_cond = 1, 0
         scores["number",] = batch.number
+        scores["times",] = batch.own_times()
         scores["seen",] = batch.mask[:, :n_cond].float()
         self._batches.append({key: x.cpu() for key, x in scores.items()})
-        self._times, self._n_samples = batch.times.tolist(), len(samples)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Predicting)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
         scores, self._batches = gathered(self._batches), []
-        n_cond, name = pl_module.n_cond, self.features.name
-        report = Report(scores, self._times, n_cond, self._n_samples, name)
+        report = Report(scores, self.metrics, self._n_samples, self.features.name)
         numbers = {f"test/{name}": value for name, value in report.logged().items()}
         pl_module.log_dict(numbers, rank_zero_only=True)
         if trainer.is_global_zero:
-            print(f"\n{report.table(_described(trainer))}\n", *self._missing(), sep="\n")
+            print(f"\n{report.table(_data_name(trainer))}\n", *self._missing(), sep="\n")
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for path in report.write(folder.resolve()):
                 print(f"{path.stem.replace('_', ' ')}: {path}")
 
+    def _prediction_scores(
+        self, samples: Videos, batch: Clip, n_cond: int, data: object
+    ) -> Scores:
+        """Scores of a predictor's samples and of the baselines."""
+        truth, seen = to_unit(batch.frames), batch.mask[:, :n_cond]
+        baselines = still_videos(truth, seen)
+        if isinstance(data, VideoData):
+            known = data.baselines(batch, n_cond)
+            baselines |= {name: to_unit(video.to(truth.device)) for name, video in known.items()}
+        scores = self._curves(samples, baselines, truth, n_cond)
+        for row, metric in product(baselines, self.metrics):
+            curve = scores["curve", row, metric.name]
+            if row == COPY:
+                last = last_seen(seen)
+                curve[torch.arange(len(last)), last] = math.nan
+            elif row != MEAN:
+                curve[:, :n_cond] = math.nan  # copies of the given frames
+        return scores | self._feature_scores({MODEL: samples[0], **baselines}, truth, n_cond)
+
     def _curves(
-        self, samples: Videos, rivals: dict[str, Video], truth: Video, n_cond: int
+        self, samples: Videos, baselines: dict[str, Video], truth: Video, n_cond: int
     ) -> Scores:
         scores: Scores = {}
-        for name, metric in self.metrics.items():
-            # Sample by sample: what a network computes of all of them would not fit into memory.
+        for metric in self.metrics:
+            # Sample by sample: a network's activations of all samples would not fit into memory.
             each = torch.stack([metric(sample, truth) for sample in samples])
-            scores["curve", MODEL, name] = best_of(each, n_cond, name in LOWER_IS_BETTER)
+            best = best_of(each, n_cond, metric.better == "lower")
+            scores["curve", MODEL, metric.name] = best
             if len(samples) > 1:
-                scores["curve", AVERAGE, name] = each.mean(0)
-            for row, video in rivals.items():
-                scores["curve", row, name] = metric(video, truth)
+                scores["curve", AVERAGE, metric.name] = each.mean(0)
+            for row, video in baselines.items():
+                scores["curve", row, metric.name] = metric(video, truth)
         return scores
 
-    def _features(self, rows: dict[str, Video], truth: Video, n_cond: int) -> Scores:
+    def _feature_scores(self, rows: dict[str, Video], truth: Video, n_cond: int) -> Scores:
         scores: Scores = {("features", "truth"): self.features(to_pixels(truth))}
         for row, video in rows.items():
             joined = torch.cat([truth[:, :n_cond], video[:, n_cond:]], 1)
             scores["features", row] = self.features(to_pixels(joined))
         return scores
 
-    def _missing(self) -> list[str]:
+    def _missing(self) -> Sequence[str]:
         lines = []
-        if self.lpips is None:
-            lines.append(f"LPIPS needs --evaluation.lpips FILE, AlexNet's weights: {ALEXNET_URL}")
+        if "lpips" not in {metric.name for metric in self.metrics}:
+            lines.append(
+                "LPIPS needs --evaluation.metrics+ LPIPS --evaluation.metrics.weights FILE, "
+                f"AlexNet's weights: {ALEXNET_URL}"
+            )
         if self.features.name != "fvd":
             lines.append(
                 f"{self.features.name} compares runs of this project only; FVD needs "
@@ -147,47 +180,29 @@ class Evaluation(Callback):
 
 
 def best_of(scores: Tensor, n_cond: int, lower: bool = False) -> Tensor:
-    """The scores of each video's best sample, one for the given frames, one for the others.
+    """Scores of each video's best sample, chosen apart for given and for predicted frames.
 
     Args:
-        scores: `[s b t]`.
-        n_cond: The first so many frames are given.
-        lower: Whether low scores are good.
+        scores: Scores `[s b t]`.
+        n_cond: Number of given frames, the first ones.
+        lower: Whether lower scores are better.
 
     Returns:
-        `[b t]`.
+        Scores `[b t]`.
     """
     chosen = []
     for part in (scores[..., :n_cond], scores[..., n_cond:]):
-        means = part.mean(-1)
-        index = means.argmin(0) if lower else means.argmax(0)
-        chosen.append(part[index, torch.arange(part.shape[1], device=part.device)])
+        if part.shape[-1]:
+            means = part.mean(-1)
+            index = means.argmin(0) if lower else means.argmax(0)
+            chosen.append(part[index, torch.arange(part.shape[1], device=part.device)])
     return torch.cat(chosen, 1)
 
 
-def last_seen(mask: Mask) -> Tensor:
-    """Of each video, the place of the last frame that may be seen, `[b]`."""
-    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
-
-
-def baselines(truth: Video, mask: Mask) -> dict[str, Video]:
-    """Still videos as long as the true ones: the last and the mean of the given frames.
-
-    Args:
-        truth: `[b t c h w]`.
-        mask: Of the given frames, which may be seen.
-    """
-    seen = mask[:, :, None, None, None]
-    mean = (truth[:, : mask.shape[1]] * seen).sum(1) / seen.sum(1)
-    last = truth[torch.arange(len(truth), device=truth.device), last_seen(mask)]
-    still = {COPY: last, MEAN: mean}
-    return {row: frame[:, None].expand_as(truth) for row, frame in still.items()}
-
-
 def gathered(batches: list[Scores]) -> Scores:
-    """The scores of all videos by number, from all processes, each video once.
+    """Scores of all videos from all processes, in the order of the videos, each video once.
 
-    Processes that share a set unevenly judge some videos twice.
+    Processes that share a set unevenly evaluate some videos twice.
     """
     everyones: list[Any] = [batches]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -201,8 +216,8 @@ def gathered(batches: list[Scores]) -> Scores:
     return {key: x[first] for key, x in scores.items()}
 
 
-def _described(trainer: Trainer) -> str:
-    """The data set's class, and which of its generators made the videos."""
+def _data_name(trainer: Trainer) -> str:
+    """Class of the data set, with the generator that made its videos, if any."""
     data = getattr(trainer, "datamodule", None)
     name, generator = type(data).__name__, getattr(data, "generator", None)
     if generator is None:

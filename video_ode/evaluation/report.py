@@ -1,8 +1,8 @@
-"""The scores of a test as a table, as curves over time, and as files."""
+"""Report of a test: a table, curves over time, and their files."""
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -12,78 +12,77 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.metrics.frames import FrameMetric
 from common.metrics.frechet import frechet_distance
+from video_ode.evaluation.baselines import COPY, MEAN
 
-MODEL, AVERAGE = "model", "average of samples"
-COPY, MEAN = "copy of last given", "mean of given"
-LOWER_IS_BETTER = ("lpips",)
-LABELS = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS"}
-DIGITS = {"psnr": ".2f"}
-SUFFIXES = {"given": "_given", "predicted": ""}  # of names in logs and tables
+MODEL, AVERAGE = "model", "average of samples"  # rows of tables
 
-Scores = dict[tuple[str, ...], Tensor]  # each with one row a video
+Scores = dict[tuple[str, ...], Tensor]  # one row a video each
 
 
 class Report:
-    """Scores of many videos, summed up.
+    """Summary of the scores of many videos.
 
     Args:
-        scores: `("curve", row, metric): [n t]`, `("features", row): [n f]` with the row `truth`,
-            and `("seen",): [n t']`, which of the given frames could be seen.
-        times: Of the frames.
-        n_cond: The first so many frames were given.
-        n_samples: Samples of which the model's best counts.
+        scores: `("curve", row, metric)`: values `[n t]`; `("features", row)`: features `[n f]`,
+            also of the row `truth`; `("seen",)`: mask of the given frames that could be seen,
+            `[n t']`; `("times",)`: times of the frames, `[n t]`.
+        metrics: Metrics of the curves.
+        n_samples: Number of samples of which the best counts.
         distance: Name of the Fréchet distance.
     """
 
     def __init__(
-        self, scores: Scores, times: list[float], n_cond: int, n_samples: int, distance: str
+        self, scores: Scores, metrics: Sequence[FrameMetric], n_samples: int, distance: str
     ) -> None:
-        self.scores, self.times = scores, times
-        self.n_cond, self.n_samples, self.distance = n_cond, n_samples, distance
-        self.rows = list(dict.fromkeys(k[1] for k in scores if k[0] == "curve"))
-        self.metrics = list(dict.fromkeys(k[2] for k in scores if k[0] == "curve"))
-        self.columns = [(m, part) for m in self.metrics for part in SUFFIXES]
+        self.scores, self.n_samples, self.distance = scores, n_samples, distance
+        self.n_videos, self.n_cond = scores["seen",].shape
+        times = scores["times",]
+        same = bool((times == times[:1]).all())
+        self.times: list[float] = (times[0] if same else times.mean(0)).tolist()
+        named = [key[1] for key in scores if key[0] in ("curve", "features")]
+        self.rows = [row for row in dict.fromkeys(named) if row != "truth"]
+        self.metrics = [m for m in metrics if ("curve", MODEL, m.name) in scores]
+        # Suffixes of the names in logs and tables, by part of the video.
+        self.parts = {"given": "_given", "predicted": ""} if self.n_cond else {"predicted": ""}
+        self.columns = [(metric, part) for metric in self.metrics for part in self.parts]
         self._distances = {row: self._distance(row) for row in self.rows}
 
-    @property
-    def n_videos(self) -> int:
-        return len(self.scores["seen",])
-
     def mean(self, row: str, metric: str, part: str) -> tuple[float, float]:
-        """Mean over videos and the half-width of its 95 % interval; NaN where there is none."""
+        """Mean over videos and half the width of its 95 % interval; NaN if there is none."""
         curve = self.scores["curve", row, metric]
         frames = curve[:, : self.n_cond] if part == "given" else curve[:, self.n_cond :]
-        # Baselines lack scores of frames that they were handed; a model's NaN must show.
+        # Baselines have no score of frames that they copy; NaN of a model must stay visible.
         return _interval(frames.mean(1) if row in (MODEL, AVERAGE) else frames.nanmean(1))
 
     def logged(self) -> dict[str, float]:
-        """The model's numbers by log key, without those that can't be had."""
+        """Numbers of the model by log key, without those that are not defined."""
         numbers = {self.distance: self._distances[MODEL]}
         for metric, part in self.columns:
-            numbers[f"{metric}{SUFFIXES[part]}"] = self.mean(MODEL, metric, part)[0]
-        for part, suffix in SUFFIXES.items():
-            rivals = [self.mean(row, "psnr", part)[0] for row in (COPY, MEAN)]
-            margin = numbers[f"psnr{suffix}"] - torch.tensor(rivals).max().item()
-            numbers[f"psnr_margin{suffix}"] = margin
-        absent = {key for key in numbers if "margin" in key or key == self.distance}
-        return {k: v for k, v in numbers.items() if k not in absent or not math.isnan(v)}
+            name = f"{metric.name}{self.parts[part]}"
+            numbers[name] = self.mean(MODEL, metric.name, part)[0]
+        for part, suffix in self.parts.items():
+            still = [self.mean(row, "psnr", part)[0] for row in (COPY, MEAN) if row in self.rows]
+            if still:
+                better = torch.tensor(still).max().item()
+                numbers[f"psnr_margin{suffix}"] = numbers[f"psnr{suffix}"] - better
+        optional = {key for key in numbers if "margin" in key or key == self.distance}
+        return {k: v for k, v in numbers.items() if k not in optional or not math.isnan(v)}
 
     def heading(self, data: str) -> str:
-        """The protocol that the numbers belong to."""
+        """Protocol that the numbers belong to."""
         protocol = (self.n_cond, len(self.times), self.n_samples)
         text = f"{data}: (n_cond, n_total, n_samples) = {protocol}, {self.n_videos} videos"
-        seen = float(self.scores["seen",].mean())
+        seen = float(self.scores["seen",].mean()) if self.n_cond else 1.0
         return text if seen == 1 else f"{text}, {seen:.0%} of the given frames seen"
 
     def table(self, data: str) -> str:
-        """Lines for people: rows by metrics on given and on predicted frames."""
-        head = ["", *(f"{m} {part}" for m, part in self.columns), self.distance]
+        """Table as text: rows by metrics on given and on predicted frames."""
+        head = ["", *(f"{m.name} {part}" for m, part in self.columns), self.distance]
         body = []
         for row in self.rows:
-            cells = [
-                _cell(*self.mean(row, m, part), DIGITS.get(m, ".4f")) for m, part in self.columns
-            ]
+            cells = [_cell(*self.mean(row, m.name, part), m.digits) for m, part in self.columns]
             body.append([self._label(row), *cells, _number(self._distances[row], ".4g")])
         widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
         lines = [
@@ -96,17 +95,19 @@ class Report:
         return "\n".join([self.heading(data), *lines])
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes table and curves into a folder; returns the files."""
+        """Writes table and curves into a folder and returns the files."""
         folder.mkdir(parents=True, exist_ok=True)
         table, curves = folder / "test_table.csv", folder / "test_curves.csv"
         _write_csv(table, self._table_records())
+        if not self.metrics:
+            return [table]
         _write_csv(curves, self._curve_records())
         picture = folder / "test_curves.png"
         self.figure().savefig(picture, dpi=120)
         return [table, curves, picture]
 
     def figure(self) -> Figure:
-        """A panel a metric, a line a row, over the times of the frames."""
+        """Figure with one panel a metric and one line a row, over the times of the frames."""
         figure = Figure(figsize=(4.6 * len(self.metrics), 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(self.metrics), squeeze=False)[0]
@@ -116,9 +117,9 @@ class Report:
         figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
         return figure
 
-    def _draw(self, panel: Axes, metric: str) -> None:
+    def _draw(self, panel: Axes, metric: FrameMetric) -> None:
         for i, row in enumerate(self.rows):
-            mean, half = (torch.tensor(x) for x in self._curve(row, metric))
+            mean, half = (torch.tensor(x) for x in self._curve(row, metric.name))
             style = "-" if row in (MODEL, AVERAGE) else "--"
             panel.plot(
                 self.times, mean, style, color=f"C{i}", label=self._label(row), zorder=9 - i
@@ -126,6 +127,12 @@ class Report:
             panel.fill_between(
                 self.times, mean - half, mean + half, color=f"C{i}", alpha=0.15, lw=0
             )
+        if self.n_cond:
+            self._draw_border(panel)
+        panel.set(xlabel="time, frames", ylabel=metric.label)
+        panel.grid(alpha=0.2)
+
+    def _draw_border(self, panel: Axes) -> None:
         border = (self.times[self.n_cond - 1] + self.times[self.n_cond]) / 2
         panel.axvline(border, color="0.5", lw=1, ls=":")
         panel.annotate(
@@ -137,11 +144,9 @@ class Report:
             va="bottom",
             color="0.4",
         )
-        panel.set(xlabel="time, frames", ylabel=LABELS.get(metric, metric))
-        panel.grid(alpha=0.2)
 
     def _curve(self, row: str, metric: str) -> tuple[list[float], list[float]]:
-        """Mean and half-width at each frame."""
+        """Mean and half the width of the interval at each frame."""
         points = [
             _interval(x if row in (MODEL, AVERAGE) else x[~x.isnan()])
             for x in self.scores["curve", row, metric].T
@@ -162,8 +167,8 @@ class Report:
         for row in self.rows:
             record: dict[str, object] = {"row": row}
             for metric, part in self.columns:
-                name = f"{metric}{SUFFIXES[part]}"
-                record[name], record[f"{name}_ci"] = self.mean(row, metric, part)
+                name = f"{metric.name}{self.parts[part]}"
+                record[name], record[f"{name}_ci"] = self.mean(row, metric.name, part)
             yield {
                 **record,
                 self.distance: self._distances[row],
@@ -175,12 +180,13 @@ class Report:
 
     def _curve_records(self) -> Iterable[dict[str, object]]:
         for metric, row in product(self.metrics, self.rows):
-            for time, mean, half in zip(self.times, *self._curve(row, metric), strict=True):
-                yield {"time": time, "metric": metric, "row": row, "mean": mean, "ci": half}
+            curve = self._curve(row, metric.name)
+            for time, mean, half in zip(self.times, *curve, strict=True):
+                yield {"time": time, "metric": metric.name, "row": row, "mean": mean, "ci": half}
 
 
 def _interval(values: Tensor) -> tuple[float, float]:
-    """Mean and `1.96 σ / √N`; NaN of none, and of one the half-width."""
+    """Mean and `1.96 σ / √N`; both NaN of no value, the second one NaN of one value."""
     half = 1.96 * values.std() / len(values) ** 0.5 if len(values) > 1 else math.nan
     return float(values.mean()), float(half)
 

@@ -1,4 +1,4 @@
-"""Predicted videos to look at during training."""
+"""Animated samples of a video model, in TensorBoard and in the run's folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,18 @@ from torch import Tensor
 
 from common.data.videos.base import Clip
 from common.errors import InputError
-from common.typing import Times, Videos
-from video_ode.evaluation.pictures import Scene, animation, gif, save_gif, save_png, scene, strip
-from video_ode.evaluation.protocol import Predicting
+from common.typing import Times, Videos, VideoTimes
+from video_ode.evaluation.pictures import (
+    Scene,
+    animation,
+    generated_scene,
+    gif,
+    save_gif,
+    save_png,
+    scene,
+    strip,
+)
+from video_ode.evaluation.protocol import Generating, Predicting
 from video_ode.predictor import to_pixels
 
 
@@ -22,14 +31,17 @@ class AnimatedSamples(Callback):
     """Shows predictions of the first validation videos: given | truth | samples.
 
     As an animated image in TensorBoard after every validation, and as `samples.gif` and
-    `samples.png` in the run's folder at the end of training. The same noise each time, so that
-    pictures can be compared over training.
+    `samples.png` in the run's folder at the end of training. The noise is the same each time, so
+    that pictures can be compared over training. Of a generator it shows generated videos.
 
     Args:
-        n: Videos.
-        n_samples: Samples of each.
-        fps: Frames a second at which to play.
-        seed: Of the noise.
+        n: Number of videos.
+        n_samples: Number of samples of each video.
+        fps: Frames a second at which the animation plays.
+        seed: Seed of the noise.
+
+    Raises:
+        InputError: Arguments out of range.
     """
 
     def __init__(self, n: int = 4, n_samples: int = 3, fps: float = 8.0, seed: int = 0) -> None:
@@ -54,8 +66,7 @@ class AnimatedSamples(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         if batch_idx == 0:
-            n = slice(self.n)
-            self._clip = Clip(batch.frames[n], batch.times, batch.mask[n], batch.number[n])
+            self._clip = batch.select(slice(self.n))
         last = batch_idx == int(trainer.num_val_batches[dataloader_idx]) - 1
         if last and isinstance(trainer.logger, TensorBoardLogger):
             frames = animation([s.panels for s in self._scenes(pl_module)])
@@ -66,28 +77,40 @@ class AnimatedSamples(Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
         if self._clip is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        scenes = self._scenes(pl_module)
-        frames = animation([s.panels for s in scenes])
+        found = self._scenes(pl_module)
+        frames = animation([s.panels for s in found])
         print(f"samples: {save_gif(frames, folder / 'samples.gif', self.fps)}")
-        picture = torch.cat([strip(s.rows) for s in scenes], -2)
+        picture = torch.cat([strip(s.rows) for s in found], -2)
         print(f"samples: {save_png(picture, folder / 'samples.png')}")
 
     def _scenes(self, pl_module: LightningModule) -> list[Scene]:
-        assert isinstance(pl_module, Predicting)
         assert self._clip is not None
-        clip = Clip(*(x.to(pl_module.device) for x in self._clip))
+        clip = self._clip.to(pl_module.device)
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), judging(pl_module):
+        with torch.random.fork_rng(devices), evaluation_mode(pl_module):
             torch.manual_seed(self.seed)
-            samples = pl_module.predict(clip, clip.times, self.n_samples)
-        return scenes(clip, pl_module.n_cond, clip.times, samples)
+            if isinstance(pl_module, Predicting):
+                samples = pl_module.predict(clip, clip.times, self.n_samples)
+                return scenes(clip, pl_module.n_cond, clip.times, samples)
+            if isinstance(pl_module, Generating):
+                videos = pl_module.generate(len(clip.frames), clip.own_times()[0])
+                return [generated_scene(video) for video in to_pixels(videos).cpu()]
+        raise InputError(f"{type(pl_module).__name__} neither predicts nor generates videos")
 
 
-def scenes(clip: Clip, n_cond: int, times: Times, samples: Videos) -> list[Scene]:
-    """The videos of a clip with their samples `[s b k c h w]` at these times."""
-    pixels, clip = to_pixels(samples).cpu(), Clip(*(x.cpu() for x in clip))
+def scenes(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) -> list[Scene]:
+    """Scenes of all videos of a clip.
+
+    Args:
+        clip: True videos.
+        n_cond: Number of conditioning frames, the first ones.
+        times: Times of the samples, `[k]` or `[b k]`, in any order.
+        samples: Samples `[s b k c h w]`.
+    """
+    pixels, clip = to_pixels(samples).cpu(), clip.to("cpu")
+    own, asked = clip.own_times(), times.cpu().expand(len(clip.frames), -1)
     return [
-        scene(clip.frames[i], clip.times, clip.mask[i, :n_cond], times.cpu(), pixels[:, i])
+        scene(clip.frames[i], own[i], clip.mask[i, :n_cond], asked[i], pixels[:, i])
         for i in range(len(clip.frames))
     ]
 
@@ -95,7 +118,7 @@ def scenes(clip: Clip, n_cond: int, times: Times, samples: Videos) -> list[Scene
 def add_gif(
     logger: TensorBoardLogger, tag: str, frames: Tensor, fps: float, global_step: int
 ) -> None:
-    """Logs an animation `[t 3 h w]` of bytes; `add_video` would need moviepy, an old one."""
+    """Logs an animation `[t 3 h w]` of bytes; `add_video` would need an old version of moviepy."""
     height, width = frames.shape[-2:]
     image = Summary.Image(
         height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps)
@@ -105,8 +128,8 @@ def add_gif(
 
 
 @contextmanager
-def judging(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients, and afterwards each part's mode as it was."""
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Context with evaluation mode and no gradients; afterwards each part has its mode again."""
     training = {part: part.training for part in model.modules()}
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Predicted videos as files."""
+"""Files of predicted and generated videos: GIF, MP4 and PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,33 +9,34 @@ from torch import Tensor
 
 from common.data.videos.base import Clip
 from common.metrics.frames import psnr
-from common.typing import Times, Videos
+from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.evaluation.pictures import (
     TOLERANCE,
     Scene,
     animation,
+    generated_scene,
     save_gif,
     save_mp4,
     save_png,
     strip,
 )
 from video_ode.evaluation.samples import scenes
-from video_ode.predictor import to_unit
+from video_ode.predictor import to_pixels, to_unit
 
 Format = Literal["gif", "mp4", "png"]
 
 
 class PredictionWriter:
-    """Writes each predicted video to files of its own: context | truth | best sample | others.
+    """Writer of predicted videos, each in its own files: context | truth | best sample | others.
 
-    The best has the highest PSNR over the predicted frames whose truth is known, or over all such
-    frames if none of the predicted is; there is no best of one sample, or where no truth is known.
+    The best sample has the highest PSNR over the predicted frames whose truth is known, or over
+    all known frames if no predicted one is. One sample, or no known frame, has no best.
 
     Args:
-        folder: Where to.
-        formats: `gif` and `mp4` play, in a `png` time goes to the right.
-        fps: Frames a second at which to play.
-        n_shown: Samples to show at most.
+        folder: Folder of the files.
+        formats: `gif` and `mp4` play; in a `png` time goes to the right.
+        fps: Frames a second at which the files play.
+        n_shown: Largest number of samples to show.
     """
 
     def __init__(
@@ -43,21 +44,31 @@ class PredictionWriter:
     ) -> None:
         self.folder, self.formats, self.fps, self.n_shown = folder, formats, fps, n_shown
 
-    def write(self, clip: Clip, n_cond: int, times: Times, samples: Videos) -> list[Path]:
-        """Writes `video_<number>.<format>` of each video; returns the files.
+    def write(
+        self, clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos
+    ) -> list[Path]:
+        """Writes `video_<number>.<format>` of each video and returns the files.
 
         Args:
-            clip: The true videos.
-            n_cond: The first so many frames were given.
-            times: Of the predictions, in the order in which to show them.
-            samples: At these times.
+            clip: True videos.
+            n_cond: Number of conditioning frames, the first ones.
+            times: Times of the predictions, in the order in which to show them.
+            samples: Samples at these times, `[s b k c h w]`.
         """
         order = best_first(clip, n_cond, times, samples)[:, : self.n_shown]
         shown = samples[order.T, torch.arange(samples.shape[1], device=order.device)]
-        found = scenes(clip, n_cond, times, shown)
+        found = zip(scenes(clip, n_cond, times, shown), clip.number.tolist(), strict=True)
         return [
-            self._save(s, form, f"video_{int(number):05d}")
-            for s, number in zip(found, clip.number, strict=True)
+            self._save(s, form, f"video_{number:05d}")
+            for s, number in found
+            for form in self.formats
+        ]
+
+    def write_generated(self, videos: Video) -> list[Path]:
+        """Writes `generated_<number>.<format>` of each video `[n t c h w]`; returns the files."""
+        return [
+            self._save(generated_scene(video), form, f"generated_{i:05d}")
+            for i, video in enumerate(to_pixels(videos).cpu())
             for form in self.formats
         ]
 
@@ -69,15 +80,20 @@ class PredictionWriter:
         return save(animation([found.panels]), path, self.fps)
 
 
-def best_first(clip: Clip, n_cond: int, times: Times, samples: Videos) -> Tensor:
-    """Of each video the numbers of its samples, `[b s]`, that of the best moved to the front."""
-    near = (times[:, None] - clip.times).abs()
-    known = near.amin(1) <= TOLERANCE
-    later = known & (times > clip.times[n_cond - 1] + TOLERANCE)
-    judged = later if bool(later.any()) else known
+def best_first(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) -> Tensor:
+    """Order of each video's samples, `[b s]`: the best one first, the others as they were."""
+    own = clip.own_times()
+    asked = times.to(own).expand(len(own), -1)
+    gaps = (asked[:, :, None] - own[:, None]).abs()
+    nearest = gaps.argmin(2)
+    known = gaps.amin(2) <= TOLERANCE  # [b k]
+    later = known & (asked > own[:, n_cond - 1 : n_cond] + TOLERANCE) if n_cond else known
+    scored = torch.where(later.any(1, keepdim=True), later, known)
     order = torch.arange(len(samples), device=samples.device).expand(samples.shape[1], -1)
-    if not bool(judged.any()):
+    if not bool(scored.any()):
         return order
-    truth = to_unit(clip.frames[:, near.argmin(1)[judged]])
-    best = psnr(samples[:, :, judged], truth).mean(-1).argmax(0)
+    rows = torch.arange(len(own), device=nearest.device)[:, None]
+    truth = to_unit(clip.frames[rows, nearest])
+    values = torch.where(scored, psnr(samples, truth), 0.0)  # [s b k]
+    best = values.sum(-1).argmax(0)
     return order.gather(1, (order != best[:, None]).int().argsort(dim=1, stable=True))

@@ -1,6 +1,6 @@
-"""Recurrent encoders: codes of the observed frames to one vector about the first time.
+"""Recurrent encoders: from codes of the observed frames to one vector for the first time.
 
-They read backward in time, so that the last thing they see is the state that is asked for
+They read backward in time, so that they end at the first time, whose state is inferred
 (Chen et al. 2018; Rubanova et al. 2019).
 """
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from common.typing import Codes, FieldFactory, Mask, Times
+from common.typing import Codes, FieldFactory, Mask, Times, VideoTimes
 from video_ode.dynamics.residual import ResidualEuler
+from video_ode.predictor import shared_times
 
 
 class SequenceEncoder(nn.Module, abc.ABC):
-    """Codes, times and masks of frames to a vector `[b h]` about the first time.
+    """Encoder of a sequence: from codes, times and masks to a vector for the first time.
 
     Attributes:
         out_features: Length h of the vector.
@@ -25,13 +26,13 @@ class SequenceEncoder(nn.Module, abc.ABC):
     out_features: int
 
     @abc.abstractmethod
-    def forward(self, codes: Codes, times: Times, mask: Mask) -> Tensor:
-        """The vector.
+    def forward(self, codes: Codes, times: Times | VideoTimes, mask: Mask) -> Tensor:
+        """Vector `[b h]`.
 
         Args:
-            codes: `[b t d]`; those of unobserved frames are ignored.
-            times: `[t]`, ascending.
-            mask: `[b t]`: the observed frames.
+            codes: Codes of the frames, `[b t d]`; those of unobserved frames are ignored.
+            times: Ascending times, `[t]` or `[b t]`.
+            mask: Mask of the observed frames, `[b t]`.
         """
 
 
@@ -39,11 +40,11 @@ SequenceEncoderFactory = Callable[[int], SequenceEncoder]
 
 
 class GRUEncoder(SequenceEncoder):
-    """A GRU over the observed codes and the time that has passed before each.
+    """GRU over the observed codes, each with the time since the observed frame before it.
 
     Args:
         code_size: Length of a code.
-        hidden: Units.
+        hidden: Number of units.
     """
 
     def __init__(self, code_size: int, hidden: int = 128) -> None:
@@ -51,13 +52,13 @@ class GRUEncoder(SequenceEncoder):
         self.gru = nn.GRU(code_size + 1, hidden, batch_first=True)
         self.out_features = hidden
 
-    def forward(self, codes: Codes, times: Times, mask: Mask) -> Tensor:
+    def forward(self, codes: Codes, times: Times | VideoTimes, mask: Mask) -> Tensor:
         gaps = _gaps(times, mask)[..., None].to(codes)
         inputs = torch.cat([codes, gaps], -1).flip(1)
         seen = mask.flip(1)
         if bool(seen.all()):
             return self.gru(inputs)[1][0]
-        # Observed frames to the front, in order; a packed sequence leaves out the rest.
+        # The observed frames come first, in order; a packed sequence leaves out the rest.
         order = seen.byte().sort(dim=1, descending=True, stable=True).indices
         inputs = inputs.gather(1, order[..., None].expand_as(inputs))
         lengths = seen.sum(1).clamp(min=1).cpu()
@@ -66,15 +67,16 @@ class GRUEncoder(SequenceEncoder):
 
 
 class ODERNNEncoder(SequenceEncoder):
-    """An ODE carries the state from one observed time to the next, a GRU takes in each code.
+    """ODE-RNN: an ODE between the observed times, and a GRU cell at each of them.
 
-    Rubanova et al. 2019, algorithm 1, with Euler's method as there.
+    Rubanova et al. 2019, algorithm 1, with Euler's method as there. All videos of a batch must
+    share their times.
 
     Args:
         code_size: Length of a code.
-        field: From sizes of state and context (none) to the vector field.
-        hidden: Units.
-        steps: Euler steps in a unit of time.
+        field: From the lengths of state and context (0) to the vector field.
+        hidden: Number of units.
+        steps: Number of Euler steps in a unit of time.
     """
 
     def __init__(
@@ -84,8 +86,8 @@ class ODERNNEncoder(SequenceEncoder):
         self.ode, self.cell = ResidualEuler(hidden, 0, field, steps), nn.GRUCell(code_size, hidden)
         self.out_features = hidden
 
-    def forward(self, codes: Codes, times: Times, mask: Mask) -> Tensor:
-        times = times.cpu()  # the solver asks for numbers
+    def forward(self, codes: Codes, times: Times | VideoTimes, mask: Mask) -> Tensor:
+        times = shared_times(times, type(self).__name__).cpu()  # the solver asks for numbers
         h = codes.new_zeros(len(codes), self.out_features)
         for i in reversed(range(len(times))):
             if i + 1 < len(times):
@@ -94,8 +96,10 @@ class ODERNNEncoder(SequenceEncoder):
         return h
 
 
-def _gaps(times: Times, mask: Mask) -> Tensor:
-    """Time from the observed frame before each, or from the first time, `[b t]`."""
-    seen = torch.where(mask, times.expand(mask.shape), times[0])
-    before = torch.cat([times[0].expand(len(mask), 1), seen.cummax(1).values[:, :-1]], 1)
-    return times - before
+def _gaps(times: Times | VideoTimes, mask: Mask) -> Tensor:
+    """Time since the observed frame before each frame, or since the first time, `[b t]`."""
+    every = times.expand(mask.shape)
+    first = every[:, :1]
+    seen = torch.where(mask, every, first)
+    before = torch.cat([first, seen.cummax(1).values[:, :-1]], 1)
+    return every - before

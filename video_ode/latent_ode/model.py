@@ -7,16 +7,16 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Codes, Mask, Times, Video, Videos
+from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import Likelihood, gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape
 from video_ode.latent_ode.encoders import SequenceEncoderFactory
-from video_ode.predictor import VideoPredictor, check_ascending
+from video_ode.predictor import TrainablePredictor, check_request
 
 
-class LatentODE(VideoPredictor):
-    """Frames are decoded, each alone, from a latent path through a random first state.
+class LatentODE(TrainablePredictor):
+    """Latent ODE: each frame is decoded from a latent path through a random first state.
 
     `z(t₀) ~ q(· | x)` from a recurrent encoder of the given frames, `z(tᵢ)` along the dynamics,
     `x̂(tᵢ) ~ p(· | z(tᵢ))` (Predoc III, eq. 4.1-4.3). The loss is the negative ELBO of eq. 4.4,
@@ -29,25 +29,24 @@ class LatentODE(VideoPredictor):
     Args:
         shape: Channels, height and width of a frame.
         encoder: From the shape to the encoder of a frame.
-        recurrent: From the size of a code to the encoder of a sequence.
+        recurrent: From the length of a code to the encoder of a sequence.
         decoder: From shape and latent size to the decoder of a frame.
         dynamics: From latent size and 0 to the latent dynamics.
         latent_size: Length of the latent state.
-        train_on: The frames in the loss: those `given`, as the report insists (section 4.3), or
-            `all`, the ones to be predicted too.
-        growth: Share of training over which the videos, what is encoded and what is in the loss,
-            grow from two frames to all of them.
-        prefix: Share of training steps in which the encoder sees only the beginning of the given
-            frames, of random length: the others must then be extrapolated, without any frame
-            beyond the given ones ever being used.
-        consistency: Weight, where more than four frames are encoded, of `|z(tₛ) - μₛ|²`: the
-            state that the dynamics reach at a random later frame, and the mean inferred from the
-            frames from there on. What they reach is then a state that they can go on from.
-        decoded: Training decodes so many of the frames in the loss, drawn at random: an unbiased
-            estimate of the whole at less cost. All of them if none.
-        likelihood: Of a frame.
+        train_on: Frames in the loss: the `given` ones (the conditioning frames), as the report
+            insists (section 4.3), or `all`, with the frames to be predicted.
+        growth: Share of the training over which the training videos grow from two frames to all.
+        prefix: Share of the training steps in which the encoder sees only a first part, of random
+            length, of the conditioning frames. The model must then extrapolate to the rest of
+            them; no later frame is ever used.
+        consistency: Weight of `|z(tₛ) - μₛ|²` where more than four frames are encoded: the
+            distance of the state that the dynamics reach at a random later frame from the mean
+            that is inferred from the frames from there on.
+        decoded: Number of frames that training decodes, drawn at random from those in the loss: an
+            unbiased estimate at less cost. None: all of them.
+        likelihood: Likelihood of a pixel.
         scale: Standard deviation of the Gaussian likelihood.
-        kl_weight: Of the divergences.
+        kl_weight: Weight of the KL divergences.
     """
 
     def __init__(
@@ -83,8 +82,8 @@ class LatentODE(VideoPredictor):
         self.likelihood: Likelihood = likelihood
         self.scale, self.kl_weight = scale, kl_weight
 
-    def encode(self, video: Video, times: Times, mask: Mask | None = None) -> Normal:
-        """`q(z(t₀) | x)`, `t₀` the first of the times."""
+    def encode(self, video: Video, times: Times | VideoTimes, mask: Mask | None = None) -> Normal:
+        """Posterior `q(z(t₀) | x)` of the state at the first time `t₀`."""
         if mask is None:
             mask = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
         return self._posterior(self._codes(video, mask), times, mask)
@@ -92,13 +91,13 @@ class LatentODE(VideoPredictor):
     def _codes(self, video: Video, mask: Mask) -> Codes:
         if bool(mask.all()):
             return self.encoder(video.flatten(0, 1))[0].unflatten(0, mask.shape)
-        seen = self.encoder(video[mask])[0]  # unobserved frames would spoil the batch norms
+        seen = self.encoder(video[mask])[0]  # unobserved frames would distort the batch norms
         codes = seen.new_zeros(*mask.shape, seen.shape[-1])
         codes[mask] = seen
         return codes
 
-    def _posterior(self, codes: Codes, times: Times, mask: Mask) -> Normal:
-        # Beside the motion, what a video looks like: in its first frame and on the whole.
+    def _posterior(self, codes: Codes, times: Times | VideoTimes, mask: Mask) -> Normal:
+        # Beside the motion, the appearance: that of the first frame and the mean.
         rows = torch.arange(len(codes), device=codes.device)
         first = codes[rows, mask.byte().argmax(1)]
         mean = (codes * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
@@ -106,17 +105,23 @@ class LatentODE(VideoPredictor):
         return gaussian(self.posterior(features))
 
     def decode(self, states: Tensor) -> Video:
-        """Frames `[b t c h w]` of states `[b t d]`."""
+        """Decoded frames `[b t c h w]` of states `[b t d]`."""
         return self.decoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
 
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
+        self,
+        video: Video,
+        times: Times | VideoTimes,
+        mask: Mask,
+        n_cond: int,
+        progress: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        horizon = self._length(n_cond if self.train_on == "given" else len(times), progress)
+        check_request(video, times, mask=mask)
+        horizon = self._length(n_cond if self.train_on == "given" else video.shape[1], progress)
         shown = self._shown(min(n_cond, horizon))
         codes = self._codes(video[:, :shown], mask[:, :shown])
-        q = self._posterior(codes, times[:shown], mask[:, :shown])
-        path = self.dynamics(q.rsample(), times[:horizon])
+        q = self._posterior(codes, times[..., :shown], mask[:, :shown])
+        path = self.dynamics(q.rsample(), times[..., :horizon])
         chosen = torch.arange(horizon)
         if self.decoded:
             chosen = torch.randperm(horizon)[: self.decoded]
@@ -131,32 +136,53 @@ class LatentODE(VideoPredictor):
         if self.consistency and shown > 4:
             start = int(torch.randint(1, shown - 3, ()))
             rest = mask[:, start:shown]
-            later = self._posterior(codes[:, start:], times[start:shown], rest)
+            later = self._posterior(codes[:, start:], times[..., start:shown], rest)
             gap = (path.states[:, start] - later.loc).square().sum(1)[rest.any(1)]
             terms["gap"] = gap.sum() / max(1, len(gap))
             loss = loss + self.consistency * terms["gap"]
         return loss, terms
 
+    @torch.no_grad()
+    def scores(
+        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+    ) -> dict[str, PerSample]:
+        """ELBO of the conditioning frames from one sample of the first state, in nats.
+
+        `nll` is the negative log-likelihood of a frame, the mean over the observed ones, as in the
+        loss; `kl` are the KL divergences of first state and path.
+        """
+        check_request(video, times, mask=mask)
+        n = n_cond if self.train_on == "given" else video.shape[1]
+        q = self.encode(video[:, :n_cond], times[..., :n_cond], mask[:, :n_cond])
+        path = self.dynamics(q.sample(), times[..., :n])
+        nll = negative_log_likelihood(
+            self.decode(path.states), video[:, :n], self.scale, self.likelihood
+        )
+        seen = mask[:, :n]
+        frames = (nll.flatten(2).sum(2) * seen).sum(1) / seen.sum(1).clamp(min=1)
+        return {"nll": frames, "kl": kl(q) + path.kl}
+
     def predict(
         self,
         video: Video,
-        times: Times,
-        target_times: Times,
+        times: Times | VideoTimes,
+        target_times: Times | VideoTimes,
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples at any times; before the first given frame if the dynamics can go back."""
-        check_ascending(times)
-        check_ascending(target_times, "target_times")
+        """Samples at any times; before the first frame if the dynamics run backward in time."""
+        check_request(video, times, target_times, n_samples, mask)
         q = self.encode(video, times, mask)
+        start = times[..., :1].reshape(-1)[:1]
         return torch.stack(
-            [
-                self.decode(self._path(q.sample(), times[:1], target_times))
-                for _ in range(n_samples)
-            ]
+            [self.decode(self._path(q.sample(), start, target_times)) for _ in range(n_samples)]
         )
 
-    def _path(self, z0: Tensor, start: Times, targets: Times) -> Tensor:
+    def _path(self, z0: Tensor, start: Times, targets: Times | VideoTimes) -> Tensor:
+        if targets.ndim == 2:
+            every, place = targets.unique(return_inverse=True)
+            rows = torch.arange(len(targets), device=place.device)[:, None]
+            return self._path(z0, start, every)[rows, place]
         early, late = targets[targets < start].flip(0), targets[targets > start]
         states = []
         if len(early):
@@ -168,13 +194,13 @@ class LatentODE(VideoPredictor):
         return torch.cat(states, 1)
 
     def _length(self, n_frames: int, progress: float) -> int:
-        """Frames of a training video."""
+        """Number of frames of a training video."""
         if progress >= self.growth or n_frames < 2:
             return n_frames
         return 2 + int(progress / self.growth * (n_frames - 1))
 
     def _shown(self, n_cond: int) -> int:
-        """How many frames the encoder sees in this step."""
+        """Number of frames that the encoder sees in this step."""
         shortest = max(4, n_cond * 2 // 5)
         if n_cond <= shortest or float(torch.rand(())) >= self.prefix:
             return n_cond

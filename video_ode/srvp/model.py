@@ -9,51 +9,57 @@ from torch.distributions import Normal
 
 from common.errors import InputError
 from common.nn.mlp import MLP
-from common.typing import Codes, Mask, Times, Video, Videos
+from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
-from video_ode.predictor import VideoPredictor, check_ascending, frame_units
+from video_ode.predictor import TrainablePredictor, check_request, frame_units, shared_times
 
 
 class Content(NamedTuple):
-    """What doesn't move: the content variable `w`, and feature maps of a frame."""
+    """Static content of a video.
+
+    Attributes:
+        w: Content variable `[b h]`.
+        skips: Feature maps of one frame, for the skip connections of the decoder.
+    """
 
     w: Tensor
     skips: Skips
 
 
-class SRVP(VideoPredictor):
-    """A state-space model whose state takes residual steps, driven by a random variable a frame.
+class SRVP(TrainablePredictor):
+    """Stochastic latent residual video prediction: a state-space model with residual steps.
 
     `y₁ ~ N(0, I)`, `z_{t+1} ~ N(μ(y_t), σ(y_t))`, `y_{t+1} = y_t + f(y_t, z_{t+1})`,
     `x_t ~ N(g(w, y_t), scale²)`, with the inference
     `q(y₁ | x_{1:k}) ∏ₜ q(z_t | x_{1:t})` and the content `w` from k frames (SRVP slides, "Model").
 
-    The dynamics are injected: `ResidualEuler` is the paper's, `GRU` and `MLPDynamics` its
-    ablations, any other can stand there.
+    The dynamics are injected: `ResidualEuler` is the paper's, `GRU` and `MLPDynamics` are its
+    ablations, and any other dynamics can replace them.
 
     Args:
         shape: Channels, height and width of a frame.
         encoder: From the shape to the encoder of a frame.
-        decoder: From shape, size of `(w, y)` and `skips` to the decoder of a frame.
-        dynamics: From the sizes of `y` and `z` to the dynamics.
+        decoder: From shape, length of `(w, y)` and `skips` to the decoder of a frame.
+        dynamics: From the lengths of `y` and `z` to the dynamics.
         y_size: Length of the state.
         z_size: Length of the random variable of a frame; 0 leaves it out (the ablation "w/o z").
-        n_inference: Frames k that `y₁` and `w` are inferred from.
-        hidden: Units of the inference networks, and length of `w`.
-        prior_width: Units of the prior's hidden layers.
-        skips: Decoder with skip connections, from one frame to all.
+        n_inference: Number of frames k that `y₁` and `w` are inferred from.
+        hidden: Number of units of the inference networks, and length of `w`.
+        prior_width: Number of units of the prior's hidden layers.
+        skips: Use skip connections from the feature maps of one frame to all decoded frames.
         scale: Standard deviation of a pixel.
-        beta_y: Weight of the divergence of `y₁`.
-        beta_z: Weight of the divergences of the `z`.
+        beta_y: Weight of the KL divergence of `y₁`.
+        beta_z: Weight of the KL divergences of the `z`.
         residual_weight: Weight of the norms of the residuals.
-        annealing: Share of training over which the divergences' weights grow from 0.01 of theirs.
-        shortest: Frames of a training video at the start of training, the rest being cut off;
-            they grow to all over the share `growth` of training. All from the start if none.
-        growth: See `shortest`.
-        decoded: Training decodes so many of the frames, drawn at random, and weights their
-            likelihood up: an unbiased estimate of the whole at less cost. All of them if none.
+        annealing: Share of the training over which the weights of the KL divergences grow from
+            0.01 of their values to all.
+        shortest: Number of frames of a training video at the start of training; the rest is cut
+            off, and the number grows to all. None: all frames from the start.
+        growth: Share of the training over which the number of frames grows, see `shortest`.
+        decoded: Number of frames that training decodes, drawn at random; their likelihood is
+            weighted up, an unbiased estimate at less cost. None: all frames.
     """
 
     def __init__(
@@ -98,16 +104,22 @@ class SRVP(VideoPredictor):
     # Training -------------------------------------------------------------------------------
 
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
+        self,
+        video: Video,
+        times: Times | VideoTimes,
+        mask: Mask,
+        n_cond: int,
+        progress: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The negative ELBO of a video in nats, and its parts (Franceschi et al. 2020, eq. 10).
+        """Negative ELBO of a video in nats, and its parts (Franceschi et al. 2020, eq. 10).
 
         `Σ -log p(x_t) + β_y KL(q(y₁) ‖ N(0, I)) + β_z Σ KL(q(z_t) ‖ p(z_t | y_{t-1}))`, and
         `residual_weight · Σ ‖y_{s+1} - y_s‖₂` over the steps s that the dynamics take.
         """
+        check_request(video, times, mask=mask)
         n = self._length(video.shape[1], progress)
         video = video[:, :n]
-        frame_units(times[:n], times[:1], mask[:, :n], "SRVP")
+        frame_units(times[..., :n], times[..., :1], mask[:, :n], "SRVP")
         codes, features = self._encode(video)
         content = self._random_content(codes, features)
         q_first, q_z = self._posteriors(codes)
@@ -131,6 +143,27 @@ class SRVP(VideoPredictor):
             loss = loss + share * self.beta_z * terms["kl_z"]
         return loss, terms
 
+    @torch.no_grad()
+    def scores(
+        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+    ) -> dict[str, PerSample]:
+        """ELBO of all frames from one sample of the posterior, in nats.
+
+        `nll` is the negative log-likelihood of the frames, summed over them; `kl` is the sum of
+        all KL divergences. The content comes from the conditioning frames.
+        """
+        check_request(video, times, mask=mask)
+        frame_units(times, times[..., :1], mask, "SRVP")
+        q_first, q_z = self._posteriors(self._encode(video)[0])
+        z = q_z.sample() if q_z else None
+        path, _, divergence = self._inferred_path(q_first.sample(), z, video.shape[1])
+        frames = self.decode(path, self.content_of(video[:, :n_cond]))
+        nll = negative_log_likelihood(frames, video, self.scale)
+        divergence = divergence + kl(q_first)
+        if q_z is not None:
+            divergence = divergence + kl(q_z, gaussian(self.prior(path[:, :-1])))
+        return {"nll": nll.flatten(1).sum(1), "kl": divergence}
+
     def _length(self, n_frames: int, progress: float) -> int:
         if self.shortest is None or progress >= self.growth:
             return n_frames
@@ -138,7 +171,7 @@ class SRVP(VideoPredictor):
         return min(n_frames, shortest + int(progress / self.growth * (n_frames - shortest + 1)))
 
     def _random_content(self, codes: Codes, features: Skips) -> Content:
-        """From k distinct frames of each video, drawn at random; the skips from one."""
+        """Content from k distinct frames of each video, drawn at random; the skips from one."""
         b, t = codes.shape[:2]
         drawn = torch.rand(b, t, device=codes.device).argsort(1)[:, : self.n_inference]
         frames = codes.gather(1, drawn[..., None].expand(-1, -1, codes.shape[-1]))
@@ -148,7 +181,7 @@ class SRVP(VideoPredictor):
     def _inferred_path(
         self, first: Tensor, z: Tensor | None, n_frames: int
     ) -> tuple[Codes, Codes, Tensor]:
-        """The states at the frames, the steps between them, and what the path costs in nats."""
+        """States at the frames, steps between them, and path KL divergence `[b]` in nats."""
         k = self.dynamics.steps
         times = torch.arange((n_frames - 1) * k + 1, dtype=torch.float64) / k
         path = self.dynamics(first, times, None if z is None else PiecewiseContext(z))
@@ -159,45 +192,48 @@ class SRVP(VideoPredictor):
     def predict(
         self,
         video: Video,
-        times: Times,
-        target_times: Times,
+        times: Times | VideoTimes,
+        target_times: Times | VideoTimes,
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples at any times from the first given frame on."""
-        return self.generate(video, times, target_times, n_samples, self.content_of(video), mask)
+        """Samples at any times from the first frame on."""
+        check_request(video, times, target_times, n_samples, mask)
+        return self.with_content(
+            video, times, target_times, n_samples, self.content_of(video), mask
+        )
 
-    def generate(
+    def with_content(
         self,
         video: Video,
-        times: Times,
-        target_times: Times,
+        times: Times | VideoTimes,
+        target_times: Times | VideoTimes,
         n_samples: int,
         content: Content,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples that move as the video does, and look like the content, of whatever video."""
+        """Samples with the motion of a video and the content of the same or another one."""
         states = self.states(video, times, target_times, n_samples, mask)
         return torch.stack([self.decode(y, content) for y in states])
 
     def states(
         self,
         video: Video,
-        times: Times,
-        target_times: Times,
+        times: Times | VideoTimes,
+        target_times: Times | VideoTimes,
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Tensor:
-        """States `[s b k y]`: inferred while frames are given, then by the prior.
+        """States `[s b k y]`: inferred during the conditioning frames, then from the prior.
 
         Args:
-            video: The given frames.
-            times: Their times, evenly spaced.
-            target_times: Ascending, none before the first given frame.
-            n_samples: Samples of each.
-            mask: Must be full.
+            video: Conditioning frames.
+            times: Times of these frames, evenly spaced, the same for all videos.
+            target_times: Ascending times, none before the first frame.
+            n_samples: Number of samples of each video.
+            mask: Mask of the observed frames, which must all be observed.
         """
-        check_ascending(target_times, "target_times")
+        check_request(video, times, target_times, n_samples, mask)
         units = frame_units(times, target_times, mask, "SRVP")
         q_first, q_z = self._posteriors(self._encode(video)[0])
         y = q_first.sample((n_samples,)).flatten(0, 1)
@@ -214,31 +250,38 @@ class SRVP(VideoPredictor):
     def interpolate(
         self, video: Video, other: Video, times: Times, target_times: Times, shares: Tensor
     ) -> Videos:
-        """Videos `[s b k c h w]` on the way from one motion to another, `shares` `[s]` of it.
+        """Videos `[s b k c h w]` whose states are mixed linearly from those of two videos.
 
-        All have the content of `video`; the states are mixed linearly (Franceschi et al. 2020,
-        section 5, "Interpolation of dynamics").
+        Franceschi et al. 2020, section 5, "Interpolation of dynamics".
+
+        Args:
+            video: Conditioning frames; all results have their content.
+            other: Conditioning frames of the other videos.
+            times: Times of both.
+            target_times: Ascending times of the results.
+            shares: Shares of the other states, `[s]`, from 0 to 1.
         """
+        target_times = shared_times(target_times, "SRVP")
         a = self.states(video, times, target_times)[0]
         b = self.states(other, times, target_times)[0]
         content = self.content_of(video)
         return torch.stack([self.decode(torch.lerp(a, b, share), content) for share in shares])
 
     def content_of(self, video: Video) -> Content:
-        """From the last k frames; the skips from the last."""
+        """Content from the last k frames; the skips from the last frame."""
         codes, features = self._encode(video)
         last = torch.full((len(video),), video.shape[1] - 1, device=video.device)
         return self._content(codes[:, -self.n_inference :], features, last)
 
     def decode(self, states: Codes, content: Content) -> Video:
-        """Frames `[b t c h w]` of states `[b t y]`."""
+        """Decoded frames `[b t c h w]` of states `[b t y]`."""
         b, t = states.shape[:2]
         codes = torch.cat([content.w[:, None].expand(-1, t, -1), states], -1).flatten(0, 1)
         skips = [s[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1) for s in content.skips]
         return self.decoder(codes, skips).unflatten(0, (b, t))
 
     def _variable(self, y: Tensor, z: Tensor | None, interval: int) -> Tensor | None:
-        """What drives the state to the next frame: inferred while frames are given."""
+        """Random variable of the step to the next frame: inferred, then from the prior."""
         if z is None:
             return None
         if interval < z.shape[1]:
@@ -260,7 +303,7 @@ class SRVP(VideoPredictor):
         return Content(w, [f[rows, frame] for f in features])
 
     def _posteriors(self, codes: Codes) -> tuple[Normal, Normal | None]:
-        """`q(y₁)`, and `q(z_t)` for every frame but the first."""
+        """Posteriors `q(y₁)`, and `q(z_t)` of every frame but the first."""
         k = self.n_inference
         if codes.shape[1] < k:
             raise InputError(

@@ -22,7 +22,7 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
     video = to_unit(clip.frames)
     look = video.roll(-1, 0)
     content = srvp.content_of(look[:, given])
-    both = srvp.generate(video[:, given], clip.times[given], clip.times, 1, content)[0]
+    both = srvp.with_content(video[:, given], clip.times[given], clip.times, 1, content)[0]
     rows = zip(video, look, both, strict=True)
     return _picture(
         [[("true", motion), ("true", as_), ("predicted", s)] for motion, as_, s in rows], n_cond

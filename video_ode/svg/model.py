@@ -1,7 +1,7 @@
-"""SVG-LP: stochastic video generation with a learned prior (Denton and Fergus 2018), small.
+"""SVG-LP: stochastic video generation with a learned prior (Denton and Fergus 2018).
 
-The autoregressive baseline of the papers: it feeds each frame that it predicts back into its
-encoder, so that it knows no time but that of whole frames.
+The autoregressive baseline of the papers: each predicted frame goes back into the encoder, so
+the model knows whole frames only.
 """
 
 import torch
@@ -9,25 +9,27 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Codes, Mask, Times, Video, Videos
+from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.elbo import gaussian, kl
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
-from video_ode.predictor import VideoPredictor, check_ascending, frame_units
+from video_ode.predictor import TrainablePredictor, check_request, frame_units
 
 LSTMState = tuple[Tensor, Tensor] | None
 
 
-class SVG(VideoPredictor):
-    """`x̂_t = g(LSTM(h_{t-1}, z_t))`, `z_t ~ p(z_t | x_{1:t-1})`, in training `q(z_t | x_{1:t})`.
+class SVG(TrainablePredictor):
+    """Stochastic video generation with a learned prior, `x̂_t = g(LSTM(h_{t-1}, z_t))`.
+
+    `z_t ~ p(z_t | x_{1:t-1})`, in training `z_t ~ q(z_t | x_{1:t})`.
 
     Args:
         shape: Channels, height and width of a frame.
         encoder: From the shape to the encoder of a frame; h is its code.
-        decoder: From shape, size of a code and `skips` to the decoder of a frame.
+        decoder: From shape, length of a code and `skips` to the decoder of a frame.
         z_size: Length of the random variable of a frame.
-        hidden: Units of the recurrent networks.
-        layers: Layers of the predictor; prior and posterior have one.
-        beta: Weight of a frame's divergence, beside the mean squared error of a pixel.
+        hidden: Number of units of the recurrent networks.
+        layers: Number of layers of the predictor; prior and posterior have one.
+        beta: Weight of a frame's KL divergence, beside the mean squared error of a pixel.
     """
 
     def __init__(
@@ -52,34 +54,56 @@ class SVG(VideoPredictor):
         self.out = nn.Sequential(nn.Linear(hidden, code), nn.Tanh())
 
     def loss(
-        self, video: Video, times: Times, mask: Mask, n_cond: int, progress: float
+        self,
+        video: Video,
+        times: Times | VideoTimes,
+        mask: Mask,
+        n_cond: int,
+        progress: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error of the frames after the first, and `β KL` of their `z`.
+        """Mean squared error of the frames after the first one, and `β KL` of their `z`.
 
-        Every frame is predicted from the true one before it, so that all of them run as one batch.
+        Every frame is predicted from the true one before it, so that all run as one batch.
         """
+        check_request(video, times, mask=mask)
         frame_units(times, times, mask, type(self).__name__)
+        frames, q, p = self._teacher_forced(video, n_cond)
+        error = (frames - video[:, 1:]).square().mean()
+        divergence = kl(q, p).mean() / (video.shape[1] - 1)
+        return error + self.beta * divergence, {"mse": error, "kl": divergence}
+
+    @torch.no_grad()
+    def scores(
+        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+    ) -> dict[str, PerSample]:
+        """Parts of the loss: `mse` of a pixel and `kl` of a frame, in nats."""
+        check_request(video, times, mask=mask)
+        frame_units(times, times, mask, type(self).__name__)
+        frames, q, p = self._teacher_forced(video, n_cond)
+        error = (frames - video[:, 1:]).square().flatten(1).mean(1)
+        return {"mse": error, "kl": kl(q, p) / (video.shape[1] - 1)}
+
+    def _teacher_forced(self, video: Video, n_cond: int) -> tuple[Video, Normal, Normal]:
+        """Frames after the first one, from the true ones before them; posterior and prior."""
         codes, features = self._encode(video)
         q, _ = self.posterior(codes[:, 1:])
         p, _ = self.prior(codes[:, :-1])
         predicted, _ = self._predicted(codes[:, :-1], q.rsample())
-        # Of a given frame the maps of the one before it; later ones would not be there at test.
-        source = torch.arange(len(times) - 1).clamp(max=n_cond - 1)
-        frames = self._decode(predicted, [f[:, source] for f in features])
-        error = (frames - video[:, 1:]).square().mean()
-        divergence = kl(q, p).mean() / (len(times) - 1)
-        return error + self.beta * divergence, {"mse": error, "kl": divergence}
+        # Feature maps of the frame before, at most of the last conditioning frame: later ones are
+        # not known in the evaluation.
+        source = torch.arange(video.shape[1] - 1).clamp(max=n_cond - 1)
+        return self._decode(predicted, [f[:, source] for f in features]), q, p
 
     def predict(
         self,
         video: Video,
-        times: Times,
-        target_times: Times,
+        times: Times | VideoTimes,
+        target_times: Times | VideoTimes,
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples of whole frames from the first on; the first is a copy of what was given."""
-        check_ascending(target_times, "target_times")
+        """Samples of whole frames from the first one on, which is a copy of the given one."""
+        check_request(video, times, target_times, n_samples, mask)
         units = frame_units(times, target_times, mask, type(self).__name__)
         wanted = units.long()
         if bool((units != wanted).any()):
@@ -90,7 +114,7 @@ class SVG(VideoPredictor):
         return torch.stack([self._sample(video, n_frames)[:, wanted] for _ in range(n_samples)])
 
     def _sample(self, video: Video, n_frames: int) -> Video:
-        """The first `n_frames`: predicted from the true past while it is given."""
+        """The first `n_frames` frames, predicted from the true past during the given frames."""
         n_cond = video.shape[1]
         codes, features = self._encode(video)
         inferred = self.posterior(codes[:, 1:])[0].sample() if n_cond > 1 else None
@@ -123,7 +147,7 @@ class SVG(VideoPredictor):
 
 
 class _GaussianLSTM(nn.Module):
-    """A Gaussian of the next random variable after every code."""
+    """Gaussian distribution of the next random variable after every code."""
 
     def __init__(self, code_size: int, hidden: int, z_size: int) -> None:
         super().__init__()

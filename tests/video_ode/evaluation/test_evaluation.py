@@ -9,10 +9,11 @@ from pytorch_lightning.loggers import CSVLogger
 
 from common.data.videos.base import Clip
 from common.errors import InputError
-from common.metrics.frames import BEST_PSNR, psnr, ssim
+from common.metrics.frames import BEST_PSNR, LPIPS, psnr, ssim
 from common.metrics.video import ClipFeatures
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess, truth
-from video_ode.evaluation.protocol import Evaluation, baselines, best_of, gathered, last_seen
+from video_ode.evaluation.baselines import last_seen, still_videos
+from video_ode.evaluation.protocol import Evaluation, best_of, gathered
 from video_ode.module import VideoPredictionModule
 from video_ode.predictor import VideoPredictor, to_unit
 
@@ -25,9 +26,6 @@ class Fixed(VideoPredictor):
     def __init__(self, samples):
         super().__init__()
         self.samples, self.asked = samples, 0
-
-    def loss(self, *_):
-        raise AssertionError("evaluation must never ask for a loss")
 
     def predict(self, video, times, target_times, n_samples=1, mask=None):
         start, self.asked = self.asked, self.asked + len(video)
@@ -257,7 +255,7 @@ def test_last_seen_frame_and_mean_of_the_seen():
     mask = torch.tensor([[True, True, False], [True, False, False], [True, False, True]])
     assert last_seen(mask).tolist() == [1, 0, 2]
     video = torch.arange(3.0)[None, :, None, None, None].expand(3, 3, 1, 2, 2)
-    still = baselines(video, mask)
+    still = still_videos(video, mask)
     assert [x[2, 0, 0, 0].item() for x in still["copy of last given"]] == [1, 0, 2]
     assert [x[2, 0, 0, 0].item() for x in still["mean of given"]] == [0.5, 0, 1]
 
@@ -280,9 +278,9 @@ def test_a_single_video_has_no_interval_and_no_distance(tmp_path):
     assert records(folder / "test_table.csv")[0]["psnr_ci"] == "nan"
 
 
-def test_missing_alexnet_is_named_before_anything_is_predicted(tmp_path):
+def test_missing_alexnet_is_named(tmp_path):
     with pytest.raises(InputError, match=r"found no file .*w\.pth; LPIPS needs AlexNet"):
-        evaluate(tmp_path, noisy(1), evaluation=Evaluation(lpips=tmp_path / "w.pth"))
+        Evaluation([LPIPS(tmp_path / "w.pth")])
 
 
 def test_model_sees_neither_masked_nor_later_frames():

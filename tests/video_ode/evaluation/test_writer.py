@@ -15,7 +15,7 @@ from common.data.videos.base import Clip
 from common.errors import InputError
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess
 from video_ode.cli import main, time_range
-from video_ode.evaluation.samples import AnimatedSamples, judging
+from video_ode.evaluation.samples import AnimatedSamples, evaluation_mode
 from video_ode.evaluation.writer import PredictionWriter, best_first
 from video_ode.module import VideoPredictionModule
 from video_ode.predictor import to_unit
@@ -95,10 +95,10 @@ def test_same_noise_each_time_and_the_model_stays_as_it_was(tmp_path):
     assert not torch.equal(one.samples[0].frames, one.samples[1].frames)
 
 
-def test_judging_restores_each_parts_mode():
+def test_evaluation_mode_restores_each_parts_mode():
     model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
     model[1].eval()
-    with judging(model):
+    with evaluation_mode(model):
         assert not any(part.training for part in model.modules())
         assert not torch.is_grad_enabled()
     assert [part.training for part in model.modules()] == [True, True, False]
@@ -120,7 +120,11 @@ def test_test_prints_and_writes_into_the_run(trained, capsys):
 
 def test_lpips_weights_are_an_option(trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        call(trained, "test", "--ckpt_path", "best", "--evaluation.lpips", str(tmp_path / "a.pth"))
+        call(
+            *(trained, "test", "--ckpt_path", "best"),
+            *("--evaluation.metrics+", "common.metrics.frames.LPIPS"),
+            *("--evaluation.metrics.weights", str(tmp_path / "a.pth")),
+        )
     assert "LPIPS needs AlexNet" in capsys.readouterr().err
 
 
