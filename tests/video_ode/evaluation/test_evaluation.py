@@ -4,12 +4,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 
 from common.data.videos.base import Clip
 from common.errors import InputError
-from common.metrics.frames import BEST_PSNR, LPIPS, psnr, ssim
+from common.metrics.frames import BEST_PSNR, LPIPS, FrameMetric, psnr, ssim
 from common.metrics.video import ClipFeatures
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess, truth
 from video_ode.evaluation.baselines import last_seen, still_videos
@@ -293,3 +293,75 @@ def test_model_sees_neither_masked_nor_later_frames():
     video = VideoPredictionModule(predictor, GIVEN).predict(clip, clip.times, 2)
     assert video.shape == (2, 4, FRAMES, 1, 32, 32)
     torch.testing.assert_close(video[0, 0, 0], truth(0, torch.zeros(1))[0], atol=2e-3, rtol=0)
+
+
+class Brightness(FrameMetric):
+    """Difference of the mean grey levels, as a user would add it."""
+
+    name, label, better, digits = "brightness", "difference of brightness", "lower", ".3f"
+
+    def forward(self, prediction, truth):
+        return (prediction.mean((-3, -2, -1)) - truth.mean((-3, -2, -1))).abs()
+
+
+def test_a_metric_of_ones_own_is_scored_shown_and_logged(tmp_path, capsys):
+    samples = noisy(4)
+    logged, folder = evaluate(tmp_path, samples, evaluation=Evaluation([Brightness()]))
+    scores = Brightness()(samples.clamp(0, 1), true_videos())[:, :, GIVEN:].mean(2)
+    assert logged["test/brightness"] == pytest.approx(scores.min(0).values.mean().item(), rel=1e-5)
+    assert "brightness predicted" in capsys.readouterr().out
+    table = {row["row"]: row for row in records(folder / "test_table.csv")}
+    assert "brightness_given" in table["mean of given"]
+
+
+def test_metrics_of_one_name_are_refused():
+    with pytest.raises(InputError, match="give each name once"):
+        Evaluation([Brightness(), Brightness()])
+
+
+def test_a_model_without_given_frames_has_no_baselines_and_no_columns_of_them(tmp_path, capsys):
+    module = VideoPredictionModule(Fixed(noisy(3)), 0, n_samples=3)
+    trainer = Trainer(
+        accelerator="cpu", logger=CSVLogger(tmp_path), callbacks=[Evaluation()],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    (logged,) = trainer.test(module, datamodule=DiscData(), verbose=False)
+    assert not any("given" in name or "margin" in name for name in logged)
+    assert "(n_cond, n_total, n_samples) = (0, 8, 3)" in capsys.readouterr().out
+    table = records(tmp_path / "lightning_logs" / "version_0" / "test_table.csv")
+    assert [row["row"] for row in table] == ["model", "average of samples", "an oracle"]
+
+
+class OwnDiscs(Discs):
+    """Videos that were taken at times of their own."""
+
+    def frames(self, indices):
+        return Discs(self.count).frames(indices)
+
+    def times(self, indices):
+        return torch.stack([torch.arange(float(FRAMES)) * (1 + i / 10) for i in indices])
+
+
+class OwnTimes(DiscData):
+    def clips(self, split):
+        return OwnDiscs(self.count)
+
+
+def test_videos_with_times_of_their_own_are_evaluated(tmp_path):
+    logged, folder = evaluate(tmp_path, true_videos()[None], OwnTimes())
+    assert logged["test/psnr"] == pytest.approx(BEST_PSNR)
+    times = {float(row["time"]) for row in records(folder / "test_curves.csv")}
+    assert sorted(times) == pytest.approx([1.25 * t for t in range(FRAMES)])  # their mean
+
+
+def test_what_is_no_video_model_is_refused(tmp_path):
+    class Other(LightningModule):
+        def test_step(self, batch, batch_idx):
+            return None
+
+    trainer = Trainer(
+        accelerator="cpu", logger=False, callbacks=[Evaluation()], enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="Other neither predicts nor generates videos"):
+        trainer.test(Other(), datamodule=DiscData(), verbose=False)

@@ -233,3 +233,13 @@ def test_writer_shows_few_of_many_samples(tmp_path):
 def test_bad_callback_arguments_are_refused():
     with pytest.raises(InputError, match="got n 0"):
         AnimatedSamples(n=0)
+
+
+def test_the_best_sample_is_found_at_times_of_each_video():
+    clip, samples = clip_and_samples(4, torch.arange(float(FRAMES)))
+    own = clip._replace(times=clip.own_times() * torch.tensor([1.0, 2.0, 0.5])[:, None])
+    times = own.times
+    assert (
+        best_first(own, 3, times, samples).tolist()
+        == best_first(clip, 3, clip.times, samples).tolist()
+    )
