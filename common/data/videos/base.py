@@ -192,7 +192,8 @@ class VideoData(Data):
         n_eval_frames = n_frames if n_eval_frames is None else n_eval_frames
         if min(n_frames, n_eval_frames) < 2:
             raise InputError(
-                f"got n_frames {n_frames} and n_eval_frames {n_eval_frames}; give 2 or more"
+                f"got n_frames {n_frames} and n_eval_frames {n_eval_frames}; "
+                "a video needs 2 or more"
             )
         if not 0 < observed <= 1:
             raise InputError(f"got observed {observed}; give a share above 0 and at most 1")

@@ -40,7 +40,7 @@ class DigitMotion(Motion):
 
     @staticmethod
     @abc.abstractmethod
-    def usual(canvas: int) -> float:
+    def usual_speed(canvas: int) -> float:
         """Default speed on a canvas of this side."""
 
     @abc.abstractmethod
@@ -65,7 +65,7 @@ class TorontoMotion(DigitMotion):
             raise InputError(f"got speed {speed}; give a share of the way, 0 or more, e.g. 0.1")
 
     @staticmethod
-    def usual(canvas: int) -> float:
+    def usual_speed(canvas: int) -> float:
         return 0.1
 
     def randomize(self) -> None:
@@ -108,7 +108,7 @@ class AddedMotion(DigitMotion):
             raise InputError(f"got speed {speed}; give whole px, 0 or more, e.g. 4")
 
     @staticmethod
-    def usual(canvas: int) -> float:
+    def usual_speed(canvas: int) -> float:
         return float(max(1, round(4 * canvas / 64)))
 
     def start(self, draws: VideoDraws) -> MotionState:
@@ -132,9 +132,10 @@ class AddedMotion(DigitMotion):
 class SVGMotion(AddedMotion):
     """Motion of Denton and Fergus (2018): after each step a digit is put back onto the canvas.
 
-    A digit is put back one pixel before the lower and the right border. Its velocity across the
-    border is reversed. If stochastic, it is drawn among the velocities that lead away from the
-    border, and the velocity along the border is drawn again too.
+    A digit that has left the canvas is put back at the upper or left border, or one pixel before
+    the lower or right border. Its velocity across the border is reversed. If stochastic, that
+    velocity is drawn among those that lead away from the border, and the velocity along the border
+    is drawn again too.
     """
 
     side = 32

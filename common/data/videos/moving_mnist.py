@@ -86,7 +86,9 @@ class MovingDigits(Simulated):
             )
         check_counts(1, n_digits=n_digits)
         self.generator = f"{generator}, stochastic" if stochastic else generator
-        self.motion = kind(canvas - self.digit, kind.usual(canvas) if speed is None else speed)
+        self.motion = kind(
+            canvas - self.digit, kind.usual_speed(canvas) if speed is None else speed
+        )
         if stochastic:
             self.motion.randomize()
         self.canvas, self.n_digits, self.subpixel = canvas, n_digits, subpixel

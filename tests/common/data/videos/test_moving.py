@@ -438,7 +438,7 @@ def test_only_the_digits_asked_for_turn():
     assert (data.images("test") == threes).all()
 
 
-# References ---------------------------------------------------------------------------------
+# Baselines ----------------------------------------------------------------------------------
 
 
 def served(data, split="test"):
@@ -447,30 +447,30 @@ def served(data, split="test"):
 
 
 @pytest.mark.parametrize(("kind", "stochastic"), KINDS)
-def test_reference_goes_straight_on_and_leaves_the_canvas(kind, stochastic):
+def test_the_baseline_goes_straight_on_and_leaves_the_canvas(kind, stochastic):
     data = MovingDigits(kind, stochastic, batch_size=4, n_frames=16)
     clip = served(data)
-    reference = data.baselines(clip, 6)["constant velocity"]
-    assert (reference[:, :6] == clip.frames[:, :6]).all()
+    baseline = data.baselines(clip, 6)["constant velocity"]
+    assert (baseline[:, :6] == clip.frames[:, :6]).all()
     corners, velocities, digits = data.trajectories("test", clip.number)
     for k in range(4):
         at, v = corners[k, 5].numpy(), velocities[k, 5].numpy()
         paths = [[at[d] + n * v[d] for n in range(1, 11)] for d in (0, 1)]
         pictures = data.images("test")[digits[k], 0].numpy()
         expected = painted(kind, pictures, paths, 64)
-        assert (reference[k, 6:, 0].numpy() == expected).all()
+        assert (baseline[k, 6:, 0].numpy() == expected).all()
 
 
-def test_reference_of_balls_is_right_until_they_collide():
+def test_the_baseline_of_balls_is_right_until_they_collide():
     data = BouncingBalls(batch_size=50, n_test=50)
     clip = served(data)
-    reference = data.baselines(clip, 5)["constant velocity"]
+    baseline = data.baselines(clip, 5)["constant velocity"]
     velocities = data.trajectories("test", clip.number).velocities
     free = (velocities[:, 4] == velocities[:, 7]).flatten(1).all(1)
     assert 5 < free.sum() < 50
-    assert (reference[:, :5] == clip.frames[:, :5]).all()
-    assert ((reference[free, :8].int() - clip.frames[free, :8].int()).abs() <= 1).all()
-    assert (reference[:, 5:] != clip.frames[:, 5:]).any()
+    assert (baseline[:, :5] == clip.frames[:, :5]).all()
+    assert ((baseline[free, :8].int() - clip.frames[free, :8].int()).abs() <= 1).all()
+    assert (baseline[:, 5:] != clip.frames[:, 5:]).any()
 
 
 @pytest.mark.parametrize("n_cond", [0, 21])
