@@ -1,25 +1,36 @@
-"""The reduced study: which dynamics, and how many frames must be seen.
+"""Reduced study of latent dynamics, and of frames that are missing.
 
     python -m video_ode.study [--seeds 3] [--out lightning_logs/study]
 
-trains and tests small models, each on the same data with several seeds, and writes two tables
-beside the published figures of the same kind of experiment. A run that is done isn't done again.
+trains and tests small models, each with several seeds on the same data, and writes two tables
+beside the published figures of the same kind of experiment. Finished runs are kept.
 """
 
 import csv
-import statistics
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from common.errors import check_counts
+from common.experiments import (
+    Results,
+    Scores,
+    fit_and_test,
+    markdown,
+    mean_std,
+    results_table,
+    run_grid,
+    write_csv,
+    write_report,
+)
 from common.training.cli import run_command
 from video_ode.cli import main
 
 CONFIGS = Path(__file__).parent / "configs"
-OVERLAYS = CONFIGS / "srvp" / "ablations"
+SRVP, LATENT_ODE = "srvp/study_srvp.yaml", "latent_ode/study_latent_ode.yaml"
 ABLATIONS = {"residual": None, "GRU": "srvp_gru", "MLP": "srvp_mlp", "without z": "srvp_without_z"}
 SHARES, PATTERNS = (0.1, 0.2, 0.3, 0.5), ("regular", "random")
-METRICS = (("psnr", ".2f"), ("ssim", ".4f"))
+BASELINES = ("copy of last given", "mean of given", "constant velocity")
+SRVP_COLUMNS = {"PSNR, best": ("psnr", ".2f"), "SSIM, best": ("ssim", ".4f")}
+ODE_PARTS = {"interpolation": "psnr_given", "extrapolation": "psnr"}
 
 # PSNR / SSIM on stochastic Moving MNIST, two digits, 64 px, full training (SRVP slides).
 PUBLISHED_SRVP = {
@@ -35,124 +46,86 @@ PUBLISHED_ODE = {
 }
 
 
-class Run(NamedTuple):
-    """One training and test.
-
-    Attributes:
-        name: Of its folder.
-        configs: Stacked from left to right; the first names the run.
-        options: More of the command line, for training and test.
-    """
-
-    name: str
-    configs: list[Path]
-    options: list[str]
-
-    def table(self, out: Path) -> Path:
-        """Where the test leaves its numbers, or would."""
-        runs = out / self.name / self.configs[0].stem
-        done = sorted(runs.glob("version_*/test_table.csv"))
-        return done[-1] if done else runs / "version_0" / "test_table.csv"
-
-
 def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:
-    """Runs what isn't done yet and writes `study.md`.
+    """Runs what is not finished yet and writes `study.md` and a CSV file of each table.
 
     Args:
-        seeds: Runs of each setting.
+        seeds: Number of runs of each setting.
         out: Folder of the runs and of the tables.
     """
-    check_counts(1, seeds=seeds)
-    for run in [run for seed in range(seeds) for run in [*srvp_runs(seed), *ode_runs(seed)]]:
-        if not run.table(out).is_file():
-            _execute(run, out)
-    text = f"{srvp_table(out, seeds)}\n\n{ode_table(out, seeds)}\n"
-    (out / "study.md").write_text(text)
-    print(f"{text}\nstudy: {(out / 'study.md').resolve()}")
+
+    def run(settings: Any, seed: int) -> Scores:
+        return _run(settings, seed, out)
+
+    srvp = run_grid(out / "srvp", srvp_rows(), seeds, run)
+    ode = run_grid(out / "latent_ode", ode_rows(), seeds, run)
+    write_csv(out / "srvp.csv", srvp)
+    write_csv(out / "latent_ode.csv", ode)
+    write_report(out / "study.md", f"{srvp_table(srvp, seeds)}\n\n{ode_table(ode, seeds)}")
 
 
-def srvp_runs(seed: int) -> list[Run]:
-    """SRVP and its ablations."""
-    base = CONFIGS / "srvp" / "study_srvp.yaml"
-    return [
-        Run(
-            f"srvp_{name.replace(' ', '_')}_{seed}",
-            [base] if overlay is None else [base, OVERLAYS / f"{overlay}.yaml"],
-            ["--seed_everything", str(seed)],
-        )
-        for name, overlay in ABLATIONS.items()
-    ]
+def srvp_rows() -> dict[str, dict[str, Any]]:
+    """Settings of SRVP and its ablations, by name."""
+    overlays = {name: [] if file is None else [file] for name, file in ABLATIONS.items()}
+    return {
+        name: {
+            "name": f"srvp_{name.replace(' ', '_')}",
+            "configs": [SRVP, *(f"srvp/ablations/{file}.yaml" for file in files)],
+            "options": [],
+        }
+        for name, files in overlays.items()
+    }
 
 
-def ode_runs(seed: int) -> list[Run]:
-    """Latent ODEs that see a share of the frames, at regular or at random times."""
-    return [
-        Run(
-            f"latent_ode_{pattern}_{round(100 * share)}_{seed}",
-            [CONFIGS / "latent_ode" / "study_latent_ode.yaml"],
-            [
-                *("--seed_everything", str(seed)),
-                *("--data.observed", str(share), "--data.pattern", pattern),
-            ],
-        )
+def ode_rows() -> dict[str, dict[str, Any]]:
+    """Settings of latent ODEs that see a share of the frames, at regular or random times."""
+    return {
+        f"{pattern}, {share:.0%}": {
+            "name": f"latent_ode_{pattern}_{round(100 * share)}",
+            "configs": [LATENT_ODE],
+            "options": ["--data.observed", str(share), "--data.pattern", pattern],
+        }
         for pattern in PATTERNS
         for share in SHARES
-    ]
+    }
 
 
-def _execute(run: Run, out: Path) -> None:
-    print(f"\n== {run.name}")
-    files = [word for config in run.configs for word in ("--config", str(config))]
-    root = ["--trainer.default_root_dir", str(out / run.name)]
-    main(["fit", *files, *root, *run.options])
-    main(["test", *files, *root, *run.options, "--ckpt_path", "last"])
+def srvp_table(results: Results, seeds: int) -> str:
+    """Markdown table of SRVP and its ablations, with baselines and published figures."""
+    first, *lines = results_table(results, SRVP_COLUMNS, f"SRVP, {seeds} seeds").splitlines()
+    published = [f" {PUBLISHED_SRVP[name]} |" for name in results]
+    lines = [f"{line}{more}" for line, more in zip(lines, [" --- |", *published], strict=True)]
+    base = results["residual"][0]
+    for name in BASELINES:
+        cells = [f"{base[f'{name} {key}']:{form}}" for key, form in SRVP_COLUMNS.values()]
+        lines.append(f"| *{name}* | {' | '.join(cells)} | |")
+    return "\n".join([f"{first} published, full size (PSNR / SSIM) |", *lines])
 
 
-def srvp_table(out: Path, seeds: int) -> str:
-    """Mean ± standard deviation over the seeds, in Markdown."""
-    lines = [
-        f"| SRVP, {seeds} seeds | PSNR, best | SSIM, best | published, full size (PSNR / SSIM) |",
-        "|---|---|---|---|",
-    ]
-    for i, name in enumerate(ABLATIONS):
-        tables = [_rows(srvp_runs(seed)[i].table(out)) for seed in range(seeds)]
-        cells = [_spread([t["model"][key] for t in tables], digits) for key, digits in METRICS]
-        lines.append(f"| {name} | {' | '.join(cells)} | {PUBLISHED_SRVP[name]} |")
-    base = _rows(srvp_runs(0)[0].table(out))
-    for name, row in base.items():
-        if name not in ("model", "average of samples"):
-            cells = [f"{row[key]:{digits}}" for key, digits in METRICS]
-            lines.append(f"| *{name}* | {' | '.join(cells)} | |")
-    return "\n".join(lines)
+def ode_table(results: Results, seeds: int) -> str:
+    """Markdown table of PSNR within and after the given time, by share of the frames seen."""
+    rows = []
+    for part, key in ODE_PARTS.items():
+        for pattern in PATTERNS:
+            runs = [results[f"{pattern}, {share:.0%}"] for share in SHARES]
+            cells = [mean_std([run[key] for run in of_share], ".2f") for of_share in runs]
+            rows.append([f"{part}, {pattern} times", *cells])
+        rows.append([f"*{part}, published: MSE × 100 on MuJoCo*", *PUBLISHED_ODE[part]])
+    head = [f"latent ODE, PSNR, {seeds} seeds", *(f"{share:.0%}" for share in SHARES)]
+    return markdown(head, rows)
 
 
-def ode_table(out: Path, seeds: int) -> str:
-    """PSNR inside and after the given time, by share of frames seen, in Markdown."""
-    shares = " | ".join(f"{share:.0%}" for share in SHARES)
-    lines = [f"| latent ODE, PSNR, {seeds} seeds | {shares} |", "|---|---|---|---|---|"]
-    for part, key in (("interpolation", "psnr_given"), ("extrapolation", "psnr")):
-        for k, pattern in enumerate(PATTERNS):
-            cells = []
-            for i in range(k * len(SHARES), (k + 1) * len(SHARES)):
-                tables = [_rows(ode_runs(seed)[i].table(out)) for seed in range(seeds)]
-                cells.append(_spread([table["model"][key] for table in tables], ".2f"))
-            lines.append(f"| {part}, {pattern} times | {' | '.join(cells)} |")
-        published = " | ".join(PUBLISHED_ODE[part])
-        lines.append(f"| *{part}, published: MSE × 100 on MuJoCo* | {published} |")
-    return "\n".join(lines)
-
-
-def _rows(table: Path) -> dict[str, dict[str, float]]:
-    with table.open(newline="") as file:
-        return {
-            row.pop("row"): {key: float(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        }
-
-
-def _spread(values: list[float], digits: str) -> str:
-    mean = f"{statistics.mean(values):{digits}}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):{digits}}"
+def _run(settings: Any, seed: int, out: Path) -> Scores:
+    """Scores of one training and test, those of the baselines under `<baseline> <score>`."""
+    configs = [CONFIGS / path for path in settings["configs"]]
+    options = ["--seed_everything", str(seed), *settings["options"]]
+    run = fit_and_test(main, configs, out / f"{settings['name']}_{seed}", options)
+    with (run / "test_table.csv").open(newline="") as file:
+        rows = {row.pop("row"): row for row in csv.DictReader(file)}
+    scores = {key: float(value) for key, value in rows["model"].items()}
+    for name in BASELINES:
+        scores |= {f"{name} {key}": float(value) for key, value in rows.get(name, {}).items()}
+    return scores
 
 
 if __name__ == "__main__":
