@@ -85,6 +85,7 @@ class VideoPredictionModule(AutomaticSystem):
         return loss
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
+        self._log_scores("val", clip)  # before the prediction, whose NFE is logged
         samples = self.predict(clip, clip.times, self.n_val_samples)
         truth = to_unit(clip.frames)
         values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
@@ -93,13 +94,11 @@ class VideoPredictionModule(AutomaticSystem):
             if values[..., part].numel():
                 best = values[..., part].mean(-1).max(0).values
                 self._log_mean(f"val/{name}", best, prog_bar=name == "psnr")
-        self._log_scores("val", clip)
 
     def test_step(self, clip: Clip, batch_idx: int) -> Videos:
         """Samples of the whole clip, for `Evaluation`."""
-        samples = self.predict(clip, clip.times, self.n_samples)
         self._log_scores("test", clip)
-        return samples
+        return self.predict(clip, clip.times, self.n_samples)
 
     def _log_scores(self, stage: str, clip: Clip) -> None:
         if not isinstance(self.predictor, Scoring):

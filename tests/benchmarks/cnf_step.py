@@ -1,6 +1,7 @@
 """One training step of a CNF: ours beside the way the RNODE code does it.
 
     python tests/benchmarks/cnf_step.py [--repeats 7] [--threads 1] [--batch 16] [--no-compile]
+        [--device cuda]
 
 Baseline, written out here: torchdiffeq's adjoint over a field that concatenates the time in every
 layer, with the trace, kinetic energy and Jacobian norm from a reverse-mode product. Ours: the same
@@ -15,7 +16,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from common.nn.fields import ConcatField
 from common.ode.divergence import Hutchinson
 from common.ode.regularize import JacobianNorm, KineticEnergy
 from common.ode.solve import Solver
+from tests.benchmarks.timing import interleaved
 
 CHANNELS, SIZE, WIDTH, STEPS = 3, 32, 64, 4
 Step = Callable[[], tuple[float, list[Tensor]]]
@@ -54,10 +55,10 @@ class ReferenceField(nn.Module):
     def __init__(self, field: ConcatField) -> None:
         super().__init__()
         self.convs = nn.ModuleList()
-        for conv, clock in zip(field.convs, field.times, strict=True):
+        for conv, of_time in zip(field.convs, field.times, strict=True):
             layer = nn.Conv2d(conv.in_channels + 1, conv.out_channels, 3, padding=1)
-            layer.weight.data = torch.cat([clock.weight, conv.weight], 1).detach().clone()
-            layer.bias.data = clock.bias.detach().clone()
+            layer.weight.data = torch.cat([of_time.weight, conv.weight], 1).detach().clone()
+            layer.bias.data = of_time.bias.detach().clone()
             self.convs.append(layer)
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def reference_step(field: ConcatField, x: Tensor, eps: Tensor) -> Step:
         states = odeint_adjoint(
             dynamics,
             (x, zeros, zeros, zeros),
-            torch.tensor([0.0, 1.0]),
+            torch.tensor([0.0, 1.0], device=x.device),
             method="rk4",
             options={"step_size": 1 / STEPS},
             adjoint_params=tuple(net.parameters()),
@@ -127,20 +128,23 @@ def bare_step(field: ConcatField, x: Tensor, eps: Tensor) -> Step:
 
     def step() -> tuple[float, list[Tensor]]:
         net.zero_grad()
-        total = sum(net(torch.tensor(0.5), x).square().mean() for _ in range(4 * STEPS))
+        total = sum(
+            net(torch.tensor(0.5, device=x.device), x).square().mean() for _ in range(4 * STEPS)
+        )
         total.backward()
         return 0.0, []
 
     return step
 
 
-def make_steps(batch: int, compile: bool) -> dict[str, Step]:
+def make_steps(batch: int, compile: bool, device: torch.device) -> dict[str, Step]:
     torch.manual_seed(0)
     field = ConcatField(CHANNELS, width=WIDTH)
     for conv in field.convs:
         # At the start the last layer is zero and every gradient but its own too.
         nn.init.kaiming_uniform_(conv.weight, a=5**0.5)
-    x = torch.randn(batch, CHANNELS, SIZE, SIZE)
+    field = field.to(device)
+    x = torch.randn(batch, CHANNELS, SIZE, SIZE).to(device)
     eps = torch.randint_like(x, 2) * 2 - 1
     steps = {
         "RNODE's way": reference_step(field, x, eps),
@@ -170,12 +174,15 @@ def check(steps: dict[str, Step]) -> None:
 def peak_memory(name: str, arguments: argparse.Namespace) -> float:
     """MB that one step needs on top of what its process had before, in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", name, "--batch", str(arguments.batch)]
+    command += ["--device", str(arguments.device)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(result.stdout.split()[-1])
 
 
-def high_water() -> float:
-    """Peak resident memory so far, in MB. Not getrusage's, which a child inherits."""
+def high_water(device: torch.device) -> float:
+    """Peak memory so far, in MB: of the GPU, or resident (not getrusage's, a child inherits it)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(line[1]) / 1024 if line else float("nan")
 
@@ -186,25 +193,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    device = arguments.device
     if arguments.memory_of:
-        step = make_steps(arguments.batch, compile=True)[arguments.memory_of]
-        before = high_water()
+        step = make_steps(arguments.batch, True, device)[arguments.memory_of]
+        before = high_water(device)
         step()
-        print(high_water() - before)
+        print(high_water(device) - before)
         return
 
-    steps = make_steps(arguments.batch, not arguments.no_compile)
+    steps = make_steps(arguments.batch, not arguments.no_compile, device)
     check(steps)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(arguments.repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    print(f"\nbatch {arguments.batch}, {arguments.threads} threads, torch {torch.__version__}")
+    times = interleaved(steps, arguments.repeats, device)
+    print(
+        f"\nbatch {arguments.batch}, {arguments.threads} threads, {device}, "
+        f"torch {torch.__version__}"
+    )
     print(f"{'':18s} {'median s':>9s} {'ratio':>6s} {'of bare':>8s} {'peak MB':>8s}")
     medians = {name: statistics.median(values) for name, values in times.items()}
     pairs = list(zip(times["RNODE's way"], strict=False))

@@ -1,6 +1,7 @@
 """One training step of the full SRVP Moving MNIST model: ours beside the straightforward way.
 
     python tests/benchmarks/srvp_step.py [--repeats 5] [--threads 2] [--batch 16] [--no-compile]
+        [--device cuda]
 
 Baseline, written out here as the published implementation goes about it: time first, frames folded
 into the batch for the convolutions, then one frame after the other: posterior, prior and residual
@@ -13,7 +14,6 @@ import argparse
 import copy
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from common.nn.mlp import MLPField
+from tests.benchmarks.timing import interleaved
+from video_ode.dynamics.base import PiecewiseContext
 from video_ode.dynamics.residual import ResidualEuler
 from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
 from video_ode.srvp.model import SRVP
@@ -112,23 +114,19 @@ def shares(model: SRVP, video: Tensor) -> dict[str, float]:
     """Seconds that the parts of one forward and backward pass take, each alone."""
     model = copy.deepcopy(model)
     batch = len(video)
-    frames, w_y = video.flatten(0, 1), torch.randn(batch * FRAMES, 256 + model.y_size)
-    y, z = torch.randn(batch, model.y_size), torch.randn(batch, FRAMES - 1, model.z_size)
+    frames, device = video.flatten(0, 1), video.device
+    w_y = torch.randn(batch * FRAMES, 256 + model.y_size, device=device)
+    y = torch.randn(batch, model.y_size, device=device)
+    z = PiecewiseContext(torch.randn(batch, FRAMES - 1, model.z_size, device=device))
     times = torch.arange(FRAMES, dtype=torch.float64)
     parts = {
         "encoder": lambda: model.encoder(frames)[0],
         "dynamics": lambda: model.dynamics(y, times, z).states,
         "decoder": lambda: model.decoder(w_y.requires_grad_()),
     }
-    seconds = {}
-    for name, part in parts.items():
-        taken = []
-        for _ in range(3):
-            start = time.perf_counter()
-            part().sum().backward()
-            taken.append(time.perf_counter() - start)
-        seconds[name] = statistics.median(taken)
-    return seconds
+    steps = {name: (lambda part=part: part().sum().backward()) for name, part in parts.items()}
+    taken = interleaved(steps, 3, device)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
 def main() -> None:
@@ -137,10 +135,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model, video = build(), torch.rand(arguments.batch, FRAMES, *SHAPE)
+    model = build().to(arguments.device)
+    video = torch.rand(arguments.batch, FRAMES, *SHAPE).to(arguments.device)
     steps = {
         "straightforward": reference_step(model, video),
         "ours": our_step(model, video),
@@ -151,13 +151,11 @@ def main() -> None:
     if arguments.no_compile:
         steps = {name: step for name, step in steps.items() if "compiled" not in name}
     losses = {name: step() for name, step in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(arguments.repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    print(f"batch {arguments.batch}, {arguments.threads} threads, torch {torch.__version__}")
+    times = interleaved(steps, arguments.repeats, arguments.device)
+    print(
+        f"batch {arguments.batch}, {arguments.threads} threads, {arguments.device}, "
+        f"torch {torch.__version__}"
+    )
     print(f"{'':22s} {'median s':>9s} {'ratio':>6s}  relative difference of the loss")
     base, loss = times["straightforward"], losses["straightforward"]
     for name, values in times.items():
