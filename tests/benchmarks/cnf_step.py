@@ -180,7 +180,7 @@ def peak_memory(name: str, arguments: argparse.Namespace) -> float:
 
 
 def high_water(device: torch.device) -> float:
-    """Peak memory so far, in MB: of the GPU, or resident (not getrusage's, a child inherits it)."""
+    """Peak memory so far, in MB: of the GPU, or resident (getrusage's is inherited)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
