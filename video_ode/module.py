@@ -85,7 +85,6 @@ class VideoPredictionModule(AutomaticSystem):
         return loss
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
-        self._log_scores("val", clip)  # before the prediction, whose NFE is logged
         samples = self.predict(clip, clip.times, self.n_val_samples)
         truth = to_unit(clip.frames)
         values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
@@ -97,8 +96,18 @@ class VideoPredictionModule(AutomaticSystem):
 
     def test_step(self, clip: Clip, batch_idx: int) -> Videos:
         """Samples of the whole clip, for `Evaluation`."""
-        self._log_scores("test", clip)
         return self.predict(clip, clip.times, self.n_samples)
+
+    # After the batch's callbacks: what they count or catch belongs to the prediction alone.
+    def on_validation_batch_end(
+        self, outputs: object, batch: Clip, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._log_scores("val", batch)
+
+    def on_test_batch_end(
+        self, outputs: object, batch: Clip, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._log_scores("test", batch)
 
     def _log_scores(self, stage: str, clip: Clip) -> None:
         if not isinstance(self.predictor, Scoring):
