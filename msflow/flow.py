@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
 from common.flows.pixel import PixelMap, dequantize, to_bytes
-from common.flows.pyramid import Level, LevelShape, Pyramid, Shape
+from common.flows.pyramid import Level, LevelShape, Pyramid
 from common.flows.standardize import Standardize
 from common.ode.divergence import Divergence
 from common.ode.regularize import Regularizer
 from common.ode.solve import Solver
-from common.typing import FieldFactory, Image, PerSample, Pixels
+from common.typing import FieldFactory, Image, ImageShape, PerSample, Pixels
 
 Dequantization = Literal["uniform", "midpoint"]
 
@@ -131,7 +131,7 @@ class MultiScaleFlow(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         pixel_map: PixelMap,
         pyramid: Pyramid,
         field: FieldFactory,
@@ -141,7 +141,7 @@ class MultiScaleFlow(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.shape: Shape = (shape[0], shape[1], shape[2])
+        self.shape: ImageShape = (shape[0], shape[1], shape[2])
         self.pyramid = pyramid
         self.pixel_map = pixel_map
         scales = nn.ModuleList(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 
 
 class VideoPredictor(nn.Module, abc.ABC):
@@ -17,7 +17,7 @@ class VideoPredictor(nn.Module, abc.ABC):
         shape: Channels, height and width of the frames. None: any.
     """
 
-    shape: tuple[int, int, int] | None = None
+    shape: ImageShape | None = None
 
     @abc.abstractmethod
     def predict(
@@ -76,7 +76,7 @@ class VideoGenerator(nn.Module, abc.ABC):
         shape: Channels, height and width of the frames. None: any.
     """
 
-    shape: tuple[int, int, int] | None = None
+    shape: ImageShape | None = None
 
     @abc.abstractmethod
     def generate(self, n: int, times: Times) -> Video:

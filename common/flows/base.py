@@ -10,7 +10,7 @@ from common.typing import PerSample, Sample
 
 
 class Bijection(nn.Module, abc.ABC):
-    """Invertible map with the log-determinant of its Jacobian, possibly under a context."""
+    """Invertible map with the log-determinant of its Jacobian; it may depend on a context."""
 
     @abc.abstractmethod
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
@@ -22,7 +22,7 @@ class Bijection(nn.Module, abc.ABC):
 
 
 class Compose(Bijection):
-    """Composition of bijections, which all get the same context."""
+    """Composition of bijections, applied in order, all with the same context."""
 
     def __init__(self, bijections: Iterable[Bijection]) -> None:
         super().__init__()

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Image
-
-Shape = tuple[int, int, int]
-
+from common.typing import Image, ImageShape
 
 Skips = Sequence[Tensor]  # feature maps, coarsest first
 
@@ -42,13 +39,13 @@ class FrameDecoder(nn.Module, abc.ABC):
         """Frames; a decoder built with `skips` needs an encoder's feature maps."""
 
 
-EncoderFactory = Callable[[Shape], FrameEncoder]
+EncoderFactory = Callable[[ImageShape], FrameEncoder]
 
 
-DecoderFactory = Callable[[Shape, int, bool], FrameDecoder]  # (shape, code size, with skips)
+DecoderFactory = Callable[[ImageShape, int, bool], FrameDecoder]  # (shape, code size, with skips)
 
 
-def halvings(shape: Shape, width: int) -> tuple[list[int], int]:
+def halvings(shape: ImageShape, width: int) -> tuple[list[int], int]:
     """Channels of each halving, and the size that is left."""
     _, height, breadth = shape
     size, widths = height, list[int]()

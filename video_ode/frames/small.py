@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Image
+from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
     FrameEncoder,
-    Shape,
     Skips,
     channels_last,
     conv_block,
@@ -33,7 +32,7 @@ class SmallEncoder(FrameEncoder):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         widths: tuple[int, ...] = (8, 32, 64),
         code_size: int = 128,
         pooled: int = 0,
@@ -86,7 +85,12 @@ class SmallDecoder(FrameDecoder):
     """
 
     def __init__(
-        self, shape: Shape, code_size: int, skips: bool = False, width: int = 64, hidden: int = 256
+        self,
+        shape: ImageShape,
+        code_size: int,
+        skips: bool = False,
+        width: int = 64,
+        hidden: int = 256,
     ) -> None:
         super().__init__()
         refuse_skips(self, skips)

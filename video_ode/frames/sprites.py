@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from common.typing import Image
-from video_ode.frames.base import FrameDecoder, Shape, Skips, refuse_skips
+from common.typing import Image, ImageShape
+from video_ode.frames.base import FrameDecoder, Skips, refuse_skips
 
 
 class SpriteDecoder(FrameDecoder):
@@ -27,7 +27,7 @@ class SpriteDecoder(FrameDecoder):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         code_size: int,
         skips: bool = False,
         sprites: int = 1,

@@ -5,11 +5,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from common.typing import Image
+from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
     FrameEncoder,
-    Shape,
     Skips,
     conv_block,
     halvings,
@@ -27,7 +26,7 @@ class VGGEncoder(FrameEncoder):
         code_size: Length of a code.
     """
 
-    def __init__(self, shape: Shape, width: int = 64, code_size: int = 128) -> None:
+    def __init__(self, shape: ImageShape, width: int = 64, code_size: int = 128) -> None:
         super().__init__()
         self.code_size = code_size
         widths, rest = halvings(shape, width)
@@ -57,7 +56,9 @@ class VGGDecoder(FrameDecoder):
         width: As the encoder's.
     """
 
-    def __init__(self, shape: Shape, code_size: int, skips: bool = False, width: int = 64) -> None:
+    def __init__(
+        self, shape: ImageShape, code_size: int, skips: bool = False, width: int = 64
+    ) -> None:
         super().__init__()
         widths, rest = halvings(shape, width)
         joined, n = 2 if skips else 1, len(widths)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import Likelihood, gaussian, kl, negative_log_likelihood
-from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape
+from video_ode.frames.base import DecoderFactory, EncoderFactory
 from video_ode.latent_ode.encoders import SequenceEncoderFactory
 from video_ode.predictor import TrainablePredictor, check_request
 
@@ -51,7 +51,7 @@ class LatentODE(TrainablePredictor):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         encoder: EncoderFactory,
         recurrent: SequenceEncoderFactory,
         decoder: DecoderFactory,

@@ -9,10 +9,10 @@ from torch.distributions import Normal
 
 from common.errors import InputError
 from common.nn.mlp import MLP
-from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
-from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
 from video_ode.predictor import TrainablePredictor, check_request, frame_units, shared_times
 
 
@@ -64,7 +64,7 @@ class SRVP(TrainablePredictor):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         encoder: EncoderFactory,
         decoder: DecoderFactory,
         dynamics: DynamicsFactory,

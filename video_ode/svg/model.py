@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.elbo import gaussian, kl
-from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
 from video_ode.predictor import TrainablePredictor, check_request, frame_units
 
 LSTMState = tuple[Tensor, Tensor] | None
@@ -34,7 +34,7 @@ class SVG(TrainablePredictor):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         encoder: EncoderFactory,
         decoder: DecoderFactory,
         z_size: int = 10,

@@ -3,7 +3,8 @@
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from common.metrics.frechet import FeatureExtractor, FrechetDistance, RandomFeatures
+from common.metrics.features import FeatureExtractor
+from common.metrics.frechet import FrechetDistance, RandomFeatures
 from common.training.callbacks.sample_grid import Sampler
 
 
