@@ -1,4 +1,4 @@
-"""DCGAN encoder and decoder of frames (Radford et al. 2016), as SVG and SRVP have them."""
+"""DCGAN encoder and decoder of frames (Radford et al. 2016), as in SVG and SRVP."""
 
 from itertools import pairwise
 
@@ -19,11 +19,13 @@ from video_ode.frames.base import (
 
 
 class DCGANEncoder(FrameEncoder):
-    """Convolutions 4x4 of stride 2, then one over what is left, with a tanh.
+    """DCGAN encoder: 4x4 convolutions of stride 2, then a last convolution and a tanh.
+
+    The last convolution covers the whole feature map and gives the code.
 
     Args:
         shape: Channels, height and width of a frame.
-        width: Channels of the first convolution; each next one has twice as many.
+        width: Number of channels of the first convolution; each further one has twice as many.
         code_size: Length of a code.
     """
 
@@ -45,13 +47,13 @@ class DCGANEncoder(FrameEncoder):
 
 
 class DCGANDecoder(FrameDecoder):
-    """The mirror image of `DCGANEncoder`.
+    """DCGAN decoder: the layers of `DCGANEncoder` in reverse order, as transposed convolutions.
 
     Args:
         shape: Channels, height and width of a frame.
         code_size: Length of a code.
-        skips: Join the encoder's feature maps to the input of each block.
-        width: As the encoder's.
+        skips: Concatenate feature maps of the encoder with the input of each block.
+        width: The `width` of the encoder.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""VGG encoder and decoder of frames (Simonyan and Zisserman 2015), as SVG and SRVP have them."""
+"""VGG encoder and decoder of frames (Simonyan and Zisserman 2015), as in SVG and SRVP."""
 
 from itertools import pairwise
 
@@ -18,11 +18,14 @@ from video_ode.frames.base import (
 
 
 class VGGEncoder(FrameEncoder):
-    """Stages of two, two, three and three convolutions 3x3, halved by pooling; a tanh at the end.
+    """VGG encoder: stages of two, two, three and three 3x3 convolutions.
+
+    Pooling after each stage halves the size. A last convolution over the whole feature map and a
+    tanh give the code.
 
     Args:
         shape: Channels, height and width of a frame.
-        width: Channels of the first stage; each next one has twice as many.
+        width: Number of channels of the first stage; each further one has twice as many.
         code_size: Length of a code.
     """
 
@@ -47,13 +50,15 @@ class VGGEncoder(FrameEncoder):
 
 
 class VGGDecoder(FrameDecoder):
-    """The mirror image of `VGGEncoder`, enlarging by repetition of pixels.
+    """VGG decoder: the stages of `VGGEncoder` in reverse order.
+
+    Before each stage, repetition of pixels doubles the size.
 
     Args:
         shape: Channels, height and width of a frame.
         code_size: Length of a code.
-        skips: Join the encoder's feature maps to the input of each stage.
-        width: As the encoder's.
+        skips: Concatenate feature maps of the encoder with the input of each stage.
+        width: The `width` of the encoder.
     """
 
     def __init__(
