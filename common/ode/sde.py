@@ -21,7 +21,7 @@ from common.typing import Sample
 Coefficient = Callable[[Tensor, Sample], Sample]
 
 
-class SDESolution(NamedTuple):
+class SDEPath(NamedTuple):
     """Sample path of an SDE.
 
     Attributes:
@@ -42,7 +42,7 @@ def euler_maruyama(
     times: Tensor,
     step_size: float,
     prior_drift: Coefficient | None = None,
-) -> SDESolution:
+) -> SDEPath:
     """Euler–Maruyama solver for Itô SDEs with diagonal noise.
 
     It also integrates the KL divergence between the distributions of two paths: of this equation,
@@ -59,11 +59,7 @@ def euler_maruyama(
     Raises:
         InputError: Times that aren't strictly ascending: noise can't be integrated backward.
     """
-    if bool((times.diff() <= 0).any()):
-        raise InputError(
-            "an SDE runs forward in time only: give times in ascending order, none before that "
-            "of the first state, or use an ODE"
-        )
+    _check_ascending(times)
     z, kl = z0, z0.new_zeros(len(z0))
     states, divergences, evaluations = [z], [kl], 0
     for start, stop in pairwise(times.tolist()):
@@ -80,5 +76,12 @@ def euler_maruyama(
         evaluations += steps
         states.append(z)
         divergences.append(kl)
-    counted = Evaluations(evaluations)
-    return SDESolution(torch.stack(states, 1), torch.stack(divergences, 1), counted)
+    return SDEPath(torch.stack(states, 1), torch.stack(divergences, 1), Evaluations(evaluations))
+
+
+def _check_ascending(times: Tensor) -> None:
+    if bool((times.diff() <= 0).any()):
+        raise InputError(
+            "an SDE runs forward in time only: give times in ascending order, none before that "
+            "of the first state, or use an ODE"
+        )

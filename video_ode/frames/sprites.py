@@ -27,7 +27,7 @@ class SpriteDecoder(FrameDecoder):
         InputError: `skips` is true.
     """
 
-    GROUND = 0.003  # ink of the background
+    BACKGROUND = 0.003  # ink of the background
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class SpriteDecoder(FrameDecoder):
             )
             # Ink adds up where sprites overlap, and the frame never exceeds white. No pixel is
             # without ink: there a Bernoulli likelihood would be infinite.
-            return 1 - (-(rows @ ink @ columns.mT).sum(1) - self.GROUND).exp()
+            return 1 - (-(rows @ ink @ columns.mT).sum(1) - self.BACKGROUND).exp()
 
     def _weights(self, n: int, shift: Tensor) -> Tensor:
         """Bilinear weights of a shift: share of each sprite pixel that each frame pixel gets.
