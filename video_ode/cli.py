@@ -271,7 +271,7 @@ def _predictor(model: System) -> VideoPredictor:
     """Video model of a system.
 
     Raises:
-        InputError: The system is no `VideoPredictionModule`.
+        InputError: The system isn't a `VideoPredictionModule`.
     """
     if not isinstance(model, VideoPredictionModule):
         raise InputError(f"got {type(model).__name__}; give a VideoPredictionModule with SRVP")
@@ -279,7 +279,7 @@ def _predictor(model: System) -> VideoPredictor:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """Arguments with `--times -5:15:1` as one word; `-5:15:1` alone would look like an option."""
+    """Arguments with `--times -5:15:1` as one word: `-5:15:1` alone would look like an option."""
     joined: list[str] = []
     for word in words:
         if joined and joined[-1] == "--times":

@@ -104,7 +104,7 @@ class Scoring(Protocol):
 
 
 def to_unit(frames: Tensor) -> Tensor:
-    """Frames in `[0, 1]` from bytes; frames of floats (no pictures but fields) stay unchanged."""
+    """Frames in `[0, 1]` from bytes; floats, which are fields and not pictures, stay unchanged."""
     return frames if frames.is_floating_point() else frames / 255
 
 

@@ -39,7 +39,7 @@ PUBLISHED_SRVP = {
     "MLP": "16.55 / 0.7694",
     "without z": "–",
 }
-# MSE × 100 on MuJoCo's hopper, 10, 20, 30 and 50 % of the points seen (Rubanova et al. 2019).
+# MSE × 100 on MuJoCo's hopper, 10, 20, 30 and 50 % of points observed (Rubanova et al. 2019).
 PUBLISHED_ODE = {
     "interpolation": ("0.360", "0.295", "0.300", "0.285"),
     "extrapolation": ("1.441", "1.400", "1.175", "1.258"),

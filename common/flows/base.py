@@ -14,11 +14,11 @@ class Bijection(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        """Image `z = g(x | context)` and `ladj = log |det ∂z/∂x|`, `[b]`."""
+        """Output `z = g(x | context)` and `ladj = log |det ∂z/∂x|`, `[b]`."""
 
     @abc.abstractmethod
     def inverse(self, z: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        """Preimage `x = g⁻¹(z | context)` and `ladj = log |det ∂x/∂z|`, `[b]`."""
+        """Input `x = g⁻¹(z | context)` and `ladj = log |det ∂x/∂z|`, `[b]`."""
 
 
 class Compose(Bijection):

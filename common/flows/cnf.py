@@ -95,7 +95,7 @@ class CNF(Bijection):
         zeros = x.new_zeros(len(x))
         start = (x, zeros, *(zeros for _ in regularizers))
         solution = solver.end(
-            augmented, start, t0, t1, self._params(context), passengers=len(regularizers)
+            augmented, start, t0, t1, self._params(context), uncontrolled=len(regularizers)
         )
         self.evaluations = solution.evaluations
         z, ladj, *penalties = solution.state

@@ -123,7 +123,7 @@ class Solver:
         t0: float,
         t1: float,
         params: Sequence[Tensor] = (),
-        passengers: int = 0,
+        uncontrolled: int = 0,
     ) -> Solution:
         """State at `t1`; each tensor has the same shape as in `y0`.
 
@@ -134,13 +134,13 @@ class Solver:
             t1: End time, before or after `t0`.
             params: Tensors used inside `f` that need a gradient from the adjoint: parameters *and*
                 any context. The other two gradient methods find these tensors by themselves.
-            passengers: Number of tensors at the end of the state that are left out of the step
-                size control.
+            uncontrolled: Number of tensors, the last ones of the state, that the step size control
+                ignores.
 
         Raises:
             SolveError: The solve failed, or its result isn't finite.
         """
-        solution = self._solve(f, y0, torch.tensor([t0, t1]), params, passengers)
+        solution = self._solve(f, y0, torch.tensor([t0, t1]), params, uncontrolled)
         return Solution(tuple(y[-1] for y in solution.state), solution.evaluations)
 
     def path(
@@ -149,17 +149,17 @@ class Solver:
         y0: State,
         times: Tensor,
         params: Sequence[Tensor] = (),
-        passengers: int = 0,
+        uncontrolled: int = 0,
     ) -> Solution:
         """States `[b t ...]` at strictly monotonic `times` `[t]`; the first time is that of `y0`.
 
         The other arguments and the errors are those of `end`.
         """
-        solution = self._solve(f, y0, times, params, passengers)
+        solution = self._solve(f, y0, times, params, uncontrolled)
         return Solution(tuple(y.transpose(0, 1) for y in solution.state), solution.evaluations)
 
     def _solve(
-        self, f: Derivative, y0: State, times: Tensor, params: Sequence[Tensor], passengers: int
+        self, f: Derivative, y0: State, times: Tensor, params: Sequence[Tensor], uncontrolled: int
     ) -> Solution:
         device = y0[0].device
         with torch.autocast(device.type, enabled=False):
@@ -171,7 +171,7 @@ class Solver:
             if self.method in FIXED:
                 options["grid_constructor"] = self._grid
             else:
-                options["norm"] = lambda state: _norm(state[: len(state) - passengers])
+                options["norm"] = lambda state: _norm(state[: len(state) - uncontrolled])
             arguments = dict(rtol=self.rtol, atol=self.atol, method=self.method, options=options)
             try:
                 if self.gradient == "adjoint" and torch.is_grad_enabled():
@@ -259,6 +259,7 @@ class _Watched:
         self.solving, self.last = False, None
 
     def diagnosis(self) -> SolveError:
+        """Error that says where and why the forward solve failed."""
         if self.last is None:
             return SolveError("the state was not finite before the first evaluation")
         t, y, dy = self.last

@@ -1,7 +1,7 @@
 """Pictures of videos: strips, animations, and their files.
 
-All of them are bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, animations `uint8 [t 3 h
-w]`. The frames have a coloured border: green at the times of the conditioning frames, red for
+All of them are bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, and animations `uint8 [t
+3 h w]`. The frames have a coloured border: green at the times of the conditioning frames, red for
 later predictions, grey for true frames.
 """
 
@@ -28,7 +28,7 @@ COLOURS: dict[Kind, tuple[int, int, int]] = {
 BACKGROUND = 28  # grey level between the frames and in place of a missing frame
 SIDE = 128  # approximate height or width of an enlarged frame, in pixels
 TOLERANCE = 1e-3  # times that differ by less are the same
-MAX_GIF_FPS = 50  # viewers play faster files slowly
+MAX_GIF_FPS = 50  # viewers slow down faster files
 
 
 class Row(NamedTuple):

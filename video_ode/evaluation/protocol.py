@@ -53,7 +53,7 @@ class Evaluation(Callback):
     scored, observed or not). The numbers are means over videos ± 1.96 σ / √N. The table also has
     the average of the scores of all samples, and the baselines:
 
-    - the last observed conditioning frame (without a score at its own time);
+    - the last observed conditioning frame (it has no score for its own frame);
     - the mean of the observed conditioning frames;
     - the baselines of the data set (with scores of the predicted frames only).
 
@@ -122,7 +122,8 @@ class Evaluation(Callback):
         self._batches.append({key: x.cpu() for key, x in scores.items()})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir: on every process
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         scores, self._batches = gathered(self._batches), []
         report = Report(scores, self.metrics, self._n_samples, self.features.name)
         numbers = {f"test/{name}": value for name, value in report.logged().items()}

@@ -187,7 +187,7 @@ class Report:
 
 
 def _interval(values: Tensor) -> tuple[float, float]:
-    """Mean and `1.96 σ / √N`; both are NaN for no value, the second one is NaN for one value."""
+    """Mean and `1.96 σ / √N`; both are NaN without values, the second one also for one value."""
     half = 1.96 * values.std() / len(values) ** 0.5 if len(values) > 1 else math.nan
     return float(values.mean()), float(half)
 

@@ -74,7 +74,8 @@ class AnimatedSamples(Callback):
 
     # Not on_train_end: the averaged weights may be put into the model only then.
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir: on every process
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         if self._clip is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found = self._scenes(pl_module)

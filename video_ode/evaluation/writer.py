@@ -31,8 +31,8 @@ class PredictionWriter:
     """Writer of predicted videos, each in its own files: context | truth | best sample | others.
 
     The best sample has the highest PSNR over the predicted frames whose truth is known; if there
-    are none, over all frames whose truth is known. If there are none either, the order of the
-    samples stays as it is.
+    are no such frames, over all frames whose truth is known. If the truth of no frame is known,
+    the samples keep their order.
 
     Args:
         folder: Folder of the files.

@@ -59,7 +59,8 @@ class SampleGrid(Callback):
 
     # Not on_train_end: the averaged weights may be put into the model only then.
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir: on every process
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = save_png(self._grid(pl_module), folder / "samples.png")
             print(f"samples: {path}")
