@@ -136,12 +136,12 @@ def check_request(
     if video.ndim != 5 or not video.shape[1]:
         raise InputError(
             f"got frames of shape {tuple(video.shape)}; give (videos, times, channels, height, "
-            "width), with one frame or more"
+            "width), with at least one frame"
         )
     b, t = video.shape[:2]
     _check_times(times, "times", b)
     if times.shape[-1] != t:
-        raise InputError(f"got {times.shape[-1]} times for {t} frames; give one time a frame")
+        raise InputError(f"got {times.shape[-1]} times for {t} frames; give one for each frame")
     if target_times is not None:
         _check_times(target_times, "target_times", b)
     if mask is not None and mask.shape != (b, t):

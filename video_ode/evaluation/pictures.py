@@ -1,8 +1,8 @@
 """Pictures of videos: strips, animations, and their files.
 
-All of them are bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, and animations `uint8 [t
-3 h w]`. The frames have a coloured border: green at the times of the conditioning frames, red for
-later predictions, grey for true frames.
+All of them are bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, and animations
+`uint8 [t 3 h w]`. The frames have a coloured border: green at the times of the conditioning
+frames, red for later predictions, grey for true frames.
 """
 
 import io
