@@ -1,12 +1,20 @@
-"""The error that stands for a user's input: the command line prints it without a traceback."""
+"""Error for a mistake in the user's input; the command line prints it without a traceback."""
 
 
 class InputError(ValueError):
-    """Something given by the user doesn't fit; the message says what was got and what to do."""
+    """Error in the user's input; the message says what was got and what to do."""
 
 
 def check_counts(least: int, **counts: int) -> None:
-    """Raises an `InputError` if one of the numbers, named as the user knows it, is too small."""
+    """Checks that numbers given by the user are large enough.
+
+    Args:
+        least: Smallest allowed number.
+        counts: Numbers by the names that the user knows.
+
+    Raises:
+        InputError: One of the numbers is below `least`.
+    """
     for name, count in counts.items():
         if count < least:
             raise InputError(f"got {name} {count}; give {least} or more")

@@ -1,4 +1,4 @@
-"""`python -m msflow.cli fit|validate|test|predict|sample --config …`."""
+"""Command line of msflow: `python -m msflow.cli fit|validate|test|predict|sample --config …`."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from common.data.images import embedded, files  # noqa: F401  so that a config may name data sets shortly
+from common.data.images import embedded, files  # noqa: F401  for short names of data sets
 from common.data.images.base import ImageData
 from common.errors import InputError, check_counts
 from common.metrics.codecs import codec_bits_per_dim
@@ -20,7 +20,7 @@ from msflow.module import MultiScaleFlowModule
 
 
 class FlowTrainer(Trainer):
-    """Lightning's trainer with `sample`, which draws images."""
+    """Lightning's trainer with the subcommand `sample`, which draws images."""
 
     def sample(
         self,
@@ -32,11 +32,11 @@ class FlowTrainer(Trainer):
         batch_size: int = 256,
         out: str = "samples.png",
     ) -> None:
-        """Draws images from a trained flow and writes them as one picture.
+        """Draws images from a trained system and writes them as one picture.
 
         Args:
-            model: System.
-            datamodule: Not needed.
+            model: System with a method `sample(n, temperature)`.
+            datamodule: Not used.
             ckpt_path: Weights of the model: best, last or the path of a file.
             n: Number of images.
             temperature: Scale of the base noise; below 1 the images are more likely and less
@@ -58,7 +58,7 @@ class FlowTrainer(Trainer):
 
 
 class FlowCommandLine(CommandLine):
-    """Command line of this package, with `sample`."""
+    """Command line of this package, with the subcommand `sample`."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -71,7 +71,7 @@ class FlowCommandLine(CommandLine):
 
 
 def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:
-    """Table of the bits per dimension on the test images, with how they were measured."""
+    """Table of the bits per dimension on the test images, with the method of measurement."""
     name = model.flow.bits_name
     trace = f"trace by {type(model.flow.scales[0].blocks[0].divergence).__name__}"
     how = f"{model.eval_solver}, {trace}, mean of {model.n_draws} draws"
@@ -86,9 +86,9 @@ def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:
 def codecs_table(images: Pixels) -> str:
     """Table of the bits per dimension that lossless image files need for the same images."""
     names = {
-        "png": "PNG, a file an image",
-        "webp": "lossless WebP, a file an image",
-        "webp_montage": "lossless WebP, one file of all",
+        "png": "PNG, one file for each image",
+        "webp": "lossless WebP, one file for each image",
+        "webp_montage": "lossless WebP, one file of all images",
     }
     # The best compression of WebP takes minutes for thousands of colour images.
     codecs = codec_bits_per_dim(images, method=6 if images.numel() < 10**6 else 4)
@@ -100,7 +100,7 @@ def _table(rows: list[tuple[float, str]]) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Trains, evaluates or samples a density of images."""
+    """Runs the command line: trains, evaluates or samples a density of images."""
     run(
         ImageData,
         Path(__file__).parent / "configs",

@@ -1,7 +1,7 @@
-"""MSFlow: the density of an image as a product over the scales of a pyramid.
+"""MSFlow: density of an image as a product of continuous normalizing flows over scales.
 
-`log p(x_S) = log p(x₀) + Σ_s log p(x_s | x_{s-1})` (Predoc III, eq. 6.1-6.2), each factor a
-continuous normalizing flow told the next coarser image (eq. 6.4-6.7).
+`log p(x_S) = log p(x₀) + Σ_s log p(x_s | x_{s-1})` (Predoc III, eq. 6.1-6.2), with one flow for
+each scale of a pyramid; its context is the next coarser image (eq. 6.4-6.7).
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,23 @@ from torch import Tensor, nn
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
 from common.flows.pixel import PixelMap, dequantize, to_bytes
-from common.flows.pyramid import Level, LevelShape, Pyramid, Shape
+from common.flows.pyramid import Level, LevelShape, Pyramid
 from common.flows.standardize import Standardize
 from common.ode.divergence import Divergence
 from common.ode.regularize import Regularizer
 from common.ode.solve import Solver
-from common.typing import FieldFactory, Image, PerSample, Pixels
+from common.typing import FieldFactory, Image, ImageShape, PerSample, Pixels
 
 Dequantization = Literal["uniform", "midpoint"]
 
 
 class Likelihoods(NamedTuple):
-    """Log-densities in nats, term by term; their sum is the image's.
+    """Terms of the log-density of images, in nats, `[b]` each.
 
     Attributes:
-        pixel: Of the maps from bytes to the space of the flows: dequantization and logit.
-        scales: Of each scale given the coarser one, coarsest first (eq. 6.6).
+        pixel: Log-determinant of the maps from bytes to the space of the flows: dequantization and
+            logit.
+        scales: Log-density of each scale given the next coarser one, coarsest first (eq. 6.6).
     """
 
     pixel: PerSample
@@ -36,20 +37,21 @@ class Likelihoods(NamedTuple):
 
     @property
     def total(self) -> PerSample:
+        """Log-density of each image: the sum of all terms."""
         return torch.stack([self.pixel, *self.scales]).sum(0)
 
 
 class ScaleFlow(nn.Module):
-    """One factor `p(detail | context)`: standardise, then CNF blocks to a standard normal.
+    """Flow of one scale, the factor `p(detail | context)` (Predoc III, eq. 6.4-6.7).
 
-    Predoc III, eq. 6.4-6.7.
+    It standardizes the detail, then CNF blocks map the detail to a standard normal distribution.
 
     Args:
-        shape: Of the level.
-        field: From channels of state and context to the vector field of one block.
-        n_blocks: CNFs one after the other.
-        solver: Of every block.
-        divergence: Of every block.
+        shape: Shape of the level.
+        field: From the numbers of channels of state and context to the vector field of a block.
+        n_blocks: Number of CNF blocks, applied one after the other.
+        solver: Solver of every block.
+        divergence: Exact or estimated trace of every block. None: Hutchinson's estimate.
         compile: Compile the fields.
     """
 
@@ -73,13 +75,13 @@ class ScaleFlow(nn.Module):
         )
 
     def fit(self, level: Level) -> None:
-        """Takes the statistics for standardising from a batch."""
+        """Measures on a batch the statistics of the standardization."""
         self.detail.fit(level.detail)
         if self.context is not None and level.context is not None:
             self.context.fit(level.context)
 
     def standardize(self, level: Level) -> tuple[Image, Image | None, PerSample]:
-        """Detail and context as the fields see them, and the detail's ladj."""
+        """Standardized detail and context, and the ladj of the detail."""
         x, ladj = self.detail(level.detail)
         return x, self._standardize_context(level.context), ladj
 
@@ -90,7 +92,18 @@ class ScaleFlow(nn.Module):
         regularizers: Sequence[Regularizer] = (),
         end_time: float = 1.0,
     ) -> tuple[PerSample, list[PerSample]]:
-        """Log-density of the detail given its context, and the regularisers' integrals."""
+        """Log-density of the detail given its context, and the integrals of the regularisers.
+
+        Args:
+            level: Detail and context.
+            solver: None: the solver of the blocks.
+            regularizers: Regularisers to integrate.
+            end_time: End time of every block; the start time is 0.
+
+        Returns:
+            Log-density `[b]` in nats, and an integral `[b]` for each regulariser, summed over the
+            blocks and without its weight.
+        """
         z, context, log_prob = self.standardize(level)
         penalties = [z.new_zeros(len(z)) for _ in regularizers]
         for block in self.blocks:
@@ -100,7 +113,13 @@ class ScaleFlow(nn.Module):
         return log_prob + normal_log_prob(z), penalties
 
     def sample(self, noise: Image, context: Image | None, solver: Solver | None = None) -> Image:
-        """The detail that the flow makes of noise, given the context."""
+        """Detail that the flow makes from noise, given the context.
+
+        Args:
+            noise: Noise of the shape of the detail.
+            context: Context, not standardized. None: the coarsest scale has no context.
+            solver: None: the solver of the blocks.
+        """
         context = self._standardize_context(context)
         for block in reversed(self.blocks):
             noise = block.flow(noise, context, 1.0, 0.0, solver)
@@ -114,24 +133,31 @@ class ScaleFlow(nn.Module):
 
 
 class MultiScaleFlow(nn.Module):
-    """A normalised density over images of bytes (or a bound on one; see `exact`).
+    """Multi-scale flow: a normalised density of images, or a bound of the density (see `exact`).
 
     Args:
         shape: Channels, height and width of the images.
-        pixel_map: From the unit interval to real numbers; the report's is the logit (eq. 6.11).
-        pyramid: How images split into scales.
-        field: From channels of state and context to a vector field; called for every CNF.
-        solver: Of the ODEs, where a call names no other.
-        n_blocks: CNFs at every scale.
-        divergence: Exact or estimated trace; Hutchinson's by default.
+        pixel_map: Map from the unit interval to real numbers; in the report, the logit (eq. 6.11).
+        pyramid: Pyramid that splits images into scales.
+        field: From the numbers of channels of state and context to a vector field; it is called
+            once for every CNF.
+        solver: Solver of the ODEs, for calls that give no other one.
+        n_blocks: Number of CNFs at every scale.
+        divergence: Exact or estimated trace. None: Hutchinson's estimate.
         compile: Compile the fields.
+
+    Attributes:
+        fitted: Whether `fit_statistics` has been called, a boolean scalar.
+
+    Raises:
+        InputError: Images of this shape don't fit the pyramid.
     """
 
     fitted: Tensor
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         pixel_map: PixelMap,
         pyramid: Pyramid,
         field: FieldFactory,
@@ -141,14 +167,14 @@ class MultiScaleFlow(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.shape: Shape = (shape[0], shape[1], shape[2])
+        self.shape: ImageShape = (shape[0], shape[1], shape[2])
         self.pyramid = pyramid
         self.pixel_map = pixel_map
         scales = nn.ModuleList(
             ScaleFlow(level, field, n_blocks, solver, divergence, compile)
             for level in pyramid.shapes(self.shape)
         )
-        # Convolutions run faster so, and hand the layout on.
+        # Convolutions are faster in this memory layout, and their outputs keep it.
         for weight in scales.parameters():
             if weight.dim() == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -157,22 +183,29 @@ class MultiScaleFlow(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether `log_prob` is of one dequantized image, so that its bits may be called BPD."""
+        """Whether `log_prob` is the log-density of one dequantized image.
+
+        Only then may its bits per dimension be called BPD.
+        """
         return self.pyramid.exact
 
     @property
     def bits_name(self) -> str:
-        """What its bits per dimension may be called."""
+        """Name of the bits per dimension in logs: `bpd`, or `pyramid_bpd` for a bound."""
         return "bpd" if self.exact else "pyramid_bpd"
 
     @property
     def dims(self) -> int:
-        """Sub-pixels of an image."""
+        """Number of sub-pixels of an image."""
         channels, height, width = self.shape
         return channels * height * width
 
     def fit_statistics(self, pixels: Pixels) -> None:
-        """Measures on training images what maps without gradients need; once, before training."""
+        """Measures the statistics of pixel map and standardization; once, before training.
+
+        Args:
+            pixels: Training images.
+        """
         self.pixel_map.fit(pixels)
         levels, _ = self.levels(pixels)
         for scale, level in zip(self.scales, levels, strict=True):
@@ -182,9 +215,14 @@ class MultiScaleFlow(nn.Module):
     def levels(
         self, pixels: Pixels, dequantization: Dequantization = "uniform"
     ) -> tuple[list[Level], PerSample]:
-        """Bytes as the levels that the flows see, coarsest first, with the maps' ladj.
+        """Levels of images, coarsest first, and the ladj of the maps from bytes to levels.
 
-        Noise is drawn once for every image that the pyramid dequantizes: one if it is exact.
+        Noise is drawn for every image that the pyramid dequantizes: for one image if the pyramid
+        is exact, otherwise for the image of every scale.
+
+        Args:
+            pixels: Images.
+            dequantization: Noise of the grey levels: `uniform`, or ½ everywhere (`midpoint`).
         """
         images, ladj = [], torch.zeros(len(pixels), device=pixels.device)
         for grey in self.pyramid.images(pixels):
@@ -201,7 +239,13 @@ class MultiScaleFlow(nn.Module):
         solver: Solver | None = None,
         dequantization: Dequantization = "uniform",
     ) -> Likelihoods:
-        """Log-density of bytes, term by term; in expectation over the noise a lower bound."""
+        """Terms of the log-density of images; their expectation over the noise is a lower bound.
+
+        Args:
+            pixels: Images.
+            solver: None: the flow's own solver.
+            dequantization: Noise of the grey levels: `uniform`, or ½ everywhere (`midpoint`).
+        """
         levels, ladj = self.levels(pixels, dequantization)
         terms = [
             scale.log_prob(level, solver)[0]
@@ -210,17 +254,18 @@ class MultiScaleFlow(nn.Module):
         return Likelihoods(ladj, terms)
 
     def log_prob(self, pixels: Pixels, solver: Solver | None = None) -> PerSample:
-        """Log-density of bytes in nats, with one draw of the dequantization noise."""
+        """Log-density of images in nats, with one draw of the dequantization noise."""
         return self.likelihoods(pixels, solver).total
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0, solver: Solver | None = None) -> Pixels:
-        """Images drawn from the model (eq. 6.16).
+        """Images drawn from the model (Predoc III, eq. 6.16).
 
         Args:
-            n: How many.
-            temperature: Scale of the base noise; below 1, likelier and less varied images.
-            solver: Of the ODEs.
+            n: Number of images.
+            temperature: Scale of the base noise; below 1 the images are more likely and less
+                varied.
+            solver: None: the flow's own solver.
         """
         x: Image | None = None
         for s, scale in enumerate(self.scales):
@@ -235,4 +280,5 @@ class MultiScaleFlow(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Floating-point type of the levels."""
         return self.scales[0].detail.mean.dtype

@@ -1,4 +1,4 @@
-"""Training and judging of a multi-scale flow."""
+"""System that trains and evaluates a multi-scale flow."""
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -18,22 +18,27 @@ from msflow.objectives import Objective
 
 
 class MultiScaleFlowModule(AutomaticSystem):
-    """Trains by its objective; judges by bits per dimension of the solved ODE, whatever that was.
+    """System that trains a flow by an objective, and evaluates it in bits per dimension.
 
-    Logs `val/bpd`, its parts `val/bpd_pixel` and `val/bpd_scale_s`, and in tests `test/bpd` with
-    `test/bpd_midpoint`. If the pyramid isn't exact (the report's Laplacian) the same sums are an
-    upper bound of another kind and called `pyramid_bpd`.
+    The bits per dimension always come from the solved ODE, for every objective. Logs `val/bpd`,
+    its parts `val/bpd_pixel` and `val/bpd_scale_s`, and in tests `test/bpd` and
+    `test/bpd_midpoint`. If the pyramid isn't exact (the report's Laplacian pyramid), the same sums
+    are an upper bound of another kind and have the name `pyramid_bpd`.
 
     Args:
-        flow: The density.
-        objective: What is minimised.
-        optimizer: From parameters to an optimiser.
-        schedule: Of the learning rate.
-        eval_solver: Solver for validation, test and prediction; the flow's own if none.
-        epochs_per_scale: Coarse to fine: so many epochs for each scale, the others frozen; the
-            finest keeps training to the end. All jointly if none.
-        n_draws: Draws of dequantization and trace noise averaged in tests and predictions.
-        statistics_images: Training images that standardising is measured on.
+        flow: Density of images.
+        objective: Training objective.
+        optimizer: Factory of the optimiser, from parameters.
+        schedule: Schedule of the learning rate. None: a constant rate.
+        eval_solver: Solver for validation, test and prediction. None: the flow's own solver.
+        epochs_per_scale: Number of epochs for each scale, coarse to fine; each scale trains alone,
+            and the finest one trains to the end. None: all scales train together.
+        n_draws: Number of draws of dequantization noise and trace noise that tests and predictions
+            average over.
+        statistics_images: Number of training images for the statistics of the standardization.
+
+    Raises:
+        InputError: `epochs_per_scale` has another length than the flow has scales.
     """
 
     def __init__(
@@ -66,15 +71,15 @@ class MultiScaleFlowModule(AutomaticSystem):
         if not isinstance(data, ImageData):
             if stage == "fit" and not self.flow.fitted:
                 rank_zero_warn(
-                    "the flow's maps were never fitted to data: call flow.fit_statistics(pixels), "
-                    "or train with an ImageData"
+                    "the flow has no statistics of the data: call flow.fit_statistics(pixels), or "
+                    "train with an ImageData"
                 )
             return
         if tuple(data.shape) != self.flow.shape:
             raise InputError(
                 f"the data's images are {_size(data.shape)} but the flow was configured for "
                 f"{_size(self.flow.shape)} (channels × height × width): change model.flow.shape "
-                "or the data"
+                "or the data set"
             )
         if stage == "fit" and not self.flow.fitted:
             self.flow.fit_statistics(data.images("train")[: self.statistics_images])
@@ -84,12 +89,12 @@ class MultiScaleFlowModule(AutomaticSystem):
         for callback in self.trainer.checkpoint_callbacks:
             if getattr(callback, "monitor", None) == wrong:
                 raise InputError(
-                    f"the best checkpoint is judged by {wrong}, but with this pyramid the flow "
+                    f"the best checkpoint is chosen by {wrong}, but with this pyramid the flow "
                     f"logs val/{self.flow.bits_name}: set --best.monitor val/{self.flow.bits_name}"
                 )
 
     def forward(self, pixels: Pixels) -> PerSample:
-        """Bits per dimension of each image, one draw of the noise."""
+        """Bits per dimension of each image, with one draw of the noise."""
         return bits_per_dim(self.flow.log_prob(pixels, self.eval_solver), self.flow.dims)
 
     def sample(self, n: int, temperature: float = 1.0) -> Pixels:
@@ -98,7 +103,7 @@ class MultiScaleFlowModule(AutomaticSystem):
 
     @property
     def active_scales(self) -> list[int]:
-        """The scales that train in this epoch."""
+        """Indices of the scales that train in this epoch."""
         if self.epochs_per_scale is None:
             return list(range(len(self.flow.scales)))
         epoch = self.current_epoch
@@ -129,7 +134,7 @@ class MultiScaleFlowModule(AutomaticSystem):
         self._log("test", mean, len(pixels))
 
     def predict_step(self, pixels: Pixels, batch_idx: int) -> Tensor:
-        """Bits per dimension of each image."""
+        """Bits per dimension of each image, the mean of `n_draws` draws of the noise."""
         return torch.stack([self(pixels) for _ in range(self.n_draws)]).mean(0)
 
     def _bits(

@@ -1,4 +1,4 @@
-"""What a multi-scale flow is trained on; judging is always by the solved ODE."""
+"""Training objectives of a multi-scale flow; the evaluation always solves the ODE."""
 
 import abc
 import random
@@ -16,32 +16,51 @@ from msflow.flow import MultiScaleFlow
 
 
 class Loss(NamedTuple):
-    """A scalar to minimise, and named numbers to log."""
+    """Loss of a batch.
+
+    Attributes:
+        loss: Scalar to minimise.
+        terms: Numbers to log, by name.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
 
 
 class Objective(abc.ABC):
-    """A training loss of some scales of a flow; scales share no parameters, so losses just add."""
+    """Training objective: a loss of some scales of a flow.
+
+    Scales share no parameters, so the loss is a sum over scales.
+    """
 
     @abc.abstractmethod
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
-        """The loss of these scales on a batch of bytes."""
+        """Loss of these scales on a batch.
+
+        Args:
+            flow: Flow to train.
+            pixels: Images.
+            scales: Indices of the scales.
+        """
 
 
 class Likelihood(Objective):
-    """Bits per dimension by solving the ODE (Predoc III, eq. 6.8-6.10), plus regularisers.
+    """Maximum likelihood: bits per dimension by the solved ODE, plus regularisers.
+
+    Predoc III, eq. 6.8-6.10.
 
     Args:
-        regularizers: Their integrals ride along the solve.
-        steer: STEER's b: in training the end time of a scale's CNFs is drawn from
-            `U(1 - b, 1 + b)` at every step (Ghosh et al. 2020); 0 leaves it at 1.
+        regularizers: Regularisers, integrated together with the ODE. None: no regularisers.
+        steer: Number b of STEER (Ghosh et al. 2020): at every training step, the end time of a
+            scale's CNFs is drawn from `U(1 - b, 1 + b)`. With 0 the end time is 1.
+
+    Raises:
+        InputError: `steer` is outside `[0, 1)`.
     """
 
     def __init__(self, regularizers: list[Regularizer] | None = None, steer: float = 0.0) -> None:
         if not 0 <= steer < 1:
-            raise InputError(f"steer is {steer}: the end time needs 0 ≤ steer < 1")
+            raise InputError(f"got steer {steer}; give a number from 0 to below 1")
         self.regularizers, self.steer = regularizers or [], steer
 
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
@@ -64,24 +83,27 @@ class Likelihood(Objective):
 
 
 class FlowMatching(Objective):
-    """Conditional flow matching on the same fields: no ODE is solved (Lipman et al. 2023).
+    """Conditional flow matching of the same fields, without solving an ODE (Lipman et al. 2023).
 
-    On the straight path `z(t) = (1 - t) x + t ε` from data to noise the field learns
-    `E[ε - x | z(t)]`. With K blocks a scale, block k covers the k-th part of the path,
-    and each step trains one of them (under DDP: `ddp_find_unused_parameters_true`).
+    On the straight path `z(t) = (1 - t) x + t ε` from data x to noise ε, the field learns
+    `E[ε - x | z(t)]`. With K blocks for each scale, block k covers the k-th part of the path, and
+    each step trains one of the blocks (DDP then needs `ddp_find_unused_parameters_true`).
 
     Args:
-        time_mean: Of the normal distribution of `logit t`; below 0, times nearer the data, which
-            count most for the likelihood, come more often.
-        time_std: Of that distribution.
-        uniform: Share of the times drawn uniformly instead; 1 for the plain objective.
+        time_mean: Mean of the normal distribution of `logit t`. Below 0, times near the data come
+            more often, which matter most for the likelihood.
+        time_std: Standard deviation of that normal distribution.
+        uniform: Share of the times that are drawn uniformly instead; 1 gives the plain objective.
+
+    Raises:
+        InputError: `uniform` is outside `[0, 1]`.
     """
 
     def __init__(
         self, time_mean: float = 0.0, time_std: float = 1.0, uniform: float = 1.0
     ) -> None:
         if not 0 <= uniform <= 1:
-            raise InputError(f"uniform is {uniform}, but a share lies between 0 and 1")
+            raise InputError(f"got uniform {uniform}; give a share from 0 to 1")
         self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
 
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
@@ -101,7 +123,7 @@ class FlowMatching(Objective):
         return Loss(loss, {name: term.detach() for name, term in terms.items()})
 
     def _times(self, x: Image) -> PerSample:
-        """One time a sample, stratified: each from another of b equally likely intervals."""
+        """Stratified random times `[b]`: each from another one of b equally likely intervals."""
         n = len(x)
         u = (torch.randperm(n, device=x.device) + torch.rand(n, device=x.device)) / n
         normal = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))

@@ -1,8 +1,11 @@
-"""`python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …`."""
+"""Command line of video_ode.
+
+python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …
+"""
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from common.data.videos import (  # noqa: F401  so that a config may name data sets shortly
+from common.data.videos import (  # noqa: F401  for short names of data sets
     bair,
     balls,
     embedded_clips,
@@ -24,7 +27,7 @@ from common.data.videos import (  # noqa: F401  so that a config may name data s
     rotating_digits,
 )
 from common.data.videos.base import Clip, VideoData
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
 from common.training.system import System
@@ -39,7 +42,7 @@ from video_ode.srvp.show import interpolated, swapped
 
 
 class VideoTrainer(Trainer):
-    """Lightning's trainer with `predict`, `swap` and `interpolate`, which show videos."""
+    """Lightning's trainer with the subcommands `predict`, `swap` and `interpolate`."""
 
     def predict(  # type: ignore[override]
         self,
@@ -53,44 +56,36 @@ class VideoTrainer(Trainer):
         fps: float = 8.0,
         out: str | None = None,
     ) -> list[Path]:
-        """Predicts test videos at any times, or generates videos, and writes GIF, MP4 and PNG.
+        """Predicts test videos at any times, or generates videos, as GIF, MP4 and PNG files.
 
         Args:
             model: System.
             datamodule: Data set with the test videos.
             ckpt_path: Weights of the model: best, last or the path of a file.
-            times: START:STOP:STEP, without STOP: 0:20:0.25 is slow motion, -5:20:1 begins before
-                the video does, 19:-1:-1 plays backwards. None: the times of the video.
+            times: Times of the predictions as START:STOP:STEP, without STOP itself. Examples:
+                0:20:0.25 is slow motion, -5:20:1 begins before the video, 19:-1:-1 plays
+                backward. None: the times of the video.
             n: Number of videos, the first ones of the test set.
             n_samples: Number of samples of each video; the best and up to three others are shown.
-            formats: Any of gif, mp4 and png.
-            fps: Frames a second at which the files play.
+            formats: One or more of gif, mp4 and png.
+            fps: Number of frames a second of the animations.
             out: Folder to write to. None: predictions/ in the run's folder.
 
         Returns:
             Written files.
         """
-        if min(n, n_samples) < 1 or fps <= 0 or not formats:
-            raise InputError(
-                f"got n {n}, n_samples {n_samples}, fps {fps:g} and formats {list(formats)}; give "
-                "at least 1 video, 1 sample, 1 format and a positive fps"
-            )
-        self._load(model, ckpt_path)
+        check_counts(1, n=n, n_samples=n_samples)
         asked = None if times is None else time_range(times)
         place = self._folder / "predictions" if out is None else Path(out)
         writer = PredictionWriter(place, formats, fps)
-        quiet = self.progress_bar_callback is None
-        paths = []
+        self._load(model, ckpt_path)
+        clips = (clip.to(model.device) for clip in first_videos(datamodule, n))
+        clips = tqdm(clips, "videos", n, disable=self.progress_bar_callback is None)
         with evaluation_mode(model):
-            for clip in tqdm(first_videos(datamodule, n), "videos", n, disable=quiet):
-                clip = clip.to(model.device)
-                wanted = (clip.own_times()[0] if asked is None else asked).to(model.device)
-                if isinstance(model, Generating):
-                    videos = torch.cat([model.generate(1, wanted) for _ in range(n)])
-                    paths = writer.write_generated(videos)
-                    break
-                samples = _predicted(model, clip, wanted, n_samples)
-                paths += writer.write(clip, _conditioned(model).n_cond, wanted, samples)
+            if isinstance(model, Generating):
+                paths = _write_generated(writer, model, clips, asked, n)
+            else:
+                paths = _write_predicted(writer, model, clips, asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 
@@ -108,7 +103,7 @@ class VideoTrainer(Trainer):
             model: System.
             datamodule: Data set with the test videos.
             ckpt_path: Weights of the model: best, last or the path of a file.
-            n: Number of videos, the first ones of the test set; each takes the content of the
+            n: Number of videos, the first ones of the test set; each one gets the content of the
                 next one.
             out: PNG file to write. None: swap.png in the run's folder.
 
@@ -172,7 +167,7 @@ class VideoTrainer(Trainer):
 
 
 class VideoCommandLine(CommandLine):
-    """Command line of this package, with the options of `Evaluation`; keeps the best PSNR."""
+    """Command line of this package: options of `Evaluation`, and `best.ckpt` by PSNR."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -193,10 +188,10 @@ class VideoCommandLine(CommandLine):
 
 
 def time_range(text: str) -> Times:
-    """Times `[t]` of the text `START:STOP:STEP`, without STOP; STEP is 1 if left out.
+    """Times `[t]` of the text `START:STOP:STEP`, without STOP itself; the default of STEP is 1.
 
     Raises:
-        InputError: Not such a range, or one that holds no times.
+        InputError: The text is no such range, or a range without times.
     """
     try:
         full = text if text.count(":") > 1 else f"{text}:1"
@@ -206,7 +201,7 @@ def time_range(text: str) -> Times:
         count = 0
     if count < 1:
         raise InputError(
-            f"got times {text!r}; give START:STOP:STEP, such as 0:20:0.5, or 19:-1:-1 backwards"
+            f"got times {text!r}; give START:STOP:STEP, such as 0:20:0.5, or 19:-1:-1 backward"
         )
     return torch.tensor([start + i * step for i in range(count)])
 
@@ -221,32 +216,70 @@ def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
     return islice(clips, n)
 
 
+def _write_predicted(
+    writer: PredictionWriter,
+    model: System,
+    clips: Iterable[Clip],
+    times: Times | None,
+    n_samples: int,
+) -> list[Path]:
+    """Writes predictions of the clips, at these times or, for None, at the times of each clip."""
+    paths = []
+    for clip in clips:
+        wanted = clip.own_times()[0] if times is None else times.to(clip.times.device)
+        samples = _predicted(model, clip, wanted, n_samples)
+        paths += writer.write(clip, _conditioned(model).n_cond, wanted, samples)
+    return paths
+
+
+def _write_generated(
+    writer: PredictionWriter,
+    model: Generating,
+    clips: Iterable[Clip],
+    times: Times | None,
+    n: int,
+) -> list[Path]:
+    """Writes `n` generated videos, at these times or, for None, at those of the first clip."""
+    for clip in clips:
+        wanted = clip.own_times()[0] if times is None else times.to(clip.times.device)
+        return writer.write_generated(torch.cat([model.generate(1, wanted) for _ in range(n)]))
+    return []
+
+
 def _predicted(model: System, clip: Clip, times: Times, n_samples: int) -> Videos:
-    """Samples at times in any order; models are asked in ascending order."""
+    """Samples at times in any order; the model gets the times in ascending order."""
     order = times.argsort()
     samples = _conditioned(model).predict(clip, times[order].to(clip.times), n_samples)
     return samples[:, :, order.argsort().to(samples.device)]
 
 
 def _conditioned(model: System) -> Predicting:
-    """The system as one that predicts from given frames."""
+    """The same system, as one that predicts from conditioning frames.
+
+    Raises:
+        InputError: The system doesn't predict.
+    """
     if not isinstance(model, Predicting):
         raise InputError(
-            f"{type(model).__name__} predicts no videos from given frames; give it a method "
-            "predict(clip, target_times, n_samples)"
+            f"{type(model).__name__} predicts no videos from conditioning frames; give it a "
+            "method predict(clip, target_times, n_samples)"
         )
     return model
 
 
 def _predictor(model: System) -> VideoPredictor:
-    """The video model inside a system."""
+    """Video model of a system.
+
+    Raises:
+        InputError: The system isn't a `VideoPredictionModule`.
+    """
     if not isinstance(model, VideoPredictionModule):
         raise InputError(f"got {type(model).__name__}; give a VideoPredictionModule with SRVP")
     return model.predictor
 
 
 def _joined(words: list[str]) -> list[str]:
-    """`--times -5:15:1` as one word: alone, what begins with a minus would be an option."""
+    """Arguments with `--times -5:15:1` as one word: `-5:15:1` alone would look like an option."""
     joined: list[str] = []
     for word in words:
         if joined and joined[-1] == "--times":
@@ -257,7 +290,7 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Trains or evaluates a video model, or shows what it predicts."""
+    """Runs the command line: trains or evaluates a video model, or shows its predictions."""
     run(
         VideoData,
         Path(__file__).parent / "configs",

@@ -1,4 +1,4 @@
-"""Pieces of evidence lower bounds: Gaussians, their divergences, likelihoods of frames."""
+"""Terms of evidence lower bounds (ELBO): Gaussians, KL divergences, likelihoods of frames."""
 
 import math
 from typing import Literal
@@ -10,33 +10,43 @@ from torch.nn import functional
 
 from common.typing import PerSample
 
-Likelihood = Literal["gaussian", "bernoulli"]
+PixelLikelihood = Literal["gaussian", "bernoulli"]
 
 
 def gaussian(raw: Tensor) -> Normal:
-    """The diagonal Gaussian whose mean and raw scale are the halves of the last axis.
+    """Diagonal Gaussian from the outputs of a network.
 
-    Scale `softplus(raw) + 1e-8`, as SRVP has it.
+    Args:
+        raw: Outputs `[... 2d]`: the mean, then the raw scale. The standard deviation is
+            `softplus(raw scale) + 1e-8`, as in SRVP.
     """
-    # In half precision the logarithms of a divergence would be lost.
+    # Half precision is not enough for the logarithms of a KL divergence.
     loc, scale = raw.to(torch.promote_types(raw.dtype, torch.float32)).chunk(2, -1)
     return Normal(loc, functional.softplus(scale) + 1e-8, validate_args=False)
 
 
 def kl(q: Normal, p: Normal | None = None) -> PerSample:
-    """`KL(q ‖ p)` in nats, summed over all axes but the first; `p` is `N(0, I)` if none."""
+    """KL divergence `KL(q ‖ p)` of each sample, in nats, summed over all axes but the first.
+
+    Args:
+        q: First distribution.
+        p: Second distribution. None: `N(0, I)`.
+    """
     if p is None:
         p = Normal(torch.zeros_like(q.loc), torch.ones_like(q.scale), validate_args=False)
     return kl_divergence(q, p).flatten(1).sum(1)
 
 
 def negative_log_likelihood(
-    prediction: Tensor, truth: Tensor, scale: float, likelihood: Likelihood = "gaussian"
+    prediction: Tensor, truth: Tensor, scale: float, likelihood: PixelLikelihood = "gaussian"
 ) -> Tensor:
-    """`-log p(truth | prediction)` of each value.
+    """Negative log-likelihood `-log p(truth | prediction)` of each value, in nats.
 
-    Gaussian with standard deviation `scale`, its constant included; or Bernoulli with the
-    prediction as probability, for truths in `[0, 1]`.
+    Args:
+        prediction: Predicted values: means of Gaussians, or probabilities.
+        truth: True values of the same shape, in `[0, 1]` for the Bernoulli likelihood.
+        scale: Standard deviation of the Gaussian likelihood.
+        likelihood: Gaussian, its normalizing constant included, or Bernoulli.
     """
     if likelihood == "bernoulli":
         with torch.autocast(prediction.device.type, enabled=False):

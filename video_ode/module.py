@@ -1,4 +1,4 @@
-"""Lightning system that trains and evaluates a video predictor."""
+"""System that trains and evaluates a video predictor."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_
 
 
 class VideoPredictionModule(AutomaticSystem):
-    """System that trains a predictor by its loss and evaluates the frames after the first ones.
+    """System that trains a video predictor by its own loss and evaluates its predictions.
 
     Logs `val/psnr` of the predicted frames and `val/psnr_given` of the conditioning frames, each
-    of the best of `n_val_samples`; and in validation and test the `scores` of a model with a
-    likelihood, such as `val/nll` and `val/kl`. Other numbers of the test are those of
+    of the best of `n_val_samples` samples. For a model with a likelihood it also logs the `scores`
+    in validation and test, such as `val/nll` and `val/kl`. All other numbers of a test come from
     `video_ode.evaluation.protocol.Evaluation`.
 
     Args:
-        predictor: Model.
-        n_cond: Number of conditioning frames in the evaluation (the report's m); the frames after
-            them are to be predicted.
-        optimizer: From parameters to an optimiser.
+        predictor: Video model.
+        n_cond: Number of conditioning frames in the evaluation (m in the report); the later frames
+            are to be predicted.
+        optimizer: Factory of the optimiser, from parameters.
         schedule: Schedule of the learning rate. None: a constant rate.
-        n_samples: Number of samples of each test video, of which the best counts.
+        n_samples: Number of samples of each test video, of which the best one counts.
         n_val_samples: Number of samples of each validation video.
 
     Raises:
@@ -66,7 +66,7 @@ class VideoPredictionModule(AutomaticSystem):
     def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
         """Samples `[s b k c h w]` at these times, from the first `n_cond` frames of a clip."""
         given = slice(self.n_cond)
-        # A model that looked at a frame it must not see would see black.
+        # Unobserved frames become black, in case a model uses them by mistake.
         video = to_unit(clip.frames[:, given]) * clip.mask[:, given, None, None, None]
         return self.predictor.predict(
             video, clip.times[..., given], target_times, n_samples, clip.mask[:, given]
@@ -113,7 +113,7 @@ class VideoPredictionModule(AutomaticSystem):
         if not isinstance(self.predictor, Scoring):
             return
         devices = [self.device] if self.device.type == "cuda" else []
-        # Apart from the other draws, so that training goes on as if nothing had been scored.
+        # With separate random numbers, so that scores don't change the rest of the training.
         with torch.random.fork_rng(devices):
             scores = self.predictor.scores(
                 to_unit(clip.frames), clip.times, clip.mask, self.n_cond
@@ -125,11 +125,11 @@ class VideoPredictionModule(AutomaticSystem):
         self.log(name, values.mean(), batch_size=len(values), sync_dist=True, **options)
 
     def _check(self, data: VideoData, stage: str) -> None:
-        ours, theirs = self.predictor.shape, tuple(data.shape)
-        if ours is not None and ours != theirs:
+        wanted, found = self.predictor.shape, tuple(data.shape)
+        if wanted is not None and wanted != found:
             raise InputError(
-                f"the data's frames are {_size(theirs)} but the predictor was configured for "
-                f"{_size(ours)} (channels × height × width): change predictor.shape or the data"
+                f"the data's frames are {_size(found)} but the predictor was configured for "
+                f"{_size(wanted)} (channels × height × width): change predictor.shape or the data"
             )
         if stage == "fit" and data.length("train") < self.n_cond:
             raise InputError(
@@ -139,8 +139,8 @@ class VideoPredictionModule(AutomaticSystem):
         n_frames = data.length("val" if stage in ("fit", "validate") else "test")
         if n_frames <= self.n_cond:
             raise InputError(
-                f"got videos of {n_frames} frames, of which n_cond {self.n_cond} are given, so "
-                "none is left to predict; lower model.n_cond or raise data.n_eval_frames"
+                f"got videos of {n_frames} frames and n_cond {self.n_cond}; no frame is left to "
+                "predict: lower model.n_cond or raise data.n_eval_frames"
             )
 
 

@@ -1,4 +1,4 @@
-"""Interfaces of the video models: what they are asked for, and checks of what they are given."""
+"""Interfaces of all video models, and checks of their arguments."""
 
 import abc
 from typing import Protocol, runtime_checkable
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 
 
 class VideoPredictor(nn.Module, abc.ABC):
-    """Distribution over videos, given some of their frames.
+    """Video model that predicts: a distribution over videos, given some of their frames.
 
     Attributes:
         shape: Channels, height and width of the frames. None: any.
     """
 
-    shape: tuple[int, int, int] | None = None
+    shape: ImageShape | None = None
 
     @abc.abstractmethod
     def predict(
@@ -33,8 +33,8 @@ class VideoPredictor(nn.Module, abc.ABC):
         Args:
             video: Conditioning frames, `[b t c h w]` in `[0, 1]`.
             times: Times of these frames, ascending, `[t]` or `[b t]`.
-            target_times: Any ascending times, `[k]` or `[b k]`: before, between and after those of
-                the conditioning frames.
+            target_times: Any ascending times, `[k]` or `[b k]`: before, between and after the
+                times of the conditioning frames.
             n_samples: Number of samples of each video.
             mask: Mask of the observed conditioning frames, `[b t]`. None: all are observed.
 
@@ -42,7 +42,8 @@ class VideoPredictor(nn.Module, abc.ABC):
             Samples `[s b k c h w]` in `[0, 1]`.
 
         Raises:
-            InputError: Times that aren't finite and ascending, or that this model can't reach.
+            InputError: Times that aren't finite and strictly ascending, or that this model can't
+                reach.
         """
 
 
@@ -58,51 +59,57 @@ class TrainablePredictor(VideoPredictor):
         n_cond: int,
         progress: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Training loss, and its parts by name.
+        """Training loss, a scalar, and its parts by name.
 
         Args:
             video: Training videos, `[b t c h w]` in `[0, 1]`.
             times: Times of the frames, ascending, `[t]` or `[b t]`.
-            mask: Mask of the observed frames, `[b t]`; the model must not use the others.
-            n_cond: Number of conditioning frames in the evaluation, the first ones.
+            mask: Mask of the observed frames, `[b t]`; the model must not use other frames.
+            n_cond: Number of conditioning frames in the evaluation, the first frames.
             progress: Share of the training that is done, in `[0, 1]`.
         """
 
 
 class VideoGenerator(nn.Module, abc.ABC):
-    """Distribution over videos without any conditioning frames.
+    """Video model that generates: a distribution over videos, without any conditioning frames.
 
     Attributes:
         shape: Channels, height and width of the frames. None: any.
     """
 
-    shape: tuple[int, int, int] | None = None
+    shape: ImageShape | None = None
 
     @abc.abstractmethod
     def generate(self, n: int, times: Times) -> Video:
-        """Samples `[n t c h w]` in `[0, 1]` at ascending times `[t]`."""
+        """Samples `[n t c h w]` in `[0, 1]`.
+
+        Args:
+            n: Number of samples.
+            times: Ascending times of the frames, `[t]`.
+        """
 
 
 @runtime_checkable
 class Scoring(Protocol):
-    """Model with a likelihood, or a bound of it, such as an ELBO."""
+    """Model with a likelihood, or with a bound of its likelihood, such as the ELBO."""
 
     def scores(
         self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
     ) -> dict[str, PerSample]:
-        """Numbers of each video by name, `[b]` each, such as `nll` and `kl` in nats.
+        """Scores of each video by name, `[b]` each, such as `nll` and `kl` in nats.
 
-        They are logged in validation and test. The arguments are those of `loss`.
+        They are logged in validation and test. The arguments are those of
+        `TrainablePredictor.loss`.
         """
 
 
 def to_unit(frames: Tensor) -> Tensor:
-    """Frames in `[0, 1]` from bytes; fields that are no pictures (floats) stay as they are."""
+    """Frames in `[0, 1]` from bytes; floats, which are fields and not pictures, stay unchanged."""
     return frames if frames.is_floating_point() else frames / 255
 
 
 def to_pixels(video: Tensor) -> Tensor:
-    """Bytes of frames in `[0, 1]`."""
+    """Frames of bytes from frames in `[0, 1]`."""
     return (video * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -113,7 +120,7 @@ def check_request(
     n_samples: int = 1,
     mask: Tensor | None = None,
 ) -> None:
-    """Checks what a video model is asked for; every `predict`, `loss` and `scores` calls it first.
+    """Checks the arguments of a video model; every `predict`, `loss` and `scores` calls it first.
 
     Args:
         video: Frames `[b t c h w]`, at least one of each video.
@@ -129,12 +136,12 @@ def check_request(
     if video.ndim != 5 or not video.shape[1]:
         raise InputError(
             f"got frames of shape {tuple(video.shape)}; give (videos, times, channels, height, "
-            "width), with one frame or more"
+            "width), with at least one frame"
         )
     b, t = video.shape[:2]
     _check_times(times, "times", b)
     if times.shape[-1] != t:
-        raise InputError(f"got {times.shape[-1]} times for {t} frames; give one time a frame")
+        raise InputError(f"got {times.shape[-1]} times for {t} frames; give one for each frame")
     if target_times is not None:
         _check_times(target_times, "target_times", b)
     if mask is not None and mask.shape != (b, t):
@@ -147,17 +154,17 @@ def check_request(
 
 
 def shared_times(times: Tensor, name: str) -> Times:
-    """Times `[t]` of a batch whose videos share them, for models that can't use others.
+    """Times `[t]` that all videos of a batch share, for models that need shared times.
 
-    Models that step from frame to frame, or from one time to the next for all videos at once, call
-    this on every times that they get.
+    Such models step from frame to frame, or from one time to the next one for all videos at once.
+    They call this function on all times that they get.
 
     Args:
         times: Times `[t]` or `[b t]`.
-        name: Name of the model.
+        name: Name of the model, for the error message.
 
     Raises:
-        InputError: Videos with times of their own.
+        InputError: The times differ between videos.
     """
     if times.ndim == 2:
         if bool((times != times[:1]).any()):
@@ -170,15 +177,17 @@ def shared_times(times: Tensor, name: str) -> Times:
 
 
 def frame_units(times: Tensor, target_times: Tensor, mask: Mask | None, name: str) -> Times:
-    """Target times in frames after the first one, `[k]`, for models that step from frame to frame.
-
-    Whole numbers are exact, so that they may be compared. On the CPU, in double precision.
+    """Target times as numbers of frames after the first one, for models that step frame by frame.
 
     Args:
         times: Times of the conditioning frames.
         target_times: Ascending times of the prediction.
         mask: Mask of the observed frames. None: all are observed.
-        name: Name of the model.
+        name: Name of the model, for the error message.
+
+    Returns:
+        Numbers of frames `[k]`, on the CPU and in double precision. Whole numbers are exact, so
+        that they can be compared.
 
     Raises:
         InputError: Conditioning frames that are missing or unevenly spaced, times that differ
@@ -197,7 +206,7 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask | None, name: st
     units = torch.where((units - units.round()).abs() < 1e-3, units.round(), units)
     if float(units[0]) < 0:
         raise InputError(
-            f"got target time {float(target_times[0]):g}, before the first given frame at "
+            f"got target time {float(target_times[0]):g}, before the first conditioning frame at "
             f"{float(times[0]):g}: {name} runs forward only"
         )
     return units

@@ -1,9 +1,9 @@
-"""Reduced study of latent dynamics, and of frames that are missing.
+"""Small study of latent dynamics, and of missing frames.
 
     python -m video_ode.study [--seeds 3] [--out lightning_logs/study]
 
-trains and tests small models, each with several seeds on the same data, and writes two tables
-beside the published figures of the same kind of experiment. Finished runs are kept.
+trains and tests small models, each with several seeds on the same data. It writes two tables that
+also have the published figures of similar experiments. Finished runs are kept.
 """
 
 import csv
@@ -39,7 +39,7 @@ PUBLISHED_SRVP = {
     "MLP": "16.55 / 0.7694",
     "without z": "–",
 }
-# MSE × 100 on MuJoCo's hopper, 10, 20, 30 and 50 % of the points seen (Rubanova et al. 2019).
+# MSE × 100 on MuJoCo's hopper, 10, 20, 30 and 50 % of points observed (Rubanova et al. 2019).
 PUBLISHED_ODE = {
     "interpolation": ("0.360", "0.295", "0.300", "0.285"),
     "extrapolation": ("1.441", "1.400", "1.175", "1.258"),
@@ -47,7 +47,7 @@ PUBLISHED_ODE = {
 
 
 def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:
-    """Runs what is not finished yet and writes `study.md` and a CSV file of each table.
+    """Runs all runs that are not finished yet; writes `study.md` and a CSV file of each table.
 
     Args:
         seeds: Number of runs of each setting.
@@ -65,7 +65,7 @@ def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:
 
 
 def srvp_rows() -> dict[str, dict[str, Any]]:
-    """Settings of SRVP and its ablations, by name."""
+    """Settings of the runs of SRVP and its ablations, by name."""
     overlays = {name: [] if file is None else [file] for name, file in ABLATIONS.items()}
     return {
         name: {
@@ -78,7 +78,7 @@ def srvp_rows() -> dict[str, dict[str, Any]]:
 
 
 def ode_rows() -> dict[str, dict[str, Any]]:
-    """Settings of latent ODEs that see a share of the frames, at regular or random times."""
+    """Settings of latent ODEs that observe a share of the frames, at regular or random times."""
     return {
         f"{pattern}, {share:.0%}": {
             "name": f"latent_ode_{pattern}_{round(100 * share)}",
@@ -103,7 +103,7 @@ def srvp_table(results: Results, seeds: int) -> str:
 
 
 def ode_table(results: Results, seeds: int) -> str:
-    """Markdown table of PSNR within and after the given time, by share of the frames seen."""
+    """Markdown table of PSNR by share of observed frames, during and after the given part."""
     rows = []
     for part, key in ODE_PARTS.items():
         for pattern in PATTERNS:
@@ -116,7 +116,7 @@ def ode_table(results: Results, seeds: int) -> str:
 
 
 def _run(settings: Any, seed: int, out: Path) -> Scores:
-    """Scores of one training and test, those of the baselines under `<baseline> <score>`."""
+    """Scores of one training and test; the scores of baselines are named `<baseline> <score>`."""
     configs = [CONFIGS / path for path in settings["configs"]]
     options = ["--seed_everything", str(seed), *settings["options"]]
     run = fit_and_test(main, configs, out / f"{settings['name']}_{seed}", options)

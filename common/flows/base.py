@@ -10,19 +10,19 @@ from common.typing import PerSample, Sample
 
 
 class Bijection(nn.Module, abc.ABC):
-    """Invertible map with the log-determinant of its Jacobian, possibly under a context."""
+    """Invertible map with the log-determinant of its Jacobian; it may depend on a context."""
 
     @abc.abstractmethod
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        """Image `z = g(x | context)` and `ladj = log |det ∂z/∂x|`, `[b]`."""
+        """Output `z = g(x | context)` and `ladj = log |det ∂z/∂x|`, `[b]`."""
 
     @abc.abstractmethod
     def inverse(self, z: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        """Preimage `x = g⁻¹(z | context)` and `ladj = log |det ∂x/∂z|`, `[b]`."""
+        """Input `x = g⁻¹(z | context)` and `ladj = log |det ∂x/∂z|`, `[b]`."""
 
 
 class Compose(Bijection):
-    """Composition of bijections, which all get the same context."""
+    """Composition of bijections, applied in order, all with the same context."""
 
     def __init__(self, bijections: Iterable[Bijection]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Continuous normalizing flow: an ODE solved together with its change of log-density."""
+"""Continuous normalizing flow: an ODE, solved together with the change of the log-density."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from common.typing import PerSample, Sample
 
 
 class Transport(NamedTuple):
-    """Batch transported by a flow, with the integrals along the way.
+    """Result of moving a batch along a flow, with the integrals over the flow's time.
 
     Attributes:
-        z: Transported batch, `[b ...]`.
+        z: Batch at the end time, `[b ...]`.
         ladj: Log-determinant of the Jacobian, `[b]`.
         penalties: Integral of each regulariser, `[b]` each, without its weight.
     """
@@ -34,10 +34,10 @@ class CNF(Bijection):
 
     Args:
         field: Vector field, the module `f(t, z, context)`.
-        solver: Solver of calls that name no other.
+        solver: Solver of the ODE, for calls that give no other one.
         divergence: Exact or estimated trace. None: Hutchinson's estimate in forward mode.
         compile: Compile the field with its trace (not the solve, whose control flow depends on
-            the data); worth it for long training.
+            the data); useful for long training.
 
     Attributes:
         evaluations: Number of function evaluations of the last transport.
@@ -71,7 +71,7 @@ class CNF(Bijection):
         solver: Solver | None = None,
         regularizers: Sequence[Regularizer] = (),
     ) -> Transport:
-        """Solves the flow from `t0` to `t1`, together with the integrals of the regularisers.
+        """Moves a batch from `t0` to `t1`, and integrates the trace and the regularisers.
 
         Args:
             x: Batch at `t0`, `[b ...]`.
@@ -95,7 +95,7 @@ class CNF(Bijection):
         zeros = x.new_zeros(len(x))
         start = (x, zeros, *(zeros for _ in regularizers))
         solution = solver.end(
-            augmented, start, t0, t1, self._params(context), passengers=len(regularizers)
+            augmented, start, t0, t1, self._params(context), uncontrolled=len(regularizers)
         )
         self.evaluations = solution.evaluations
         z, ladj, *penalties = solution.state
@@ -104,7 +104,10 @@ class CNF(Bijection):
     def flow(
         self, x: Sample, context: Tensor | None, t0: float, t1: float, solver: Solver | None = None
     ) -> Sample:
-        """Transported batch alone, without the cost of the trace: for sampling."""
+        """Batch moved from `t0` to `t1`, without the cost of the trace: for sampling.
+
+        The arguments are those of `transport`.
+        """
         solution = (solver or self.solver).end(
             lambda t, state: (self.field(t, state[0], context),),
             (x,),
@@ -115,5 +118,6 @@ class CNF(Bijection):
         return solution.state[0]
 
     def _params(self, context: Tensor | None) -> list[Tensor]:
-        # The adjoint sees these tensors only: a context left out would get no gradient.
+        # The adjoint knows these tensors only: without the context here, the context would get no
+        # gradient.
         return [*self.field.parameters(), *([] if context is None else [context])]

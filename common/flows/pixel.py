@@ -1,4 +1,4 @@
-"""From bytes to unbounded real numbers, and from log-densities to bits per dimension."""
+"""Maps from bytes to real numbers (dequantization, logit), and bits per dimension."""
 
 import abc
 import math
@@ -16,14 +16,15 @@ NORMAL = NormalDist()
 
 
 def dequantize(levels: Tensor, noise: Tensor, bits: int = 8) -> tuple[Image, PerSample]:
-    """Grey levels plus noise, scaled into `[0, 1)`, with the ladj of the scaling.
+    """Dequantization: grey levels plus noise, scaled to `[0, 1)`, and the ladj of the scaling.
 
     With `noise ~ U[0, 1)`, `log P(x) ≥ E log p(x + noise)` (Theis et al. 2016, eq. 5).
 
     Args:
         levels: Grey levels in `[0, 2^bits - 1]`, bytes or averages of bytes.
-        noise: Of the same shape, in `[0, 1)`; all ½ for the midpoint convention.
-        bits: Of a sub-pixel.
+        noise: Noise in `[0, 1)`, of the shape of `levels`; ½ everywhere for the midpoint
+            convention.
+        bits: Number of bits of a sub-pixel.
     """
     scale = 2**bits
     x = (levels + noise) / scale
@@ -31,42 +32,50 @@ def dequantize(levels: Tensor, noise: Tensor, bits: int = 8) -> tuple[Image, Per
 
 
 def to_bytes(x: Image, bits: int = 8) -> Tensor:
-    """The grey levels whose cells hold `x ∈ [0, 1)`: undoes `dequantize`."""
+    """Grey levels of images in `[0, 1)`, as bytes: the inverse of `dequantize`."""
     return (x * 2**bits).floor().clamp(0, 2**bits - 1).to(torch.uint8)
 
 
 def bits_per_dim(log_prob: PerSample, dims: int) -> PerSample:
-    """Nats of an image to bits of a sub-pixel (Predoc III, eq. 6.8)."""
+    """Bits per dimension `-log p / (dims · log 2)` of each image (Predoc III, eq. 6.8).
+
+    Args:
+        log_prob: Log-density of each image, in nats.
+        dims: Number of dimensions (sub-pixels) of an image.
+    """
     return -log_prob / (dims * math.log(2))
 
 
 class PixelMap(Bijection):
-    """An increasing map of every sub-pixel from the unit interval to the real numbers."""
+    """Increasing map from the unit interval to the real numbers, applied to every sub-pixel."""
 
     @abc.abstractmethod
     def fit(self, pixels: Pixels) -> None:
-        """Takes from training images what the map needs to know of them, if anything."""
+        """Measures on training images the statistics that the map needs, if any."""
 
 
 class Logit(PixelMap):
-    """`x = σ⁻¹(λ + (1 - 2λ) u)`: the unit interval to (almost) all real numbers.
+    """Logit map `x = σ⁻¹(λ + (1 - 2λ) u)` from the unit interval to (almost) all real numbers.
 
-    The inverse and the ladj are Predoc III, eq. 6.11-6.13, and so give the bits of eq. 6.14-6.15;
-    the report's `z` is `256 u`.
+    The inverse and the ladj are those of Predoc III, eq. 6.11-6.13, so the bits per dimension are
+    those of eq. 6.14-6.15; the report's `z` is `256 u`.
 
     Args:
-        alpha: The margin λ. The report doesn't state it; RNODE has 0.05 for colour images, 1e-5
+        alpha: Margin λ. The report doesn't state it; RNODE uses 0.05 for colour images and 1e-5
             for MNIST.
+
+    Raises:
+        InputError: The margin is outside `(0, 0.5)`.
     """
 
     def __init__(self, alpha: float = 0.05) -> None:
         super().__init__()
         if not 0 < alpha < 0.5:
-            raise InputError(f"alpha is {alpha}; the logit's margin must lie in (0, 0.5)")
+            raise InputError(f"got alpha {alpha}; the margin of the logit must lie in (0, 0.5)")
         self.alpha = alpha
 
     def fit(self, pixels: Pixels) -> None:
-        """Nothing to learn."""
+        """Does nothing: the map has no statistics."""
 
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
         logits = torch.logit(self.alpha + (1 - 2 * self.alpha) * x)
@@ -77,24 +86,34 @@ class Logit(PixelMap):
         return x, self._log_slope(z)
 
     def _log_slope(self, z: Sample) -> PerSample:
-        # log σ(z) + log(1 - σ(z)), without forming 1 - σ.
+        # log σ(z) + log(1 - σ(z)), without computing 1 - σ, which would lose precision.
         slope = -functional.softplus(z) - functional.softplus(-z)
         return slope.flatten(1).sum(1) - z[0].numel() * math.log(1 - 2 * self.alpha)
 
 
 class InkMap(PixelMap):
-    """For ink on an empty ground: the byte 0 becomes one Gaussian, all ink another.
+    """Map for images of ink on an empty background, such as digits.
 
-    With `v = 256 u` and probit Φ⁻¹: on `[0, 1)`, `x = Φ⁻¹((1 - tail) v)`, the upper end of a
-    normal cut off; from 1, `x = m + width Φ⁻¹(edge + (1 - edge) F(v))`, F the training images'
-    distribution function of ink and m such that the pieces meet. So the noise of dequantized
-    ground, most of such an image, needs no bits, as no flow has to learn its sharp edges: the
-    marginal step of Gaussianization (Chen & Gopinath 2000), in two pieces kept apart.
+    The background (byte 0) becomes one Gaussian, the ink (all other bytes) becomes another. Let
+    `v = 256 u`, Φ⁻¹ the probit function, and F the distribution function of ink in the training
+    images. The map has two pieces:
+
+    - Background, `v` in `[0, 1)`: `x = Φ⁻¹((1 - tail) v)`, a normal distribution without its upper
+      end.
+    - Ink, `v` from 1: `x = m + width Φ⁻¹(edge + (1 - edge) F(v))`, where m is chosen so that the
+      two pieces meet.
+
+    The noise of the dequantized background, which is most of such an image, is then normal
+    already: it needs no bits, and no flow must learn its sharp edges. This is the marginal step
+    of Gaussianization (Chen & Gopinath 2000), in two separate pieces.
 
     Args:
-        tail: Share of the first normal that is cut off.
-        edge: Share of the second that is cut off, at its lower end.
-        width: Standard deviation of the second.
+        tail: Share of the background's normal distribution that is cut off, at its upper end.
+        edge: Share of the ink's normal distribution that is cut off, at its lower end.
+        width: Standard deviation of the ink's normal distribution.
+
+    Raises:
+        InputError: A share outside `(0, 1)`, or a width that isn't positive.
     """
 
     share: Tensor
@@ -102,7 +121,10 @@ class InkMap(PixelMap):
     def __init__(self, tail: float = 0.005, edge: float = 0.02, width: float = 1.3) -> None:
         super().__init__()
         if not (0 < tail < 1 and 0 < edge < 1 and width > 0):
-            raise InputError("tail and edge must lie in (0, 1) and width above 0")
+            raise InputError(
+                f"got tail {tail}, edge {edge} and width {width}; tail and edge must lie in "
+                "(0, 1), and width must be positive"
+            )
         self.tail, self.edge, self.width = tail, edge, width
         self.join = NORMAL.inv_cdf(1 - tail)
         self.middle = self.join - width * NORMAL.inv_cdf(edge)
@@ -110,13 +132,13 @@ class InkMap(PixelMap):
 
     @torch.no_grad()
     def fit(self, pixels: Pixels) -> None:
-        """Counts the grey levels above 0."""
+        """Measures how often each grey level above 0 occurs."""
         counts = torch.bincount(pixels.long().flatten(), minlength=256)[1:].double()
-        counts = counts + 1e-3 * counts.sum() / 255 + 1  # no grey level is impossible
+        counts = counts + 1e-3 * counts.sum() / 255 + 1  # so that no grey level is impossible
         self.share.copy_(counts / counts.sum())
 
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
-        # In double precision: the tails of Φ⁻¹ magnify rounding.
+        # In double precision: the tails of Φ⁻¹ enlarge rounding errors.
         v = (256 * x.double()).clamp(1e-6, 256 - 1e-6)
         ground = torch.special.ndtri((1 - self.tail) * v.clamp(max=1))
         level = (v.long() - 1).clamp_min(0)
@@ -142,7 +164,7 @@ class InkMap(PixelMap):
         return (v / 256).to(z.dtype), -self._log_slope(v, wide, share).to(z.dtype)
 
     def _log_slope(self, v: Tensor, z: Tensor, share: Tensor) -> PerSample:
-        """`log dx/du` of whole samples, `u = v / 256`."""
+        """Log-slope `log dx/du`, `u = v / 256`, summed over each sample."""
         ink = (z - self.middle) / self.width
         ground_slope = math.log(1 - self.tail) + 0.5 * z.square()
         ink_slope = (self.width * (1 - self.edge) * share).log() + 0.5 * ink.square()

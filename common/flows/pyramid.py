@@ -1,6 +1,7 @@
-"""Image pyramids: a coarsest image and, scale by scale, the detail that the next finer one adds.
+"""Image pyramids: the coarsest image, and for each finer scale the detail that it adds.
 
-`x₀ … x_S` with `p(x_S) = p(x₀) ∏ p(x_s | x_{s-1})` (Predoc III, eq. 6.1).
+The images `x₀ … x_S`, from coarse to fine, satisfy `p(x_S) = p(x₀) ∏ p(x_s | x_{s-1})`
+(Predoc III, eq. 6.1).
 """
 
 import abc
@@ -13,66 +14,83 @@ from torch import Tensor
 from torch.nn import functional
 
 from common.errors import InputError
-from common.typing import Image
-
-Shape = tuple[int, int, int]  # channels, height, width
+from common.typing import Image, ImageShape
 
 
 class Level(NamedTuple):
-    """One factor of the likelihood."""
+    """Level of a pyramid: the data of one factor of the likelihood.
+
+    Attributes:
+        detail: Detail of this scale; at scale 0 the coarsest image itself.
+        context: Coarser image, at the height and width of the detail. None: scale 0.
+    """
 
     detail: Image
-    context: Image | None  # the coarser image at the detail's height and width; none at scale 0
+    context: Image | None
 
 
 class LevelShape(NamedTuple):
-    """Shape of a level's detail, and the channels of its context (0 at scale 0)."""
+    """Shape of the detail of a level, and number of channels of its context (0 at scale 0)."""
 
-    detail: Shape
+    detail: ImageShape
     context_channels: int
 
 
 class Pyramid(abc.ABC):
-    """How an image splits into levels, coarsest first, and is put together again.
+    """Image pyramid: splits an image into levels, coarsest first, and merges them again.
 
     Attributes:
-        exact: The levels hold as many numbers as the image and the split preserves volume, so the
-            sum of their log-densities is the image's. Otherwise it is only a bound, and only with
-            noise of its own for every image of the pyramid.
+        exact: Whether the levels hold as many numbers as the image and the split preserves volume.
+            Then the sum of the levels' log-densities is the log-density of the image. Otherwise
+            the sum is only a bound, and only if every image of the pyramid has its own noise.
+        n_scales: Number of images in the pyramid.
     """
 
     exact: bool
     n_scales: int
 
     @abc.abstractmethod
-    def shapes(self, shape: Shape) -> list[LevelShape]:
-        """The levels of an image of this shape, or an InputError that says why it doesn't fit."""
+    def shapes(self, shape: ImageShape) -> list[LevelShape]:
+        """Shapes of the levels of an image.
+
+        Raises:
+            InputError: An image of this shape doesn't fit the pyramid.
+        """
 
     @abc.abstractmethod
     def images(self, levels: Tensor) -> list[Tensor]:
-        """The images to be dequantized, coarsest first: one if exact, else every scale's."""
+        """Images that are to be dequantized, coarsest first.
+
+        An exact pyramid has one, the image itself; other pyramids have one for each scale.
+
+        Args:
+            levels: Grey levels of the images, bytes or averages of bytes.
+        """
 
     @abc.abstractmethod
     def split(self, images: Sequence[Image]) -> list[Level]:
-        """The dequantized `images` as levels, coarsest first."""
+        """Levels of the dequantized `images`, coarsest first."""
 
     @abc.abstractmethod
     def context(self, coarse: Image, scale: int) -> Image:
-        """What the flow at `scale` is told of the image one scale coarser."""
+        """Context of the flow at `scale`, from the image that is one scale coarser."""
 
     @abc.abstractmethod
     def merge(self, coarse: Image, detail: Image, scale: int) -> Image:
-        """The image at `scale`, from the one below it and its detail (Predoc III, eq. 6.16)."""
+        """Image at `scale`, from the next coarser image and the detail (Predoc III, eq. 6.16)."""
 
 
 class BlockPyramid(Pyramid):
-    """Halves height and width by a 4 × 4 matrix on the 2 × 2 blocks of each channel.
+    """Exact pyramid that applies a 4 × 4 matrix to each 2 × 2 block of pixels of a channel.
 
-    The matrix has three rows of detail and one of the coarse image, and determinant ±1, so
-    splitting leaves the log-density as it is.
+    Each scale halves height and width. Three rows of the matrix give the detail, the last row
+    gives the coarse image. The determinant is ±1, so the split does not change the log-density.
 
     Args:
-        n_scales: Images in the pyramid; 1 is the image alone.
+        n_scales: Number of images in the pyramid; 1 is the image alone.
+
+    Raises:
+        InputError: `n_scales` is below 1.
     """
 
     exact = True
@@ -87,7 +105,7 @@ class BlockPyramid(Pyramid):
     def matrix(self) -> Tensor:
         return torch.tensor(self.rows, dtype=torch.float64)
 
-    def shapes(self, shape: Shape) -> list[LevelShape]:
+    def shapes(self, shape: ImageShape) -> list[LevelShape]:
         c, h, w = shape
         factor = 2 ** (self.n_scales - 1)
         if h % factor or w % factor:
@@ -108,7 +126,7 @@ class BlockPyramid(Pyramid):
         (x,) = images
         levels = []
         for _ in range(1, self.n_scales):
-            # Rows of a block and columns of a block: [b c h 2 w 2] -> [b c h w 4].
+            # Join the row and the column within a block: [b c h 2 w 2] -> [b c h w 4].
             b, c, h, w = x.shape
             blocks = x.reshape(b, c, h // 2, 2, w // 2, 2).transpose(3, 4).reshape(b, c, -1, 4)
             bands = torch.einsum("ij,bcnj->bicn", self.matrix.to(x), blocks)
@@ -132,7 +150,10 @@ _C = 2 ** (2 / 3)
 
 
 class UnimodularPyramid(BlockPyramid):
-    """Coarse pixels are block means, the determinant is 1 (Voleti et al. 2021, MRCNF)."""
+    """Pyramid whose coarse pixels are the means of the blocks (Voleti et al. 2021, MRCNF).
+
+    The determinant of its matrix is 1.
+    """
 
     rows = (
         (1 / _C, 1 / _C, -1 / _C, -1 / _C),
@@ -143,7 +164,7 @@ class UnimodularPyramid(BlockPyramid):
 
 
 class HaarPyramid(BlockPyramid):
-    """The orthonormal Haar wavelet: coarse pixels are twice the block means."""
+    """Pyramid of the orthonormal Haar wavelet; coarse pixels are twice the means of the blocks."""
 
     rows = (
         (1 / 2, 1 / 2, -1 / 2, -1 / 2),
@@ -154,14 +175,18 @@ class HaarPyramid(BlockPyramid):
 
 
 class LaplacianPyramid(Pyramid):
-    """The report's: `Lap(x_s) = x_s - U(x_{s-1})` at full size (Predoc III, eq. 6.3).
+    """Laplacian pyramid of the report, `Lap(x_s) = x_s - U(x_{s-1})` (Predoc III, eq. 6.3).
 
-    Its levels hold more numbers than the image, so the sum of their log-densities is not the
-    image's. Every image of the pyramid gets noise of its own, one grey level wide; then the sum
-    bounds `log P(x)` from below, as all coarser images are functions of the finest.
+    The details have the full size of their images. The levels hold more numbers than the image, so
+    the sum of their log-densities is not the log-density of the image. Every image of the pyramid
+    gets its own noise, one grey level wide. The sum is then a lower bound of `log P(x)`, because
+    all coarser images are functions of the finest one.
 
     Args:
-        sizes: Height and width of the images, coarsest first, of any ratio: `[3, 13, 64]`.
+        sizes: Height (and width) of the images, coarsest first, in any ratio: `[3, 13, 64]`.
+
+    Raises:
+        InputError: No sizes, or sizes that don't grow.
     """
 
     exact = False
@@ -172,17 +197,17 @@ class LaplacianPyramid(Pyramid):
         self.sizes = list(sizes)
         self.n_scales = len(self.sizes)
 
-    def shapes(self, shape: Shape) -> list[LevelShape]:
+    def shapes(self, shape: ImageShape) -> list[LevelShape]:
         c, h, w = shape
         if h != self.sizes[-1] or w != self.sizes[-1]:
             raise InputError(
-                f"the pyramid's finest size is {self.sizes[-1]} but images are {h} × {w}: end "
-                "its sizes with the (square) images' size"
+                f"the pyramid's finest size is {self.sizes[-1]} but images are {h} × {w}: the "
+                "last of its sizes must be the height and width of the (square) images"
             )
         return [LevelShape((c, n, n), c if s else 0) for s, n in enumerate(self.sizes)]
 
     def images(self, levels: Tensor) -> list[Tensor]:
-        # Each from the finest, so that all are functions of the bytes alone.
+        # Each one from the finest image, so that all are functions of the bytes alone.
         x = levels.float() if not levels.is_floating_point() else levels
         return [*(self.down(x, n) for n in self.sizes[:-1]), x]
 
@@ -201,10 +226,13 @@ class LaplacianPyramid(Pyramid):
 
     @staticmethod
     def down(x: Image, size: int) -> Image:
-        """D: blur and subsampling. Averages with positive weights keep grey levels in range."""
+        """Operator D: blur and subsampling, to height and width `size`.
+
+        Averages with positive weights keep the grey levels in range.
+        """
         return functional.interpolate(x, size, mode="bilinear", antialias=True)
 
     @staticmethod
     def up(x: Image, size: int) -> Image:
-        """U: oversampling and blur."""
+        """Operator U: oversampling and blur, to height and width `size`."""
         return functional.interpolate(x, size, mode="bilinear")

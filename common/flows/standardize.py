@@ -1,4 +1,4 @@
-"""Shift and scale by the statistics of data."""
+"""Standardization: shift and scale by the mean and standard deviation of data."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,13 @@ from common.typing import Image, PerSample
 
 
 class Standardize(Bijection):
-    """`z = (x - mean) / std` of every channel, by statistics that `fit` measures once.
+    """Standardization `z = (x - mean) / std` of every channel; `fit` measures the statistics once.
 
-    Not of every pixel: where images hardly vary, their rare deviations would be huge.
+    There are no statistics for each pixel: where images hardly vary, their rare deviations would
+    become huge.
 
     Args:
-        channels: Of the images.
+        channels: Number of channels of the images.
     """
 
     mean: Tensor
@@ -26,7 +27,7 @@ class Standardize(Bijection):
 
     @torch.no_grad()
     def fit(self, x: Image) -> None:
-        """Takes mean and standard deviation of every channel; a constant one is left unscaled."""
+        """Measures mean and standard deviation of every channel; constant ones aren't scaled."""
         std, mean = torch.std_mean(x, dim=(0, 2, 3))
         self.mean.copy_(mean.view(-1, 1, 1))
         self.std.copy_(torch.where(std > 0, std, 1.0).view(-1, 1, 1))

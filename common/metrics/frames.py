@@ -1,6 +1,6 @@
-"""Metrics of predicted frames against true frames: PSNR, SSIM, LPIPS.
+"""Metrics that compare predicted frames with true frames: PSNR, SSIM, LPIPS.
 
-A metric of one's own is a subclass of `FrameMetric`, named in a configuration.
+For another metric, write a subclass of `FrameMetric` and name it in a configuration.
 """
 
 import abc
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
+from common.metrics.weights import read_weights
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 ALEXNET_URL = f"https://download.pytorch.org/models/{ALEXNET}"
@@ -25,8 +26,8 @@ class FrameMetric(nn.Module, abc.ABC):
     Attributes:
         name: Name in logs and files, such as `psnr`.
         label: Label in pictures, with the unit.
-        better: Direction: whether a `higher` or a `lower` number is better.
-        digits: Format of the number in tables.
+        better: Direction of the metric: whether a `higher` or a `lower` value is better.
+        digits: Format of a value in tables.
     """
 
     name: str
@@ -65,9 +66,10 @@ class SSIM(FrameMetric):
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each frame, `10 log10(1 / mse)`, in dB.
 
-    Per frame and channel, then the mean over channels (Franceschi 2020). An error below one level
-    in 255 counts as one level, 48.13 dB: otherwise, in scenes that may stand still, a few frames
-    that a still picture predicts exactly would outweigh all others.
+    It is computed for each frame and channel, then averaged over channels (Franceschi 2020). A
+    root mean square error below one grey level of 255 counts as one grey level, 48.13 dB.
+    Otherwise, in scenes that may stand still, a few frames that a still picture predicts exactly
+    would outweigh all others.
 
     Args:
         prediction: Frames `[... c h w]` in `[0, 1]`.
@@ -83,10 +85,10 @@ def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
 def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity of each frame (Wang 2004), the mean over channels.
 
-    Gaussian window of 11 x 11 with σ = 1.5, only where it lies within the frame, K1 = 0.01,
-    K2 = 0.03, range 1: that of scikit-image with `gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=1`. Other windows and ranges change the number by up
-    to 0.2.
+    The window is Gaussian, 11 x 11 with σ = 1.5, and used only where it lies within the frame;
+    K1 = 0.01, K2 = 0.03, range 1. The result equals that of scikit-image with
+    `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`. Other windows
+    and ranges change the value by up to 0.2.
 
     Args:
         prediction: Frames `[... c h w]` in `[0, 1]`.
@@ -101,14 +103,15 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     h, w = truth.shape[-2:]
     if min(h, w) < 11:
         raise InputError(f"got frames of {h} x {w}; SSIM's window needs at least 11 x 11")
-    # Variances are small differences: 16 bits, or a GPU's 19-bit products, are too coarse.
+    # Variances are small differences of large numbers: 16 bits, or the 19-bit products of a GPU,
+    # aren't enough.
     dtype = torch.float32 if truth.device.type == "mps" else torch.float64
     prediction, result = prediction.to(dtype), prediction.dtype
     truth = truth.to(dtype)
     down, across = _window(h).to(truth), _window(w).to(truth).T
 
     def local_mean(x: Tensor) -> Tensor:
-        # Twice as fast as a convolution with the window's rows and columns.
+        # Twice as fast as convolutions with the window along rows and columns.
         return down @ x @ across
 
     x, y = local_mean(prediction), local_mean(truth)
@@ -132,13 +135,14 @@ def _window(size: int) -> Tensor:
 class LPIPS(FrameMetric):
     """Learned perceptual image patch similarity, v0.1 on AlexNet (Zhang 2018).
 
-    Squared differences of channel-normalized features after each of the five rectifiers, weighted
-    by a linear head, averaged over positions, summed over layers. Grey frames are repeated to
-    three channels; nothing is resized. The network stays in evaluation mode and is never trained.
+    The features after each of the five rectifiers are normalized over channels. Their squared
+    differences are weighted by a linear head, averaged over positions and summed over layers. Grey
+    frames are repeated to three channels; frames are not resized. The network always stays in
+    evaluation mode and is never trained.
 
     Args:
         weights: File of torchvision's AlexNet, `alexnet-owt-7be5be79.pth`, read as tensors only.
-            The heads come with torchmetrics.
+            The linear heads are a part of torchmetrics.
 
     Raises:
         InputError: A file is missing or does not hold these weights.
@@ -155,14 +159,13 @@ class LPIPS(FrameMetric):
         self.heads = nn.ParameterList([torch.empty(c) for c in (64, 192, 384, 256, 256)])
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
-        path = Path(weights).expanduser()
-        backbone = _read(path, f"LPIPS needs AlexNet's weights: download {ALEXNET_URL}")
-        self._load_backbone(backbone, path)
+        backbone = read_weights(weights, f"LPIPS needs AlexNet's weights: download {ALEXNET_URL}")
+        self._load_backbone(backbone, weights)
         self._load_heads()
         self.eval().requires_grad_(False)
 
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Distance of each frame.
+        """Distance between each frame and the true one.
 
         Args:
             prediction: Frames `[... c h w]` in `[0, 1]`, of 1 or 3 channels.
@@ -172,7 +175,7 @@ class LPIPS(FrameMetric):
             Values `[...]`, 0 for equal frames.
 
         Raises:
-            InputError: Other channels, or frames too small for AlexNet.
+            InputError: Neither 1 nor 3 channels, or frames too small for AlexNet.
         """
         pairs = zip(self._activations(prediction), self._activations(truth), strict=True)
         total = torch.zeros((), dtype=truth.dtype, device=truth.device)
@@ -184,7 +187,7 @@ class LPIPS(FrameMetric):
         return super().train(False)
 
     def _activations(self, frames: Tensor) -> list[Tensor]:
-        """Normalized features `[... c' h' w']` of the five layers."""
+        """Normalized features of the five layers, `[... c' h' w']` each."""
         *batch, c, h, w = frames.shape
         if c not in (1, 3) or min(h, w) < 31:
             raise InputError(
@@ -200,18 +203,19 @@ class LPIPS(FrameMetric):
                 found.append(unit.reshape(*batch, *unit.shape[1:]))
         return found
 
-    def _load_backbone(self, state: dict[str, Tensor], path: Path) -> None:
+    def _load_backbone(self, state: dict[str, Tensor], path: str | Path) -> None:
         prefix = "features."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         try:
             self.features.load_state_dict(own)
         except RuntimeError as error:
-            reason = str(error).replace("\n\t", " ")
-            raise InputError(f"{path} isn't AlexNet ({reason}); download {ALEXNET_URL}") from error
+            cause = str(error).replace("\n\t", " ")
+            raise InputError(f"{path} isn't AlexNet ({cause}); download {ALEXNET_URL}") from error
 
     def _load_heads(self) -> None:
         path = Path(str(files("torchmetrics") / "functional/image/lpips_models/alex.pth"))
-        state = _read(path, "LPIPS needs torchmetrics' linear heads: reinstall torchmetrics")
+        need = "LPIPS needs torchmetrics' linear heads: reinstall torchmetrics"
+        state = read_weights(path, need)
         for i, head in enumerate(self.heads):
             head.data.copy_(state[f"lin{i}.model.1.weight"].flatten())
 
@@ -232,14 +236,3 @@ def _alexnet() -> nn.Sequential:
         nn.Conv2d(256, 256, 3, padding=1),
         nn.ReLU(),
     )
-
-
-def _read(path: Path, need: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"found no file {path}; {need}")
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file may raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} isn't a file of weights ({reason}); {need}") from error
-    return state

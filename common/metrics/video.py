@@ -1,24 +1,24 @@
-"""Features of videos for the Fréchet distance between generated and real ones."""
+"""Features of videos for the Fréchet distance between generated and real videos (FVD)."""
 
 import abc
-from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.errors import InputError
-from common.metrics.frechet import FeatureExtractor
+from common.metrics.features import FeatureExtractor, RandomConvolutions, to_rgb
+from common.metrics.weights import existing_file
 from common.typing import PixelVideo
 
 I3D_URL = "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt"
 
 
 class ClipFeatures(FeatureExtractor):
-    """What turns videos into features for a Fréchet distance.
+    """Map from videos to features for a Fréchet distance.
 
     Attributes:
-        name: Log key of the distance; only I3D's features may say `fvd`.
+        name: Log key of the distance; only the features of I3D may use `fvd`.
         num_features: Length of a feature vector.
     """
 
@@ -28,16 +28,17 @@ class ClipFeatures(FeatureExtractor):
 
 
 class I3DFeatures(ClipFeatures):
-    """The 400 logits of an I3D network trained on Kinetics, those of FVD (Unterthiner 2018).
+    """Features of FVD: the 400 logits of an I3D network trained on Kinetics (Unterthiner 2018).
 
-    The file is a TorchScript program, so it can do whatever a program can: give only one that you
-    trust.
+    The file is a TorchScript program, so it can do everything that a program can do: give only a
+    file that you trust.
 
     Args:
-        weights: `i3d_torchscript.pt` (StyleGAN-V), or a program called and answering as it does.
+        weights: File `i3d_torchscript.pt` (StyleGAN-V), or another program with the same arguments
+            and results.
 
     Raises:
-        InputError: No such file, or not a TorchScript program.
+        InputError: There is no such file, or it isn't a TorchScript program.
     """
 
     name = "fvd"
@@ -45,10 +46,8 @@ class I3DFeatures(ClipFeatures):
 
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
-        path = Path(weights).expanduser()
         need = f"FVD needs I3D as a TorchScript program, i3d_torchscript.pt: download {I3D_URL}"
-        if not path.is_file():
-            raise InputError(f"found no file {path}; {need}")
+        path = existing_file(weights, need)
         try:
             self.network = torch.jit.load(path, map_location="cpu")
         except RuntimeError as error:
@@ -58,23 +57,23 @@ class I3DFeatures(ClipFeatures):
         """Features `[b 400]`.
 
         Raises:
-            InputError: Fewer than 10 frames, or neither grey nor colour.
+            InputError: Fewer than 10 frames, or neither 1 nor 3 channels.
         """
         if video.shape[1] < 10:
             raise InputError(f"got videos of {video.shape[1]} frames; FVD needs at least 10")
         # As floats: a program that computes with bytes would overflow.
-        clips = _coloured(video).transpose(1, 2).float()
+        clips = to_rgb(video).transpose(1, 2).float()
         return self.network(clips, rescale=True, resize=True, return_features=True)
 
 
 class RandomVideoFeatures(ClipFeatures):
-    """A small 3-D convolutional network with random weights, always the same for one seed.
+    """Features of a small 3-D convolutional network with random weights, the same for one seed.
 
-    Good for tests and for telling runs of one project apart; the number says nothing beside an
-    FVD, hence its own name.
+    They serve tests and comparisons between runs of this project. The distance can't be compared
+    with an FVD, so it has its own name.
 
     Args:
-        seed: Seed of the weights, drawn without touching the global state.
+        seed: Seed of the weights. The global random state is neither used nor changed.
     """
 
     name = "random_feature_frechet_video"
@@ -82,20 +81,7 @@ class RandomVideoFeatures(ClipFeatures):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        noise = torch.Generator().manual_seed(seed)
-        for i, (n_in, n_out) in enumerate(pairwise([3, 16, 32, self.num_features])):
-            weight = torch.randn(n_out, n_in, 3, 3, 3, generator=noise, dtype=torch.float32)
-            self.register_buffer(f"weight{i}", weight * (2 / (27 * n_in)) ** 0.5, persistent=False)
+        self.network = RandomConvolutions(self.num_features, 3, seed)
 
     def forward(self, video: PixelVideo) -> Tensor:
-        weights = list(self.buffers())
-        x = _coloured(video).transpose(1, 2).to(weights[0].dtype) / 127.5 - 1
-        for weight in weights:
-            x = nn.functional.conv3d(x, weight, stride=2, padding=1).relu()
-        return x.mean((2, 3, 4))
-
-
-def _coloured(video: PixelVideo) -> PixelVideo:
-    if video.shape[2] not in (1, 3):
-        raise InputError(f"got videos of {video.shape[2]} channels; features need 1 or 3")
-    return video.expand(-1, -1, 3, -1, -1)
+        return self.network(to_rgb(video).transpose(1, 2))

@@ -1,10 +1,10 @@
-"""Layers on dual numbers: a batch of values and a batch of tangents, stacked on the batch axis.
+"""Activations on dual numbers: a batch of values and a batch of tangents, stacked in one batch.
 
-A linear layer treats both halves alike, so value and tangent share one convolution of twice the
-batch, which is what makes forward-mode traces cheap. An offset (bias, time, context: whatever
-doesn't depend on the state) belongs to the value's half alone, and is added by the activation,
-which passes over both halves anyway. The first layer is applied to each apart: the tangent that
-comes in is noise and needs no gradient.
+They make forward-mode traces cheap: a linear layer does the same to values and tangents, so both
+share one convolution of twice the batch. An offset (the sum of all that doesn't depend on the
+state: bias, time, context) belongs to the values alone. The activation adds it, because the
+activation passes over both halves in any case. The first layer of a network is applied to values
+and tangents separately: the first tangent is noise and needs no gradient.
 """
 
 from typing import Any
@@ -21,20 +21,32 @@ def halves(dual: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def softplus(value: Tensor, tangent: Tensor, offset: Tensor) -> Tensor:
-    """`softplus(h + offset)` and its slope times the tangent, stacked; `offset` broadcasts."""
+    """Softplus of a dual number: `softplus(value + offset)`, and its slope times the tangent.
+
+    Args:
+        value: Values `[b ...]`.
+        tangent: Tangents `[b ...]`.
+        offset: Offset of the values; its shape may be broadcast.
+
+    Returns:
+        Stack of both, `[2b ...]`.
+    """
     stack: Tensor = _Softplus.apply(value, tangent, offset)
     return stack
 
 
 def silu(value: Tensor, tangent: Tensor, offset: Tensor) -> Tensor:
-    """`silu(h + offset)` and its slope times the tangent, stacked; `offset` broadcasts."""
+    """SiLU of a dual number: `silu(value + offset)`, and its slope times the tangent.
+
+    Arguments and result are those of `softplus`.
+    """
     stack: Tensor = _SiLU.apply(value, tangent, offset)
     return stack
 
 
-# Both write the halves into one buffer, in few passes over memory: beside the convolutions that is
-# what the time goes into. The compiler fuses passes by itself, but it too makes better use of
-# these derivatives than of its own.
+# Both write the two halves into one buffer, in few passes over memory: apart from the
+# convolutions, these passes take most of the time. The compiler fuses passes by itself, but it too
+# is faster with these derivatives than with its own.
 
 
 class _Softplus(torch.autograd.Function):
@@ -49,7 +61,7 @@ class _Softplus(torch.autograd.Function):
             y, dy = halves(out)
             torch.ops.aten.softplus.out(h, out=y)
             torch.mul(slope, tangent, out=dy)
-        # The output, which the next layer keeps anyway, holds all that is needed of the tangent.
+        # The output, which the next layer keeps in any case, replaces the tangent.
         ctx.save_for_backward(slope, out)
         ctx.offset_shape = offset.shape
         return out

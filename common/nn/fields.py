@@ -1,6 +1,6 @@
 """Vector fields `f(t, z, context) -> dz` for images.
 
-The time is a scalar in a solve, or one number a sample where a training objective draws it so.
+The time is a scalar in a solve. In training by flow matching each sample has its own time, `[b]`.
 """
 
 import math
@@ -14,21 +14,22 @@ from common.nn import dual
 from common.ode.divergence import TangentField
 from common.typing import Image
 
-BOUND = 8.0  # standard deviations
+BOUND = 8.0  # soft bound of the inputs of `ResidualField`, in standard deviations
 
 
 class ConcatField(TangentField):
-    """RNODE's field: 3 × 3 convolutions with softplus, told the time before every one.
+    """Field of RNODE: 3 × 3 convolutions with softplus, and the time as an input of each.
 
-    The reference concatenates the time as a constant channel; here it has weights of its own,
-    which is the same function and spares a copy of the activations each layer. The context joins
-    the first layer only (Voleti et al. 2021). The last layer starts at zero: the identity flow.
+    RNODE's code concatenates the time as a constant channel. Here the time has separate weights,
+    which is the same function and saves a copy of the activations in each layer. The context is an
+    input of the first layer only (Voleti et al. 2021). The last layer starts at zero, so the flow
+    starts as the identity.
 
     Args:
-        channels: Of the state.
-        context_channels: Of the context, 0 for none.
-        width: Hidden channels.
-        depth: Convolutions, the last included.
+        channels: Number of channels of the state.
+        context_channels: Number of channels of the context; 0: no context.
+        width: Number of hidden channels.
+        depth: Number of convolutions, the last one included.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class ConcatField(TangentField):
         return dz + offsets[-1], dv
 
     def _offsets(self, t: Tensor, z: Image, context: Image | None) -> list[Tensor]:
-        """What each layer adds that doesn't depend on the state: one image for the batch, or each.
+        """Offset of each layer: the part that doesn't depend on the state, `[b or 1, c, h, w]`.
 
-        The time's channel is an image, not a number: at the border it meets the zero padding.
+        The channel of the time is an image, not a number, because the convolution pads it with
+        zeros at the border.
         """
         plane = t.reshape(-1, 1, 1, 1) * z.new_ones(1, 1, *z.shape[2:])
         offsets = [layer(plane) for layer in self.times]
@@ -79,19 +81,21 @@ class ConcatField(TangentField):
 
 
 class ResidualField(TangentField):
-    """Residual 3 × 3 convolutions, told the time in every block and the place in the image.
+    """Field of residual 3 × 3 convolutions, with the time and the position as inputs.
 
-    Preconditioned for the straight path between data and noise of unit variance: at the start it
-    is the exact flow-matching field of Gaussian data, `(2t - 1) / s² z` with
-    `s² = (1 - t)² + t²`, and the network sees `z / s` (the idea of Karras et al. 2022), softly
-    bounded so that far from all data, where it was never trained, the field stays tame.
+    The time, the context and the position in the image (as cosine waves) are inputs of every
+    block. The field is preconditioned for the straight path between data and noise of unit
+    variance (the idea of Karras et al. 2022). At the start of training it is the exact
+    flow-matching field of Gaussian data, `(2t - 1) / s² z` with `s² = (1 - t)² + t²`. The input of
+    the network is `z / s` with a soft bound, so that the field stays small far away from all data,
+    where it was never trained.
 
     Args:
-        channels: Of the state.
-        context_channels: Of the context, 0 for none.
-        width: Hidden channels.
-        blocks: Residual blocks of two convolutions.
-        waves: The place is given as this many cosines along either axis, and their products.
+        channels: Number of channels of the state.
+        context_channels: Number of channels of the context; 0: no context.
+        width: Number of hidden channels.
+        blocks: Number of residual blocks, each of two convolutions.
+        waves: Number of cosines along each axis; the position is given by their products.
     """
 
     def __init__(
@@ -151,17 +155,17 @@ class ResidualField(TangentField):
         return (2 * t - 1) / variance, variance.rsqrt()
 
     def _times(self, t: Tensor) -> Tensor:
-        """An offset for every block, `[b or 1, blocks, width, 1, 1]`."""
+        """Offset of every block that depends on the time, `[b or 1, blocks, width, 1, 1]`."""
         t = t.reshape(-1, 1)
-        # The logarithm spreads out the times near the data, where the field changes fastest.
-        # Adaptive solvers step past the end and interpolate: times can be below 0.
+        # The logarithm separates the times near the data, where the field changes fastest.
+        # Adaptive solvers go past the end time and interpolate, so times can be below 0.
         phases = torch.stack([t / 2, (t.clamp_min(0) + 0.02).log() / 4], dim=2)
         angles = math.pi * phases * torch.arange(1, 5, device=t.device, dtype=t.dtype)[:, None]
         features = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
         return self.time(features).view(-1, self.blocks, self.width, 1, 1)
 
     def _offset(self, z: Image, context: Image | None) -> Tensor:
-        """What place and context add to every block's input, `[b or 1, width, h, w]`."""
+        """Offset of every block that depends on position and context, `[b or 1, width, h, w]`."""
         rows, columns = (self._cosines(size, z) for size in z.shape[2:])
         waves = torch.einsum("ih,jw->ijhw", rows, columns).flatten(0, 1)[None]
         offset = self.place(waves)

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, and vector fields made of them."""
+"""Multilayer perceptron, and the vector field made of it."""
 
 from typing import Literal
 
@@ -44,10 +44,10 @@ class MLPField(nn.Module):
         activation: Nonlinearity between the layers.
         gain: Gain of an orthogonal initialization with zero biases (SRVP's `res_gain`). None:
             PyTorch's default initialization.
-        last_gain: Factor on the initial weights of the last layer; with a small one the state
+        last_gain: Factor on the initial weights of the last layer; with a small factor the state
             hardly moves at the start of training.
-        time_dependent: Give the time to the network as an input. Leave it off (an autonomous
-            field) where predictions go beyond the times seen in training.
+        time_dependent: Give the time to the network as an input. False (an autonomous field) is
+            better if predictions go beyond the times of the training.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Divergence of a vector field (trace of its Jacobian): exact or estimated.
 
 `d log p(z(t))/dt = -tr(∂f/∂z)` (Predoc III, eq. 3.10) needs the trace at every evaluation.
-Forward mode carries one tangent along with the value, which is cheaper to train through than the
-vector-Jacobian product of reverse mode, whose own backward pass differentiates twice.
+Forward mode computes one tangent together with the value. In training it is cheaper than the
+vector-Jacobian product of reverse mode, whose own backward pass must differentiate twice.
 """
 
 import abc
@@ -43,7 +43,13 @@ class Divergence(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, z: Sample) -> Tensor:
-        """Noise of one solve; new noise at each evaluation would make the field random in time."""
+        """Noise for one solve, drawn once.
+
+        New noise at each evaluation would make the field random in time.
+
+        Args:
+            z: State `[b ...]`, for its shape, type and device.
+        """
 
     @abc.abstractmethod
     def __call__(
@@ -66,8 +72,8 @@ class Hutchinson(Divergence):
     Grathwohl et al. 2019, eq. 7.
 
     Args:
-        noise: Distribution of ε. Rademacher's has the smaller variance.
-        mode: Forward (J ε) or reverse (εᵀ J) differentiation.
+        noise: Distribution of ε; the Rademacher distribution gives the smaller variance.
+        mode: Forward (J ε) or reverse (εᵀ J) mode of differentiation.
     """
 
     def __init__(
@@ -92,7 +98,10 @@ class Hutchinson(Divergence):
 
 
 class Exact(Divergence):
-    """Exact trace by one forward product a dimension: for few dimensions, tests, evaluation."""
+    """Exact trace by one Jacobian-vector product for each dimension.
+
+    Its cost grows with the number of dimensions: for small states, tests and evaluation.
+    """
 
     def draw(self, z: Sample) -> Tensor:
         return z.new_empty(0)
@@ -117,7 +126,7 @@ def jvp(
     """Value and Jacobian-vector product `(∂f/∂z) v`, by the field's `linearize` if it has one."""
     if isinstance(field, TangentField):
         return field.linearize(t, z, v, context)
-    # Expanded tensors, whose elements share memory, are refused.
+    # torch.func.jvp refuses expanded tensors, whose elements share memory.
     return _functional_jvp(field, t, z.contiguous(), v.contiguous(), context)
 
 
@@ -128,10 +137,10 @@ def vjp(
     create_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         if z.is_inference():
-            # Tensors made in inference mode can't be kept for a backward pass; copies can.
+            # Tensors made in inference mode can't be saved for a backward pass; copies can.
             t, z, v = t.clone(), z.clone(), v.clone()
             context = None if context is None else context.clone()
-        # A leaf where nothing is differentiated, else part of the graph that leads to z.
+        # Part of the graph that leads to z if gradients are needed; otherwise a new leaf.
         x = z if create_graph and z.requires_grad else z.detach().requires_grad_()
         dz = field(t, x, context)
         (product,) = torch.autograd.grad(dz, x, v, create_graph=create_graph)

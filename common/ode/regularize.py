@@ -1,4 +1,4 @@
-"""Regularisers of a flow, integrated along its solve as extra states of the ODE."""
+"""Regularisers of a flow: integrals over time that the solver computes as extra states."""
 
 import abc
 
@@ -9,11 +9,12 @@ from common.typing import PerSample, Sample
 
 
 class Regularizer(abc.ABC):
-    """Integral over the flow's time of a rate, added to the training loss.
+    """Regulariser of a flow: the integral of `rate` over time, added to the training loss.
 
     Args:
         weight: Weight of the integral in the loss, which is in bits per dimension.
-        per_dimension: Take means over dimensions, as RNODE's code does, not the report's sums.
+        per_dimension: Take the mean over dimensions, as the code of RNODE does. False: the sum, as
+            in the report.
     """
 
     def __init__(self, weight: float = 0.01, per_dimension: bool = True) -> None:
@@ -36,19 +37,23 @@ class Regularizer(abc.ABC):
         """Integrand at one evaluation of the field.
 
         Args:
-            field: Vector field `f(t, z, context)`, for regularisers that need more of it than its
-                value, such as higher derivatives.
+            field: Vector field `f(t, z, context)`, for regularisers that need more than its value,
+                such as higher derivatives.
             t: Time, a scalar.
             z: State `[b ...]`.
             context: Context of the field. None: the field has none.
-            linearized: Value of the field there, with trace and norm of its Jacobian.
+            linearized: Value of the field at `(t, z, context)`, with trace and norm of its
+                Jacobian.
+
+        Returns:
+            Integrand of each sample, `[b]`.
         """
 
 
 class KineticEnergy(Regularizer):
     """Kinetic energy `∫ ‖f‖² dt` (Predoc III, eq. 6.17).
 
-    Per dimension it is RNODE's `∫ ½ mean f² dt` (Finlay et al. 2020).
+    With `per_dimension` it is `∫ ½ mean f² dt`, as in RNODE (Finlay et al. 2020).
     """
 
     @property
@@ -70,8 +75,8 @@ class KineticEnergy(Regularizer):
 class JacobianNorm(Regularizer):
     """Squared Frobenius norm of the Jacobian, `∫ ‖εᵀ ∇f‖² dt` (Predoc III, eq. 6.18).
 
-    Per dimension it is RNODE's mean (Finlay et al. 2020). In forward mode the estimate is
-    `‖∇f ε‖²`, which has the same expectation `‖∇f‖²`.
+    With `per_dimension` it is divided by the number of dimensions, as in RNODE (Finlay et al.
+    2020). In forward mode the estimate is `‖∇f ε‖²`, which has the same expectation `‖∇f‖²`.
     """
 
     @property

@@ -1,8 +1,9 @@
-"""Stochastic differential equations on a fixed grid.
+"""Solver of stochastic differential equations (SDEs) on a fixed grid.
 
-`dz = f(t, z) dt + g(t, z) dW` in Itô's sense with diagonal noise, by the Euler–Maruyama method of
-strong order 1/2 (1 for additive noise). Backpropagation goes through the steps: an adjoint in
-Itô's form is wrong for a diffusion that mixes coordinates.
+The equation `dz = f(t, z) dt + g(t, z) dW`, in Itô's sense with diagonal noise, is solved by the
+Euler–Maruyama method. Its strong order is 1/2, or 1 for additive noise. Gradients come by
+backpropagation through the steps: an adjoint SDE in Itô's form is wrong for a diffusion that mixes
+coordinates.
 """
 
 import math
@@ -20,7 +21,7 @@ from common.typing import Sample
 Coefficient = Callable[[Tensor, Sample], Sample]
 
 
-class Diffusion(NamedTuple):
+class SDEPath(NamedTuple):
     """Sample path of an SDE.
 
     Attributes:
@@ -41,28 +42,24 @@ def euler_maruyama(
     times: Tensor,
     step_size: float,
     prior_drift: Coefficient | None = None,
-) -> Diffusion:
+) -> SDEPath:
     """Euler–Maruyama solver for Itô SDEs with diagonal noise.
 
-    Also integrates the KL divergence of the path's law from that of the same equation with another
-    drift `h`, by Girsanov's theorem (Li et al. 2020, eq. 11).
+    It also integrates the KL divergence between the distributions of two paths: of this equation,
+    and of the same equation with another drift `h` (Girsanov's theorem; Li et al. 2020, eq. 11).
 
     Args:
         drift: Drift `f(t, z)`.
-        diffusion: Diffusion `g(t, z)`, a factor for each coordinate, shaped as `z`.
+        diffusion: Diffusion `g(t, z)`, a factor for each coordinate, of the shape of `z`.
         z0: State at the first time, `[b ...]`.
         times: Strictly ascending times `[t]`; every interval is cut into equal steps.
         step_size: Size of the largest step.
         prior_drift: Drift `h(t, z)` of the other equation. None: the divergence is zero.
 
     Raises:
-        InputError: Times that don't ascend: noise can't be integrated backward.
+        InputError: Times that aren't strictly ascending: noise can't be integrated backward.
     """
-    if bool((times.diff() <= 0).any()):
-        raise InputError(
-            "an SDE runs forward in time only: give times in ascending order, none before the "
-            "first given frame, or use an ODE"
-        )
+    _check_ascending(times)
     z, kl = z0, z0.new_zeros(len(z0))
     states, divergences, evaluations = [z], [kl], 0
     for start, stop in pairwise(times.tolist()):
@@ -79,4 +76,12 @@ def euler_maruyama(
         evaluations += steps
         states.append(z)
         divergences.append(kl)
-    return Diffusion(torch.stack(states, 1), torch.stack(divergences, 1), Evaluations(evaluations))
+    return SDEPath(torch.stack(states, 1), torch.stack(divergences, 1), Evaluations(evaluations))
+
+
+def _check_ascending(times: Tensor) -> None:
+    if bool((times.diff() <= 0).any()):
+        raise InputError(
+            "an SDE runs forward in time only: give times in ascending order, none before that "
+            "of the first state, or use an ODE"
+        )

@@ -24,10 +24,10 @@ FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 
 
 class SolveError(RuntimeError):
-    """Error of a solve that broke off.
+    """Error of a solve that failed.
 
-    The message holds the time, the number of function evaluations, the largest state and the
-    remedy.
+    The message says at which time, after how many function evaluations and with which largest
+    state it failed, and what to change.
     """
 
 
@@ -35,7 +35,7 @@ class SolveError(RuntimeError):
 class Evaluations:
     """Number of function evaluations (NFE) of one solve, or of several solves together.
 
-    The counts of the backward pass grow while it runs, also those of `parts`.
+    The counts of the backward pass grow while that pass runs, also those of `parts`.
 
     Attributes:
         own_forward: Evaluations of this solve itself.
@@ -76,14 +76,15 @@ class Solver:
         atol: Absolute tolerance of the adaptive methods.
         step_size: Largest step of the fixed-grid methods: every interval between two asked
             times is cut into equal steps, so that no output is interpolated.
-        gradient: `direct` backpropagates through the steps: the fastest while activations fit in
-            memory. `checkpoint` does so too, but keeps only the state at each evaluation and
-            computes the activations again. `adjoint` solves a second ODE backward in time
-            (Predoc III, eq. 3.4-3.8); its memory does not grow with the number of steps.
-        seminorm: Ignore the parameters' part of the adjoint in its step size control
+        gradient: Method of the gradient. `direct` backpropagates through the steps; it is the
+            fastest if the activations fit in memory. `checkpoint` does so too, but keeps only the
+            state at each evaluation and computes the activations again. `adjoint` solves a second
+            ODE backward in time (Predoc III, eq. 3.4-3.8); its memory does not grow with the
+            number of steps.
+        seminorm: Leave the parameters' part of the adjoint state out of its step size control
             (Kidger et al. 2021).
-        max_evaluations: Largest number of function evaluations of a forward solve, and of an
-            adjoint's solve.
+        max_evaluations: Largest number of function evaluations of a forward solve, and of the
+            solve of an adjoint.
 
     Raises:
         InputError: Unknown method, or options that don't belong to it.
@@ -122,9 +123,9 @@ class Solver:
         t0: float,
         t1: float,
         params: Sequence[Tensor] = (),
-        passengers: int = 0,
+        uncontrolled: int = 0,
     ) -> Solution:
-        """State at `t1`; each tensor has its shape in `y0`.
+        """State at `t1`; each tensor has the same shape as in `y0`.
 
         Args:
             f: Derivative of the state, as a function of a scalar time and a state.
@@ -132,14 +133,14 @@ class Solver:
             t0: Start time.
             t1: End time, before or after `t0`.
             params: Tensors used inside `f` that need a gradient from the adjoint: parameters *and*
-                any context. The other two gradient methods find them by themselves.
-            passengers: Number of tensors, the last ones of the state, that are left out of the
-                step size control.
+                any context. The other two gradient methods find these tensors by themselves.
+            uncontrolled: Number of tensors, the last ones of the state, that the step size control
+                ignores.
 
         Raises:
-            SolveError: The solve broke off, or its result isn't finite.
+            SolveError: The solve failed, or its result isn't finite.
         """
-        solution = self._solve(f, y0, torch.tensor([t0, t1]), params, passengers)
+        solution = self._solve(f, y0, torch.tensor([t0, t1]), params, uncontrolled)
         return Solution(tuple(y[-1] for y in solution.state), solution.evaluations)
 
     def path(
@@ -148,14 +149,17 @@ class Solver:
         y0: State,
         times: Tensor,
         params: Sequence[Tensor] = (),
-        passengers: int = 0,
+        uncontrolled: int = 0,
     ) -> Solution:
-        """States `[b t ...]` at strictly monotonic `times` `[t]`, of which the first is `y0`'s."""
-        solution = self._solve(f, y0, times, params, passengers)
+        """States `[b t ...]` at strictly monotonic `times` `[t]`; the first time is that of `y0`.
+
+        The other arguments and the errors are those of `end`.
+        """
+        solution = self._solve(f, y0, times, params, uncontrolled)
         return Solution(tuple(y.transpose(0, 1) for y in solution.state), solution.evaluations)
 
     def _solve(
-        self, f: Derivative, y0: State, times: Tensor, params: Sequence[Tensor], passengers: int
+        self, f: Derivative, y0: State, times: Tensor, params: Sequence[Tensor], uncontrolled: int
     ) -> Solution:
         device = y0[0].device
         with torch.autocast(device.type, enabled=False):
@@ -167,7 +171,7 @@ class Solver:
             if self.method in FIXED:
                 options["grid_constructor"] = self._grid
             else:
-                options["norm"] = lambda state: _norm(state[: len(state) - passengers])
+                options["norm"] = lambda state: _norm(state[: len(state) - uncontrolled])
             arguments = dict(rtol=self.rtol, atol=self.atol, method=self.method, options=options)
             try:
                 if self.gradient == "adjoint" and torch.is_grad_enabled():
@@ -208,7 +212,7 @@ class Solver:
 
 
 class _Watched:
-    """Derivative that counts its evaluations and keeps the last one for error messages."""
+    """Derivative that counts its evaluations and remembers the last one for error messages."""
 
     def __init__(self, f: Derivative, limit: int, gradient: str) -> None:
         self.f, self.limit = f, limit
@@ -229,8 +233,8 @@ class _Watched:
         elif self.adjoint and not _finite(y):
             raise SolveError(
                 f"adjoint solve failed at t={float(t):.4g} after {self.evaluations.backward} "
-                "evaluations: the state is NaN or infinite on the way back; use gradient: direct "
-                "or checkpoint, or tighten rtol and atol"
+                "evaluations: the state became NaN or infinite backward in time; use gradient: "
+                "direct or checkpoint, or lower rtol and atol"
             )
         return dy
 
@@ -245,7 +249,7 @@ class _Watched:
         if max(counts.forward, counts.backward) > self.limit:
             raise SolveError(
                 f"{self._where(t, y)}: more than {self.limit} evaluations; the field has become "
-                "stiff, or the tolerance is too tight: loosen rtol and atol, use a fixed-grid "
+                "stiff, or the tolerance is too small: raise rtol and atol, use a fixed-grid "
                 "method, regularise (kinetic energy, Jacobian norm), or raise max_evaluations"
             )
         return self.f(t, y)
@@ -255,6 +259,7 @@ class _Watched:
         self.solving, self.last = False, None
 
     def diagnosis(self) -> SolveError:
+        """Error that says where and why the forward solve failed."""
         if self.last is None:
             return SolveError("the state was not finite before the first evaluation")
         t, y, dy = self.last
@@ -262,13 +267,13 @@ class _Watched:
         self.last = None
         if not _finite((*y, *dy)):
             return SolveError(
-                f"{where}: the state or its derivative is NaN or infinite; the weights may be so "
-                "already, or a step was too long: lower the learning rate, warm up longer, clip "
+                f"{where}: the state or its derivative is NaN or infinite; the weights may be NaN "
+                "already, or a step was too large: lower the learning rate, warm up longer, clip "
                 "gradients, or take smaller steps"
             )
         return SolveError(
             f"{where}: the step size underflowed, the field is too stiff for the tolerance: "
-            "loosen rtol and atol, use a fixed-grid method, or regularise the field"
+            "raise rtol and atol, use a fixed-grid method, or regularise the field"
         )
 
     def _where(self, t: Tensor, y: State) -> str:
@@ -285,5 +290,5 @@ def _finite(state: State) -> bool:
 
 
 def _norm(state: State) -> Tensor:
-    """Largest root mean square of the tensors, torchdiffeq's own norm of a tuple."""
+    """Largest root mean square of the tensors: the norm that torchdiffeq uses for a tuple."""
     return torch.stack([y.square().mean().sqrt() for y in state]).max()

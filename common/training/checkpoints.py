@@ -1,4 +1,4 @@
-"""Checkpoints that rebuild their model by themselves, and run no code of others on the way."""
+"""Checkpoints from which a model can be rebuilt without running code of other packages."""
 
 import copy
 import functools
@@ -16,19 +16,20 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from common.errors import InputError
 
-# Injected modules belong among the hyper-parameters here: a checkpoint records their class paths.
+# Injected modules are hyper-parameters here on purpose: a checkpoint records their class paths.
 warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and is already saved")
 
 TRUSTED = ("common", "msflow", "video_ode", "mimic", "torch.nn", "torch.optim")
-INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # what Lightning itself allows
+INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # Lightning itself allows this name
 
 
 class Reloadable(LightningModule):
-    """A LightningModule whose checkpoint is enough to rebuild it: `load_from_checkpoint(path)`.
+    """LightningModule that `load_from_checkpoint(path)` rebuilds from its checkpoint alone.
 
-    Under the command line a checkpoint records class paths and arguments, no live objects, and so
-    loads with `weights_only=True`. A model rebuilt from it and saved again keeps that record. One
-    built by hand has none: its injected modules are left out, to be given again on loading.
+    A checkpoint of the command line records class paths and arguments, no live objects; so it
+    loads with `weights_only=True`. A model that was rebuilt from it and saved again keeps this
+    record. A model built by hand has no such record: its checkpoint leaves the injected modules
+    out, and they must be given again on loading.
     """
 
     _record: dict[str, Any] | None = None
@@ -37,17 +38,17 @@ class Reloadable(LightningModule):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, *args: Any, trusted: tuple[str, ...] = (), **kwargs: Any
     ) -> Any:
-        """Rebuilds the model of a checkpoint file.
+        """Model rebuilt from a checkpoint file.
 
         Args:
-            checkpoint_path: A local file.
-            trusted: Packages beside this project's whose classes the checkpoint may name.
-            args: As in Lightning.
-            kwargs: As in Lightning; overrides recorded arguments.
+            checkpoint_path: Local file.
+            trusted: Packages, beside those of this project, whose classes the checkpoint may name.
+            args: Further arguments of Lightning's method.
+            kwargs: Further arguments of Lightning's method; they override recorded arguments.
 
         Raises:
-            InputError: There is no such file, or it names a class of a package not trusted:
-                importing it would run its code.
+            InputError: There is no such file, or it names a class of a package that is not
+                trusted: to import that class would run the code of its package.
         """
         checkpoint = read_checkpoint(checkpoint_path)
         for path in _named_objects(checkpoint.get("hyper_parameters", {})):
@@ -60,7 +61,8 @@ class Reloadable(LightningModule):
                 )
         written_by = _class_of(checkpoint)
         if written_by not in (None, cls) and issubclass(written_by, cls):
-            return written_by.load_from_checkpoint(  # from `System.load_from_checkpoint`, say
+            # The call was that of a base class, such as System.load_from_checkpoint.
+            return written_by.load_from_checkpoint(
                 checkpoint_path, *args, trusted=trusted, **kwargs
             )
         return super().load_from_checkpoint(
@@ -68,8 +70,9 @@ class Reloadable(LightningModule):
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # An optimiser's factory, as the command line makes it, holds all of the command line, the
-        # trainer with its threads included. Copies (of averaged weights, say) share it.
+        # The factory of an optimiser that the command line makes refers to the whole command line,
+        # and so to the trainer with its threads. Copies, such as averaged weights, share the
+        # factory.
         memo |= {id(v): v for v in self.__dict__.values() if isinstance(v, functools.partial)}
         memo[id(self)] = twin = type(self).__new__(type(self))
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
@@ -84,22 +87,22 @@ class Reloadable(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._record = checkpoint.get("hyper_parameters")
-        theirs = {name: tuple(x.shape) for name, x in checkpoint["state_dict"].items()}
-        ours = {name: tuple(x.shape) for name, x in self.state_dict().items()}
-        if theirs != ours:
-            names = sorted(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n))
+        saved = {name: tuple(x.shape) for name, x in checkpoint["state_dict"].items()}
+        own = {name: tuple(x.shape) for name, x in self.state_dict().items()}
+        if saved != own:
+            names = sorted(n for n in {*saved, *own} if saved.get(n) != own.get(n))
             first = names[0]
             raise InputError(
                 f"the checkpoint is of another model: {len(names)} weights differ, the first is "
-                f"{first}, {theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} "
-                "here; use the configuration it was trained with"
+                f"{first}, with shape {saved.get(first, 'absent')} in the checkpoint and "
+                f"{own.get(first, 'absent')} in the model; use the configuration of its training"
             )
 
 
 class _Checkpoint(ModelCheckpoint):
-    """A checkpoint's record of older files is believed only inside its own folder.
+    """Checkpoint callback that trusts the record of older files only within its own folder.
 
-    Lightning deletes what the record names.
+    Lightning deletes the files that this record names.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -119,11 +122,11 @@ class _Checkpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(_Checkpoint):
-    """Keeps `best.ckpt`, judged by a number logged in validation.
+    """Callback that keeps `best.ckpt`, the checkpoint with the best value of a logged number.
 
     Args:
-        monitor: Name of the number.
-        mode: Whether it shall be small (`min`) or large (`max`).
+        monitor: Log key of the number, which validation must log.
+        mode: `min` if small values are better, `max` if large values are better.
     """
 
     def __init__(self, monitor: str = "val/bpd", mode: Literal["min", "max"] = "min") -> None:
@@ -131,13 +134,14 @@ class BestCheckpoint(_Checkpoint):
 
 
 class LastCheckpoint(_Checkpoint):
-    """Keeps `last.ckpt`, to go on from: after every epoch, and oftener where asked.
+    """Callback that keeps `last.ckpt`, from which training can be resumed.
 
-    Where validation follows a step, it is over before the step is saved: Lightning would count it
-    as done on resuming.
+    It saves after every epoch, or more often. If a validation follows a step, the step is saved
+    after the validation: when training is resumed, Lightning takes the validation as done.
 
     Args:
-        every_n_train_steps: Save every so many steps too, for long epochs.
+        every_n_train_steps: Number of steps from one save to the next within an epoch, for long
+            epochs. None: save at the end of an epoch only.
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
@@ -151,7 +155,7 @@ class LastCheckpoint(_Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        # Or the batches that accumulate towards the next step would save the last one again.
+        # Otherwise the first batches that accumulate gradients would save the same step again.
         self._last_global_step_saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
@@ -165,10 +169,11 @@ class LastCheckpoint(_Checkpoint):
 
     def _save_if_due(self, trainer: Trainer) -> None:
         every, step = self.every_n_train_steps, trainer.global_step
-        # An epoch that is broken off here would count as a whole one when saved at its end.
+        # If training stops within an epoch, a save at the end of the epoch would count the epoch
+        # as complete.
         stops = trainer.should_stop and trainer.fit_loop._can_stop_early
         last = stops or 0 <= trainer.max_steps <= step
-        # Several optimisers take several steps a batch, which may pass over a multiple.
+        # Several optimisers take several steps in a batch, so the count may jump over a multiple.
         due = last or (every is not None and step // every > self._last_global_step_saved // every)
         if due and not trainer.is_last_batch and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -196,12 +201,16 @@ def _class_of(checkpoint: dict[str, Any]) -> Any:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a local checkpoint file, loaded without running anything in it."""
+    """Content of a local checkpoint file, loaded without running any code from it.
+
+    Raises:
+        InputError: There is no such file, or it isn't a checkpoint of Lightning.
+    """
     if not Path(path).is_file():
         raise InputError(f"there is no checkpoint file {path}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file may raise anything
+    except Exception as error:  # a broken file may raise any exception
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} can't be read as a checkpoint of weights: {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
@@ -210,9 +219,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _named_objects(record: Any) -> list[str]:
-    """Every dotted name, in any string of nested plain data, whose first part can be imported.
+    """Dotted names in the strings of nested plain data whose first part can be imported.
 
-    In any string, as a class may be named by more than a `class_path`.
+    All strings count, because not only a `class_path` can name a class.
     """
     if isinstance(record, dict):
         return [p for pair in record.items() for v in pair for p in _named_objects(v)]

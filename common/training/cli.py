@@ -1,7 +1,7 @@
-"""The command line that the packages share: LightningCLI, with its traps removed.
+"""Command line of all packages: LightningCLI with safer rules for checkpoints and clearer errors.
 
-A run is named after its configuration file and lives in `lightning_logs/<name>/version_<k>`, with
-`checkpoints/best.ckpt` and `checkpoints/last.ckpt`.
+A run has the name of its configuration file. Its folder is `lightning_logs/<name>/version_<k>`,
+with `checkpoints/best.ckpt` and `checkpoints/last.ckpt`.
 """
 
 import os
@@ -34,24 +34,24 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargpa
 
 
 class _Parser(LightningArgumentParser):
-    """Says what is wrong without eighty lines of usage before it."""
+    """Parser whose errors come without eighty lines of usage before them."""
 
     def print_usage(self, file: Any = None) -> None:
         print(f"usage: {self.prog} [options]", file=file)
 
 
 class CommandLine(LightningCLI):
-    """LightningCLI as this project uses it.
+    """Command line of a package: LightningCLI with the rules of this project.
 
-    - `--ckpt_path` loads weights and nothing else: the checkpoint's hyper-parameters don't
-      override the command line, and no class named there is imported.
-    - `--ckpt_path last` and `best` mean those of this configuration's newest run; `fit` with
-      `last` goes on in that run's folder.
-    - Checkpoints load with `weights_only=True`, from local files.
+    - `--ckpt_path` loads weights and nothing else: the hyper-parameters of the checkpoint don't
+      override the command line, and no class that the checkpoint names is imported.
+    - `--ckpt_path last` and `--ckpt_path best` mean the checkpoints of the newest run of this
+      configuration; `fit` with `last` continues in the folder of that run.
+    - Checkpoints are local files and load with `weights_only=True`.
     """
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning would merge the checkpoint's hyper-parameters over the arguments here."""
+        """Does nothing: Lightning would override arguments by hyper-parameters of a checkpoint."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(BestCheckpoint, "best")
@@ -69,10 +69,12 @@ class CommandLine(LightningCLI):
         elif wanted is not None and not Path(wanted).is_file():
             raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
         elif wanted is None and not fitting:
-            raise InputError(f"{self.subcommand} needs --ckpt_path: best, last or a file's path")
+            raise InputError(
+                f"{self.subcommand} needs --ckpt_path: best, last or the path of a file"
+            )
         if not fitting:
-            self.save_config_callback = None  # the run's config.yaml is that of its training
-        # Results go to the run they are of; a new one begins only with training.
+            self.save_config_callback = None  # config.yaml of a run stays that of its training
+        # Results are written to the folder of their run; only training begins a new run.
         version = None
         if config.ckpt_path and (wanted in ("best", "last") or not fitting):
             run = Path(config.ckpt_path).resolve().parent.parent
@@ -98,8 +100,8 @@ class CommandLine(LightningCLI):
             return str(path)
         missing = f"no {which}.ckpt in the newest run of {runs}"
         if required:
-            raise InputError(f"{missing}: fit first, or give a file's path")
-        rank_zero_warn(f"{missing}: starting afresh")
+            raise InputError(f"{missing}: fit first, or give the path of a file")
+        rank_zero_warn(f"{missing}: training starts from the beginning")
         return None
 
 
@@ -111,20 +113,22 @@ def run(
     trainer: type[Trainer] = Trainer,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Runs a package's command line for any `System`; a user's mistake ends it with one message.
+    """Runs the command line of a package, for any `System`.
+
+    A mistake of the user ends the program with one message.
 
     Args:
         data: Base class of the data sets that a configuration may name.
-        configs: Folder of the configurations that ship.
-        args: Arguments. None: those of the process.
+        configs: Folder of the package's configurations.
+        args: Arguments. None: the arguments of the process.
         command_line: Class that parses the arguments.
         trainer: Trainer class, whose methods are the subcommands.
-        callbacks: Callbacks of every run, beside those of the configuration.
+        callbacks: Callbacks of every run, in addition to those of the configuration.
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    # Also where Lightning would decide otherwise: nothing in a checkpoint is ever run.
+    # Code in a checkpoint is never run, even where Lightning by itself would allow it.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    with _mistakes_told():
+    with _reported_mistakes():
         _check_config_is_given(arguments, configs)
         command_line(
             System,
@@ -145,28 +149,31 @@ def run_command(functions: list[Callable[..., None]], args: list[str] | None = N
     """Runs one of several functions, or the only one, with arguments of the command line.
 
     Args:
-        functions: Subcommands; the signature of each says what it takes.
-        args: Arguments. None: those of the process.
+        functions: Subcommands; the signature of each defines its arguments.
+        args: Arguments. None: the arguments of the process.
     """
-    with _mistakes_told():
+    with _reported_mistakes():
         auto_cli(functions if len(functions) > 1 else functions[0], args=args)
 
 
 @contextmanager
-def _mistakes_told() -> Iterator[None]:
-    """What the user got wrong ends the program with one message."""
+def _reported_mistakes() -> Iterator[None]:
+    """Context in which a mistake of the user ends the program with one message."""
     try:
         yield
     except (ValueError, SolveError) as error:
-        known = _known_cause(error)
-        if known is None:
+        mistake = _mistake_in(error)
+        if mistake is None:
             raise
-        print(f"error: {known}", file=sys.stderr)
+        print(f"error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
-def _known_cause(error: BaseException | None) -> BaseException | None:
-    """What the user got wrong: jsonargparse wraps it where an argument may also be none."""
+def _mistake_in(error: BaseException | None) -> BaseException | None:
+    """Error for the user among the causes of an error. None: there is none.
+
+    jsonargparse wraps such an error if the argument may also be None.
+    """
     while error is not None and not isinstance(error, InputError | SolveError):
         error = error.__cause__ or error.__context__
     return error
@@ -180,7 +187,7 @@ def _check_config_is_given(arguments: list[str], configs: Path) -> None:
     if not asks_for_help and not given & {"-c", "--config", "-h", "--help", "--print_config"}:
         files = (p for p in _relative(configs).glob("**/*.yaml") if p.parent.name != "ablations")
         shipped = "\n".join(f"  {path}" for path in sorted(files))
-        raise InputError(f"{arguments[0]} needs --config FILE; these ship:\n{shipped}")
+        raise InputError(f"{arguments[0]} needs --config FILE; the package has these:\n{shipped}")
 
 
 def _relative(path: Path) -> Path:

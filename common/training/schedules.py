@@ -1,4 +1,4 @@
-"""Learning rate schedules as pure functions of the step, which resume exactly."""
+"""Learning rate schedules, as pure functions of the step, so that training resumes exactly."""
 
 import math
 from dataclasses import dataclass

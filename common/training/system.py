@@ -1,7 +1,7 @@
 """Systems: the LightningModules of this project, with one optimiser or several.
 
-Whatever the number of optimisers, a system has learning rate schedules, a training progress that
-counts batches, and steps that are skipped where a solve breaks off. It resumes exactly.
+With any number of optimisers, a system has schedules of the learning rate and a training progress
+that counts batches; it skips a step if a solve fails in it; and it resumes exactly.
 """
 
 import abc
@@ -27,9 +27,9 @@ class Player(NamedTuple):
 
     Attributes:
         module: Module whose parameters are trained.
-        optimizer: From parameters to an optimiser.
+        optimizer: Factory of the optimiser, from parameters.
         schedule: Schedule of the learning rate.
-        every: Number of turns from one step of this player to its next one.
+        every: Number of turns from one step of this player to the next one.
     """
 
     module: nn.Module
@@ -76,17 +76,21 @@ class System(Reloadable, abc.ABC):
         return configured
 
     def left_out(self, error: Exception) -> Tensor:
-        """NaN loss of a step whose solve broke off, so that the step is skipped (`SkipBadSteps`).
+        """NaN loss for a step in which a solve failed, so that `SkipBadSteps` skips the step.
 
-        Its gradient is NaN for every parameter on every device, so that all devices skip the step.
+        The gradient of this loss is NaN for every parameter, so that all devices skip the step.
+
+        Args:
+            error: Error of the solve; a warning shows it.
         """
         rank_zero_warn(f"step {self.global_step} is left out: {error}")
         return torch.stack([p.sum() for p in self.parameters()]).sum() * torch.nan
 
     def _rate(self, player: Player) -> Callable[[int], float]:
         def factor(step: int) -> float:
-            # To ask for the number of steps at step 0 would make Lightning set up the loaders
-            # before it has read their state from the checkpoint: a resumed epoch would start anew.
+            # Asking for the number of steps at step 0 would make Lightning set up the loaders
+            # before it has read their state from the checkpoint: a resumed epoch would start again
+            # from its first batch.
             return player.schedule.factor(step, math.inf if step == 0 else self._steps_of(player))
 
         return factor
@@ -109,10 +113,10 @@ class System(Reloadable, abc.ABC):
 
 
 class AutomaticSystem(System):
-    """System with one optimiser, which Lightning steps (automatic optimisation).
+    """System with one optimiser, whose steps Lightning takes (automatic optimisation).
 
     Args:
-        optimizer: From parameters to an optimiser.
+        optimizer: Factory of the optimiser, from parameters.
         schedule: Schedule of the learning rate. None: a constant rate.
     """
 
@@ -127,18 +131,18 @@ class AutomaticSystem(System):
 class ManualSystem(System):
     """System with several optimisers that take turns, such as a GAN (manual optimisation).
 
-    A subclass writes `players` and `loss`; `training_step` is final. In each turn every player
-    whose step is due takes one, in order, on the same batches; the parameters of the others are
-    frozen meanwhile. Skipping of bad steps, schedules, averaged weights, mixed precision, exact
-    resume and `best.ckpt` work as with automatic optimisation. Lightning counts the steps of all
-    players: `trainer.max_steps` 1000 is 500 turns of two. DDP needs
-    `--trainer.strategy ddp_find_unused_parameters_true`.
+    A subclass writes `players` and `loss`; `training_step` is final. In each turn, the players
+    whose step is due take one step each, in order and on the same batches; the parameters of the
+    other players are frozen during the step. Skipping of bad steps, schedules, averaged weights,
+    mixed precision, exact resume and `best.ckpt` work as with automatic optimisation. Lightning
+    counts the steps of all players: `trainer.max_steps` 1000 gives 500 turns of two players. DDP
+    needs `--trainer.strategy ddp_find_unused_parameters_true`.
 
     Args:
-        accumulate: Number of batches of a turn; each step takes the mean gradient over them, as
-            on one larger batch. (Lightning's `accumulate_grad_batches` must stay 1.)
-        clip: Largest norm of a player's gradient; longer ones are scaled down. None: no clipping.
-            (Lightning's `gradient_clip_val` must stay unset.)
+        accumulate: Number of batches of a turn; each step takes the mean gradient over these
+            batches, as over one larger batch. (Lightning's `accumulate_grad_batches` must stay 1.)
+        clip: Largest norm of a player's gradient; a longer gradient is scaled down. None: no
+            clipping. (Lightning's `gradient_clip_val` must stay unset.)
 
     Raises:
         InputError: Values out of range.
@@ -161,12 +165,12 @@ class ManualSystem(System):
         """Loss that a player minimises on a batch, and numbers to log, by name.
 
         Args:
-            player: Name of the player whose step it is.
+            player: Name of the player that takes the step.
             batch: Training batch.
         """
 
     def after_step(self, player: str) -> None:
-        """Hook after a player's step, for instance to clip its weights; does nothing here."""
+        """Hook after a player's step, for example to clip its weights; by default it is empty."""
 
     @property
     def steps_per_batch(self) -> float:
@@ -214,5 +218,5 @@ class ManualSystem(System):
 
     @staticmethod
     def _as_list(found: Any) -> list[Any]:
-        """Optimisers or schedulers as a list; Lightning returns a single one without it."""
+        """Optimisers or schedulers as a list; Lightning returns a single one without a list."""
         return list(found) if isinstance(found, list) else [found]

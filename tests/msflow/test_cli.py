@@ -259,7 +259,7 @@ ERRORS = {
         ["--model.flow.pyramid", "common.flows.pyramid.LaplacianPyramid",
          "--model.flow.pyramid.sizes", "[7,28]"], "set --best.monitor val/pyramid_bpd"),
     "steer": (["--model.objective", "msflow.objectives.Likelihood",
-               "--model.objective.steer", "2"], "steer is 2"),
+               "--model.objective.steer", "2"], "got steer 2"),
     "scales": (["--model.epochs_per_scale", "[1]"], "1 entries, but the flow has 3 scales"),
 }  # fmt: skip
 

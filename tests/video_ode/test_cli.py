@@ -79,7 +79,7 @@ def checkpoint(config, name="last", k=0):
     return config.parent / "runs" / "tiny" / f"version_{k}" / "checkpoints" / f"{name}.ckpt"
 
 
-def test_a_trained_model_is_judged_shown_and_loaded_again(config, capsys):
+def test_a_trained_model_is_evaluated_shown_and_loaded_again(config, capsys):
     call(config, "fit")
     call(config, "test", "--ckpt_path", "best")
     out = capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_content_and_motions_are_shown(config, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.n_cond", "6"], "none is left to predict"),
+        (["--model.n_cond", "6"], "no frame is left to predict"),
         (["--model.n_cond", "9"], "got training videos of 6 frames, n_cond is 9"),
         (["--data", "RotatingDigits"], "1 × 28 × 28 but the predictor was configured for 1 × 16"),
         (["--data", "EmbeddedClips", "--data.size", "16"], "the data's frames are 3 × 16 × 16"),
@@ -174,4 +174,4 @@ def test_missing_frames_need_a_latent_ode(config, capsys):
 def test_irregular_times_are_learned_from(config, pattern, capsys):
     call(config, "fit", "--data.observed", "0.5", "--data.pattern", pattern)
     call(config, "test", "--ckpt_path", "best", "--data.observed", "0.5")
-    assert "% of the given frames seen" in capsys.readouterr().out
+    assert "% of the conditioning frames observed" in capsys.readouterr().out

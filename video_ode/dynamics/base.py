@@ -1,7 +1,7 @@
-"""Latent dynamics: from a first state and times to the path through them.
+"""Base classes of latent dynamics: from a first state and times to a path of states.
 
-All are built by `Dynamics(size, context_size, …)`, so that a configuration can replace one by
-another. States have any shape `[b size …]`: vectors or feature maps.
+All dynamics are built by `Dynamics(size, context_size, …)`, so that a configuration can replace
+one by another. States have any shape `[b size …]`: they are vectors or feature maps.
 """
 
 import abc
@@ -25,7 +25,7 @@ class LatentPath(NamedTuple):
     Attributes:
         states: States `[b t …]`, one for each asked time.
         kl: KL divergence of the path from its prior, `[b]`, in nats; 0 if nothing is random.
-        evaluations: Number of function evaluations, all pieces of the path together.
+        evaluations: Number of function evaluations, summed over all pieces of the path.
     """
 
     states: Tensor
@@ -34,11 +34,11 @@ class LatentPath(NamedTuple):
 
 
 class PiecewiseContext(NamedTuple):
-    """Context that is constant in time over each unit after the first time.
+    """Context that changes with time, and is constant over each unit of time.
 
     Attributes:
-        values: Context of each unit, `[b n …]`: `values[:, i]` holds from `times[0] + i` to
-            `times[0] + i + 1` (SRVP's `z_{⌊t⌋+1}`).
+        values: Context of each unit of time after the first time, `[b n …]`: `values[:, i]` is
+            valid from `times[0] + i` to `times[0] + i + 1` (`z_{⌊t⌋+1}` in SRVP).
     """
 
     values: Tensor
@@ -48,10 +48,10 @@ Context = Tensor | PiecewiseContext | None
 
 
 class Solved(NamedTuple):
-    """States at the times that `solve` was given.
+    """Result of `solve`: the states at the asked times.
 
     Attributes:
-        states: States `[b t …]`, or a list of states `[b …]`; the first one is `z0`.
+        states: States `[b t …]`, or a list of states `[b …]`; the first state is `z0`.
         evaluations: Number of function evaluations.
         kl: KL divergence of the path up to each time, `[b t]`, in nats. None: nothing is random.
     """
@@ -64,11 +64,11 @@ class Solved(NamedTuple):
 class Dynamics(nn.Module, abc.ABC):
     """Latent dynamics `(z0, times, context) -> LatentPath`.
 
-    A subclass writes `solve` alone, for one context that does not change and times that all
-    samples share; `forward` is final.
+    A subclass writes `solve` only, for a context that does not change and for times that all
+    samples share. `forward` is final.
 
     Attributes:
-        steps: Number of equal steps in a unit of time; 1 if the dynamics have no steps.
+        steps: Number of equal steps in a unit of time; 1 for dynamics without steps.
         evaluations: Number of function evaluations of the last call.
     """
 
@@ -80,7 +80,12 @@ class Dynamics(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
-        """States at strictly monotonic `times` `[t]`, of which the first is the time of `z0`.
+        """States at the asked times.
+
+        Args:
+            z0: State at the first time, `[b …]`.
+            times: Strictly monotonic times `[t]`, in frames; the first one is the time of `z0`.
+            context: Context of the whole path, `[b …]`. None: no context.
 
         Raises:
             InputError: Times that these dynamics can't reach.
@@ -89,17 +94,17 @@ class Dynamics(nn.Module, abc.ABC):
     def forward(
         self, z0: Sample, times: Times | VideoTimes, context: Context = None
     ) -> LatentPath:
-        """Path through the asked times.
+        """Path of the states at the asked times.
 
         Args:
             z0: State at the first time, `[b …]`.
-            times: Times `[t]` in frames, strictly ascending or descending; the first is that of
-                `z0`. Or `[b t]`, other times for each sample, with the same first one.
+            times: Strictly monotonic times in frames, `[t]`; the first one is the time of `z0`. Or
+                other times for each sample, `[b t]`, with the same first time.
             context: Context of the whole path, `[b …]`, or a `PiecewiseContext`. None: no context.
 
         Raises:
-            InputError: Times that aren't finite, strictly monotonic and of one first time, or that
-                these dynamics can't reach; a `PiecewiseContext` that ends too early.
+            InputError: Times that aren't finite and strictly monotonic, different first times,
+                times that these dynamics can't reach, or a `PiecewiseContext` that ends too early.
         """
         shared = _checked(times)
         solved = self._solve_pieces(z0, shared, context)
@@ -178,7 +183,11 @@ class Stepwise(Dynamics):
 
 
 def _checked(times: Tensor) -> Times:
-    """Times that contain all asked ones, `[t]`, strictly monotonic."""
+    """Union of the asked times, `[t]`, strictly monotonic.
+
+    Raises:
+        InputError: Times that aren't finite and strictly monotonic, or different first times.
+    """
     if times.ndim not in (1, 2) or not times.numel() or not bool(times.isfinite().all()):
         raise InputError(f"got times {times.tolist()}; give one or more finite times")
     gaps = times.diff(dim=-1)
@@ -191,8 +200,8 @@ def _checked(times: Tensor) -> Times:
         return times
     if bool((times[:, 0] != times[0, 0]).any()):
         raise InputError(
-            f"got first times {times[:, 0].tolist()}; the first time must be that of the first "
-            "state, the same for all samples: subtract each video's first time"
+            f"got first times {times[:, 0].tolist()}; the first time is the time of the first "
+            "state and must be the same for all samples: subtract the first time of each video"
         )
     return torch.unique(times).flip(0) if bool((gaps < 0).any()) else torch.unique(times)
 
@@ -208,11 +217,13 @@ def _units(elapsed: Tensor, context: PiecewiseContext) -> int:
     """Number of units of time that the path goes through."""
     if float(elapsed[-1]) < 0:
         raise InputError(
-            "got times before the first frame; the random variables of the frames there are not "
-            "known: ask for later times"
+            "got times before the first frame, where no random variables are known; give later "
+            "times"
         )
     if bool((elapsed.diff() <= TOLERANCE).any()):
-        raise InputError(f"got times nearer than {TOLERANCE:g} of a frame; leave some of them out")
+        raise InputError(
+            f"got times that differ by less than {TOLERANCE:g} of a frame; leave some of them out"
+        )
     units = math.ceil(float(elapsed[-1]) - TOLERANCE)
     if units > context.values.shape[1]:
         raise InputError(

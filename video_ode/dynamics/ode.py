@@ -12,19 +12,20 @@ from video_ode.dynamics.base import Dynamics, Solved
 
 
 class NeuralODE(Dynamics):
-    """Neural ODE `dz/dt = f(t, z, context)` (Predoc III, eq. 4.2), solved by any solver.
+    """Neural ODE `dz/dt = f(t, z, context)` (Predoc III, eq. 4.2), for any solver.
 
-    It reaches any times, in both directions.
+    It can reach all times, forward and backward.
 
     Args:
         size: Length of the state (channels of a feature map).
         context_size: Length of the context.
         field: From the lengths of state and context to the vector field `f`.
         solver: Solver of the ODE.
-        order: Order of the ODE. With 2 the state is position and velocity, `ds/dt = v`,
+        order: Order of the ODE. With order 2 the state is position and velocity: `ds/dt = v`,
             `dv/dt = f(s, v)` (Yıldız et al. 2019, eq. 5).
         static_size: Length of the static part: the last `static_size` numbers of the state never
-            change and are a context of the others (appearance, apart from motion).
+            change, and they are a context of the other numbers. It separates appearance from
+            motion.
 
     Raises:
         InputError: Lengths that don't fit the order.
@@ -63,7 +64,8 @@ class NeuralODE(Dynamics):
                 dz = torch.cat([z[:, half:], dz[:, half:]], 1)
             return (dz,)
 
-        # The adjoint sees these tensors only: a context left out would get no gradient.
+        # The adjoint knows these tensors only: without the context here, the context would get no
+        # gradient.
         params = [*self.field.parameters(), *([] if known is None else [known])]
         (path,), evaluations = self.solver.path(f, (moving,), times, params)
         still = static[:, None].expand(-1, len(times), *static.shape[1:])

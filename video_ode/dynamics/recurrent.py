@@ -1,4 +1,4 @@
-"""Latent dynamics that step from frame to frame: the ablations of SRVP."""
+"""Latent dynamics by recurrent steps from frame to frame: the ablations of SRVP."""
 
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ class GRU(Stepwise):
 
 
 class MLPDynamics(Stepwise):
-    """Plain network `y_{t+1} = f(y_t, z_{t+1})` without a residual, an ablation of SRVP.
+    """Multilayer perceptron `y_{t+1} = f(y_t, z_{t+1})` without residual, an ablation of SRVP.
 
     Args:
         size: Length of the state.

@@ -12,8 +12,8 @@ from video_ode.dynamics.base import TOLERANCE, Dynamics, Solved
 class ResidualEuler(Dynamics):
     """Residual dynamics `y_{t+1/k} = y_t + f(y_t, z_{⌊t⌋+1}) / k` (SRVP slides, "Model").
 
-    Steps are counted in integers, so every `k` returns exactly the frames that were asked for.
-    Between two steps the path is the straight line that Euler's method draws.
+    Steps are counted in integers, so for every `k` the states are exactly at the asked frames.
+    Between two steps the path is a straight line, as Euler's method defines it.
 
     Args:
         size: Length of the state (channels of a feature map).
@@ -28,7 +28,7 @@ class ResidualEuler(Dynamics):
     def __init__(self, size: int, context_size: int, field: FieldFactory, steps: int = 1) -> None:
         super().__init__()
         if steps < 1:
-            raise InputError(f"got {steps} steps a frame; give 1 or more")
+            raise InputError(f"got steps {steps}; give 1 or more")
         self.field, self.steps = field(size, context_size), steps
 
     def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:

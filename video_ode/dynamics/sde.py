@@ -15,12 +15,12 @@ class NeuralSDE(Dynamics):
         size: Length of the state (channels of a feature map).
         context_size: Length of the context.
         drift: From the lengths of state and context to the drift `f`.
-        diffusion: From the lengths of state and context to a network; `g` is `scale` times its
-            softplus.
+        diffusion: From the lengths of state and context to a network; `g` is `scale` times the
+            softplus of its output.
         step_size: Size of the largest step, in frames.
-        scale: Factor of the diffusion; 0 gives the ODE by Euler's method.
-        prior_drift: From the lengths of state and context to the drift `h` of a prior; the path
-            then has its KL divergence from the path with drift `h`. None: no divergence.
+        scale: Factor of the diffusion; 0 gives the ODE, solved by Euler's method.
+        prior_drift: From the lengths of state and context to the drift `h` of a prior. The path
+            then has a KL divergence from the path with drift `h`. None: no prior, no divergence.
 
     Raises:
         InputError: Sizes out of range.
@@ -39,8 +39,8 @@ class NeuralSDE(Dynamics):
         super().__init__()
         if scale < 0 or step_size <= 0 or (prior_drift is not None and scale == 0):
             raise InputError(
-                f"got scale {scale} and step_size {step_size}; the step must be positive, the "
-                "scale at least 0, and above 0 beside a prior_drift"
+                f"got scale {scale} and step_size {step_size}; step_size must be positive and "
+                "scale at least 0 (positive if there is a prior_drift)"
             )
         self.drift, self.diffusion = drift(size, context_size), diffusion(size, context_size)
         self.prior_drift = prior_drift(size, context_size) if prior_drift else None

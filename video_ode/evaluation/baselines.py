@@ -9,11 +9,11 @@ COPY, MEAN = "copy of last given", "mean of given"  # rows of tables
 
 
 def still_videos(truth: Video, mask: Mask) -> dict[str, Video]:
-    """Still videos as long as the true ones: the last and the mean of the given frames.
+    """Still videos of the last conditioning frame and of the mean conditioning frame.
 
     Args:
-        truth: True videos, `[b t c h w]`.
-        mask: Mask of the conditioning frames that may be seen, `[b t']`.
+        truth: True videos, `[b t c h w]`; the results have the same shape.
+        mask: Mask of the observed conditioning frames, `[b t']`.
 
     Returns:
         Videos by the name of the baseline; empty if there is no conditioning frame.
@@ -29,5 +29,5 @@ def still_videos(truth: Video, mask: Mask) -> dict[str, Video]:
 
 
 def last_seen(mask: Mask) -> Tensor:
-    """Position of the last frame of each video that may be seen, `[b]`."""
+    """Index of the last observed frame of each video, `[b]`."""
     return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)

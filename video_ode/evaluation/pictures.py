@@ -1,8 +1,8 @@
-"""Videos as pictures for people: strips, animations, and the files that hold them.
+"""Pictures of videos: strips, animations, and their files.
 
-Everything here is bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, animations
-`uint8 [t 3 h w]`. Frames have a coloured border: green in the given part, red where the model is
-on its own, grey around what is no prediction.
+All of them are bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, and animations
+`uint8 [t 3 h w]`. The frames have a coloured border: green at the times of the conditioning
+frames, red for later predictions, grey for true frames.
 """
 
 import io
@@ -25,27 +25,35 @@ COLOURS: dict[Kind, tuple[int, int, int]] = {
     "true": (150, 150, 150),
     "none": (56, 56, 56),
 }
-GROUND = 28  # grey level between the frames and in place of a missing one
-SIDE = 128  # frames are enlarged to about so many pixels
-TOLERANCE = 1e-3  # times nearer than this are the same
-MAX_GIF_FPS = 50  # viewers slow down what claims to be faster
+BACKGROUND = 28  # grey level between the frames and in place of a missing frame
+SIDE = 128  # approximate height or width of an enlarged frame, in pixels
+TOLERANCE = 1e-3  # times that differ by less are the same
+MAX_GIF_FPS = 50  # viewers slow down faster files
 
 
 class Row(NamedTuple):
-    """A video and what each of its frames is; those of kind `none` are left blank."""
+    """Row of a picture: a video, and the kind of each of its frames.
+
+    Attributes:
+        frames: Video `[t c h w]` of bytes.
+        kinds: Kind of each frame, which gives the colour of its border; a frame of kind `none` is
+            left blank.
+    """
 
     frames: Tensor
     kinds: Sequence[Kind]
 
 
 class Scene(NamedTuple):
-    """Rows that show a predicted video; the first three are None for a generated one.
+    """Rows that show one predicted or generated video.
 
     Attributes:
-        context: Frames that the model was given, each held until the next one; then blank.
-        truth: True video, each frame held until the next one.
-        known: True frames at exactly the times of the samples; blank at other times.
-        samples: Predictions.
+        context: Observed conditioning frames, each shown until the next one, then blank. None: a
+            generated video.
+        truth: True video, each frame shown until the next one. None: a generated video.
+        known: True frames at exactly the times of the samples, blank at other times. None: a
+            generated video.
+        samples: Samples of the model.
     """
 
     context: Row | None
@@ -67,19 +75,19 @@ class Scene(NamedTuple):
 def scene(
     frames: Tensor, times: Tensor, seen: Tensor, target_times: Tensor, samples: Tensor
 ) -> Scene:
-    """A video, what was given of it and what was made of that, at other times.
+    """Scene of a predicted video.
 
     Args:
-        frames: The true video, `[t c h w]`.
-        times: Of its frames, ascending.
-        seen: Which of the given frames the model saw, `[t']`; they come first.
-        target_times: In any order.
-        samples: `[s k c h w]`, the most interesting first.
+        frames: True video, `[t c h w]`; the first `t'` frames are the conditioning frames.
+        times: Times of its frames, ascending, `[t]`.
+        seen: Mask of the conditioning frames that were observed, `[t']`.
+        target_times: Times of the samples, `[k]`, in any order.
+        samples: Samples `[s k c h w]`, the most interesting one first.
     """
     start, stop = float(times[0]), float(times[-1])
     border = float(times[len(seen) - 1]) if len(seen) else -math.inf
     at = [float(t) for t in target_times]
-    # Times come from arithmetic: 0.1 * 30 is a little less or more than 3.
+    # Times are computed, so they are inexact: 0.1 * 30 is slightly different from 3.
     held = (torch.searchsorted(times, target_times.to(times) + TOLERANCE, right=True) - 1).clamp(0)
     places = held.tolist()
     within = [start - TOLERANCE <= t <= stop + TOLERANCE for t in at]
@@ -106,47 +114,52 @@ def _kind(known: bool, given: bool) -> Kind:
 
 
 def strip(rows: Sequence[Row], columns: int = 20, zoom: int | None = None) -> Tensor:
-    """Videos below each other, time to the right.
+    """Strip: a picture of videos below each other, with time from left to right.
 
     Args:
-        rows: Of equal length and size.
-        columns: Frames to show at most: of more, every second, third and so on.
-        zoom: Enlargement; to about 128 pixels if none.
+        rows: Videos of equal length and size.
+        columns: Largest number of frames in a row. Of longer videos, every second frame is shown,
+            or every third, and so on.
+        zoom: Factor of enlargement. None: enlarge to about 128 pixels.
     """
     step = math.ceil(len(rows[0].kinds) / columns)
     lines = [torch.cat(list(_panels(row, zoom)[::step]), -1) for row in rows]
-    return _on_ground(torch.cat(lines, -2))
+    return _with_margin(torch.cat(lines, -2))
 
 
 def animation(videos: Sequence[Sequence[Row]], zoom: int | None = None) -> Tensor:
-    """Videos below each other, each with panels side by side that play together.
+    """Animation of videos below each other, each with panels side by side that play together.
 
     Args:
-        videos: Of each its panels, all of equal length and size.
-        zoom: Enlargement; to about 128 pixels if none.
+        videos: Panels of each video, all of equal length and size.
+        zoom: Factor of enlargement. None: enlarge to about 128 pixels.
     """
     lines = [torch.cat([_panels(row, zoom) for row in panels], -1) for panels in videos]
-    return _on_ground(torch.cat(lines, -2))
+    return _with_margin(torch.cat(lines, -2))
 
 
 def enlarged(video: Tensor, zoom: int) -> Tensor:
-    """Every pixel of `[... h w]` as a square of `zoom` by `zoom`."""
+    """Enlarged video or picture `[... h w]`: every pixel becomes a square of `zoom` by `zoom`."""
     return video.repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
 
 
 def save_gif(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
-    """Writes an animation as an endless GIF and returns where it is."""
+    """Writes an animation as a GIF file that repeats forever, and returns its path."""
     path = _ready(path)
     path.write_bytes(gif(frames, fps))
     return path
 
 
 def gif(frames: Tensor, fps: float = 8.0) -> bytes:
-    """An animation as a GIF that repeats without end.
+    """Content of a GIF file that shows an animation and repeats forever.
 
-    One palette serves all frames, undithered, so that nothing flickers; greys are within one
-    level of what they were. Times are whole hundredths of a second, right on the average, and at
-    least two of them.
+    All frames share one palette without dithering, so that nothing flickers; greys change by at
+    most one level. The duration of each frame is a whole number of hundredths of a second, at
+    least two; the mean duration is right.
+
+    Args:
+        frames: Animation `[t 3 h w]` of bytes.
+        fps: Number of frames a second.
     """
     indices, palette = _indexed(frames)
     pictures = []
@@ -170,13 +183,14 @@ def gif(frames: Tensor, fps: float = 8.0) -> bytes:
 
 
 def save_mp4(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
-    """Writes an animation as H.264 in 4:2:0, which every player shows; returns where it is.
+    """Writes an animation as an MP4 file and returns its path.
 
-    An odd width or height grows by one line, as that format must.
+    The format is H.264 in 4:2:0, which every player can show. It needs an even width and height,
+    so an odd one grows by one line of pixels.
     """
     path = _ready(path)
     frames = torch.nn.functional.pad(
-        frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=GROUND
+        frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=BACKGROUND
     )
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
@@ -190,33 +204,33 @@ def save_mp4(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
 
 
 def save_png(picture: Tensor, path: str | Path) -> Path:
-    """Writes a picture `[3 h w]` and returns where it is."""
+    """Writes a picture `[3 h w]` of bytes as a PNG file and returns its path."""
     path = _ready(path)
     PILImage.fromarray(_channels_last(picture)).save(path)
     return path
 
 
 def _panels(row: Row, zoom: int | None) -> Tensor:
-    """Each frame in its border, `[t 3 h' w']`."""
+    """Frames with their borders, `[t 3 h' w']`."""
     t, _, h, w = row.frames.shape
     zoom = max(1, round(SIDE / max(h, w))) if zoom is None else zoom
     border = gap = max(2, zoom)
     big = enlarged(row.frames.cpu(), zoom).expand(-1, 3, -1, -1)
     edge, rest = border + gap, 2 * (border + gap)
-    panels = torch.full((t, 3, h * zoom + rest, w * zoom + rest), GROUND, dtype=torch.uint8)
+    panels = torch.full((t, 3, h * zoom + rest, w * zoom + rest), BACKGROUND, dtype=torch.uint8)
     for panel, frame, kind in zip(panels, big, row.kinds, strict=True):
         colour = torch.tensor(COLOURS[kind], dtype=torch.uint8)[:, None, None]
         panel[:, gap:-gap, gap:-gap] = colour
-        panel[:, edge:-edge, edge:-edge] = GROUND if kind == "none" else frame
+        panel[:, edge:-edge, edge:-edge] = BACKGROUND if kind == "none" else frame
     return panels
 
 
-def _on_ground(picture: Tensor, margin: int = 4) -> Tensor:
-    return torch.nn.functional.pad(picture, (margin,) * 4, value=GROUND)
+def _with_margin(picture: Tensor, margin: int = 4) -> Tensor:
+    return torch.nn.functional.pad(picture, (margin,) * 4, value=BACKGROUND)
 
 
 def _indexed(frames: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """An animation as places in a palette, `uint8 [t h w]`, and the palette, `uint8 [n 3]`."""
+    """Animation as indices into a palette, `uint8 [t h w]`, and the palette, `uint8 [n 3]`."""
     pixels = _channels_last(frames)
     codes = pixels[..., 0].astype(np.int32) << 16 | pixels[..., 1].astype(np.int32) << 8
     codes |= pixels[..., 2]
@@ -230,7 +244,7 @@ def _indexed(frames: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _palette(colours: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """256 colours that stand for all of them: as good as all greys if the rest are few."""
+    """Palette of 256 colours for more colours: nearly all greys if there are few other colours."""
     own = colours[(colours != colours[:, :1]).any(1)]
     if len(own) <= 16:
         greys = np.linspace(0, 255, 256 - len(own)).round().astype(np.uint8)
@@ -246,7 +260,7 @@ def _palette(colours: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _nearest(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Of each colour `[m 3]` the place of the nearest in the palette `[n 3]`."""
+    """Index of the nearest colour of the palette `[n 3]`, for each colour `[m 3]`."""
     to = torch.from_numpy(palette).float()
     parts = torch.from_numpy(colours).float().split(2**16)
     return torch.cat([torch.cdist(part, to).argmin(1) for part in parts]).numpy()

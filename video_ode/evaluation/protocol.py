@@ -16,7 +16,7 @@ from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
 from common.metrics.video import I3D_URL, ClipFeatures, RandomVideoFeatures
 from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.evaluation.baselines import COPY, MEAN, last_seen, still_videos
-from video_ode.evaluation.report import AVERAGE, MODEL, Report, Scores
+from video_ode.evaluation.report import AVERAGE, MODEL, Report, VideoScores
 from video_ode.predictor import to_pixels, to_unit
 
 
@@ -27,7 +27,13 @@ class Predicting(Protocol):
     n_cond: int
 
     def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
-        """Samples `[s b k c h w]` in `[0, 1]` at these times."""
+        """Samples `[s b k c h w]` in `[0, 1]` at these times.
+
+        Args:
+            clip: True videos, of which only the first `n_cond` frames may be used.
+            target_times: Ascending times of the prediction, `[k]` or `[b k]`.
+            n_samples: Number of samples of each video.
+        """
 
 
 @runtime_checkable
@@ -41,25 +47,30 @@ class Generating(Protocol):
 class Evaluation(Callback):
     """Evaluates video models in `test`, by the protocol of SRVP (Franceschi 2020, section 5).
 
-    Of a predictor it scores the samples that `test_step` returns, clamped to `[0, 1]`, frame by
-    frame. The best sample of each video counts, chosen for each metric by its mean over the
-    predicted frames, and again by its mean over the given ones (all given frames are scored, seen
-    or not). Numbers are means over videos ± 1.96 σ / √N. Beside the model stand the average of its
-    samples' scores and the baselines: the last given frame that was seen (not scored on itself),
-    the mean of the given frames that were seen, and those of the data set (on predicted frames).
+    A predictor is evaluated frame by frame, on the samples that `test_step` returns, clamped to
+    `[0, 1]`. Only the best sample of each video counts. It is chosen for each metric twice: by the
+    mean over the predicted frames, and by the mean over the conditioning frames (all of these are
+    scored, observed or not). The numbers are means over videos ± 1.96 σ / √N. The table also has
+    the average of the scores of all samples, and the baselines:
 
-    The Fréchet distance to the true videos is that of the given frames followed by the predicted
-    frames of one sample, in bytes; of a generator it is that of as many generated videos, and the
-    only number.
+    - the last observed conditioning frame (it has no score for its own frame);
+    - the mean of the observed conditioning frames;
+    - the baselines of the data set (with scores of the predicted frames only).
 
-    Logs `test/psnr`, `test/psnr_given`, the same for every other metric, `test/psnr_margin` and
-    `test/psnr_margin_given` over the better of copy and mean, and the distance by its name.
-    Prints a table; writes `test_table.csv`, `test_curves.csv` and `test_curves.png`.
+    The Fréchet distance compares the true videos with videos of one sample: the conditioning
+    frames followed by the predicted frames, in bytes. A generator is evaluated by this distance
+    alone, on as many generated videos.
+
+    Logs `test/psnr` and `test/psnr_given` (of predicted and of conditioning frames), the same for
+    every other metric, the distance by its name, and `test/psnr_margin` and
+    `test/psnr_margin_given`: how much better the model is than the better of the two still
+    baselines, in dB. Prints a table; writes `test_table.csv`, `test_curves.csv` and
+    `test_curves.png`.
 
     Args:
-        metrics: Metrics beside PSNR and SSIM, such as `LPIPS`. None: no others.
+        metrics: Metrics in addition to PSNR and SSIM, such as `LPIPS`. None: no others.
         features: Features of the Fréchet distance, `I3DFeatures(weights=…)` for FVD. None: random
-            features, whose distance has a name of its own.
+            features, whose distance has its own name.
     """
 
     def __init__(
@@ -70,7 +81,7 @@ class Evaluation(Callback):
         if len(set(names)) < len(names):
             raise InputError(f"got metrics {', '.join(names)}; give each name once")
         self.features = features or RandomVideoFeatures()
-        self._batches: list[Scores] = []
+        self._batches: list[VideoScores] = []
         self._n_samples = 0
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +122,8 @@ class Evaluation(Callback):
         self._batches.append({key: x.cpu() for key, x in scores.items()})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         scores, self._batches = gathered(self._batches), []
         report = Report(scores, self.metrics, self._n_samples, self.features.name)
         numbers = {f"test/{name}": value for name, value in report.logged().items()}
@@ -124,7 +136,7 @@ class Evaluation(Callback):
 
     def _prediction_scores(
         self, samples: Videos, batch: Clip, n_cond: int, data: object
-    ) -> Scores:
+    ) -> VideoScores:
         """Scores of a predictor's samples and of the baselines."""
         truth, seen = to_unit(batch.frames), batch.mask[:, :n_cond]
         baselines = still_videos(truth, seen)
@@ -138,15 +150,15 @@ class Evaluation(Callback):
                 last = last_seen(seen)
                 curve[torch.arange(len(last)), last] = math.nan
             elif row != MEAN:
-                curve[:, :n_cond] = math.nan  # copies of the given frames
+                curve[:, :n_cond] = math.nan  # copies of the conditioning frames
         return scores | self._feature_scores({MODEL: samples[0], **baselines}, truth, n_cond)
 
     def _curves(
         self, samples: Videos, baselines: dict[str, Video], truth: Video, n_cond: int
-    ) -> Scores:
-        scores: Scores = {}
+    ) -> VideoScores:
+        scores: VideoScores = {}
         for metric in self.metrics:
-            # Sample by sample: a network's activations of all samples would not fit into memory.
+            # One sample after the other: the activations of all would not fit into memory.
             each = torch.stack([metric(sample, truth) for sample in samples])
             best = best_of(each, n_cond, metric.better == "lower")
             scores["curve", MODEL, metric.name] = best
@@ -156,8 +168,8 @@ class Evaluation(Callback):
                 scores["curve", row, metric.name] = metric(video, truth)
         return scores
 
-    def _feature_scores(self, rows: dict[str, Video], truth: Video, n_cond: int) -> Scores:
-        scores: Scores = {("features", "truth"): self.features(to_pixels(truth))}
+    def _feature_scores(self, rows: dict[str, Video], truth: Video, n_cond: int) -> VideoScores:
+        scores: VideoScores = {("features", "truth"): self.features(to_pixels(truth))}
         for row, video in rows.items():
             joined = torch.cat([truth[:, :n_cond], video[:, n_cond:]], 1)
             scores["features", row] = self.features(to_pixels(joined))
@@ -180,11 +192,13 @@ class Evaluation(Callback):
 
 
 def best_of(scores: Tensor, n_cond: int, lower: bool = False) -> Tensor:
-    """Scores of each video's best sample, chosen apart for given and for predicted frames.
+    """Scores of the best sample of each video, chosen once for each of the two parts.
+
+    The parts are the conditioning frames and the predicted frames.
 
     Args:
         scores: Scores `[s b t]`.
-        n_cond: Number of given frames, the first ones.
+        n_cond: Number of conditioning frames, the first ones.
         lower: Whether lower scores are better.
 
     Returns:
@@ -199,10 +213,11 @@ def best_of(scores: Tensor, n_cond: int, lower: bool = False) -> Tensor:
     return torch.cat(chosen, 1)
 
 
-def gathered(batches: list[Scores]) -> Scores:
+def gathered(batches: list[VideoScores]) -> VideoScores:
     """Scores of all videos from all processes, in the order of the videos, each video once.
 
-    Processes that share a set unevenly evaluate some videos twice.
+    If the number of videos isn't a multiple of the number of processes, some videos are evaluated
+    twice.
     """
     everyones: list[Any] = [batches]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -217,7 +232,7 @@ def gathered(batches: list[Scores]) -> Scores:
 
 
 def _data_name(trainer: Trainer) -> str:
-    """Class of the data set, with the generator that made its videos, if any."""
+    """Class of the data set, with the generator of its videos if it has one."""
     data = getattr(trainer, "datamodule", None)
     name, generator = type(data).__name__, getattr(data, "generator", None)
     if generator is None:

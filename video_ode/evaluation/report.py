@@ -18,23 +18,23 @@ from video_ode.evaluation.baselines import COPY, MEAN
 
 MODEL, AVERAGE = "model", "average of samples"  # rows of tables
 
-Scores = dict[tuple[str, ...], Tensor]  # one row a video each
+VideoScores = dict[tuple[str, ...], Tensor]  # tensors with one row for each video, by key
 
 
 class Report:
-    """Summary of the scores of many videos.
+    """Report of the scores of many videos.
 
     Args:
-        scores: `("curve", row, metric)`: values `[n t]`; `("features", row)`: features `[n f]`,
-            also of the row `truth`; `("seen",)`: mask of the given frames that could be seen,
-            `[n t']`; `("times",)`: times of the frames, `[n t]`.
+        scores: Scores by key. `("curve", row, metric)`: values `[n t]`; `("features", row)`:
+            features `[n f]`, also of the row `truth`; `("seen",)`: mask of the observed
+            conditioning frames, `[n t']`; `("times",)`: times of the frames, `[n t]`.
         metrics: Metrics of the curves.
-        n_samples: Number of samples of which the best counts.
+        n_samples: Number of samples of each video, of which the best one counts.
         distance: Name of the Fréchet distance.
     """
 
     def __init__(
-        self, scores: Scores, metrics: Sequence[FrameMetric], n_samples: int, distance: str
+        self, scores: VideoScores, metrics: Sequence[FrameMetric], n_samples: int, distance: str
     ) -> None:
         self.scores, self.n_samples, self.distance = scores, n_samples, distance
         self.n_videos, self.n_cond = scores["seen",].shape
@@ -50,14 +50,15 @@ class Report:
         self._distances = {row: self._distance(row) for row in self.rows}
 
     def mean(self, row: str, metric: str, part: str) -> tuple[float, float]:
-        """Mean over videos and half the width of its 95 % interval; NaN if there is none."""
+        """Mean over videos, and half the width of its 95 % interval; NaN if there is no value."""
         curve = self.scores["curve", row, metric]
         frames = curve[:, : self.n_cond] if part == "given" else curve[:, self.n_cond :]
-        # Baselines have no score of frames that they copy; NaN of a model must stay visible.
+        # A baseline has NaN for frames that it copies; these are left out. NaN of a model must
+        # stay visible.
         return _interval(frames.mean(1) if row in (MODEL, AVERAGE) else frames.nanmean(1))
 
     def logged(self) -> dict[str, float]:
-        """Numbers of the model by log key, without those that are not defined."""
+        """Numbers of the model by log key, without undefined ones."""
         numbers = {self.distance: self._distances[MODEL]}
         for metric, part in self.columns:
             name = f"{metric.name}{self.parts[part]}"
@@ -71,14 +72,14 @@ class Report:
         return {k: v for k, v in numbers.items() if k not in optional or not math.isnan(v)}
 
     def heading(self, data: str) -> str:
-        """Protocol that the numbers belong to."""
+        """Heading of the table: data set and protocol."""
         protocol = (self.n_cond, len(self.times), self.n_samples)
         text = f"{data}: (n_cond, n_total, n_samples) = {protocol}, {self.n_videos} videos"
         seen = float(self.scores["seen",].mean()) if self.n_cond else 1.0
-        return text if seen == 1 else f"{text}, {seen:.0%} of the given frames seen"
+        return text if seen == 1 else f"{text}, {seen:.0%} of the conditioning frames observed"
 
     def table(self, data: str) -> str:
-        """Table as text: rows by metrics on given and on predicted frames."""
+        """Table as text, with columns for the metrics of given and of predicted frames."""
         head = ["", *(f"{m.name} {part}" for m, part in self.columns), self.distance]
         body = []
         for row in self.rows:
@@ -95,7 +96,7 @@ class Report:
         return "\n".join([self.heading(data), *lines])
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes table and curves into a folder and returns the files."""
+        """Writes table and curves into a folder, and returns the written files."""
         folder.mkdir(parents=True, exist_ok=True)
         table, curves = folder / "test_table.csv", folder / "test_curves.csv"
         _write_csv(table, self._table_records())
@@ -107,7 +108,7 @@ class Report:
         return [table, curves, picture]
 
     def figure(self) -> Figure:
-        """Figure with one panel a metric and one line a row, over the times of the frames."""
+        """Figure of the curves over time: a panel for each metric, a line for each row."""
         figure = Figure(figsize=(4.6 * len(self.metrics), 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(self.metrics), squeeze=False)[0]
@@ -146,7 +147,7 @@ class Report:
         )
 
     def _curve(self, row: str, metric: str) -> tuple[list[float], list[float]]:
-        """Mean and half the width of the interval at each frame."""
+        """Mean, and half the width of its 95 % interval, at each frame."""
         points = [
             _interval(x if row in (MODEL, AVERAGE) else x[~x.isnan()])
             for x in self.scores["curve", row, metric].T
@@ -186,7 +187,7 @@ class Report:
 
 
 def _interval(values: Tensor) -> tuple[float, float]:
-    """Mean and `1.96 σ / √N`; both NaN of no value, the second one NaN of one value."""
+    """Mean and `1.96 σ / √N`; both are NaN without values, the second one also for one value."""
     half = 1.96 * values.std() / len(values) ** 0.5 if len(values) > 1 else math.nan
     return float(values.mean()), float(half)
 

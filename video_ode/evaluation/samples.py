@@ -28,16 +28,16 @@ from video_ode.predictor import to_pixels
 
 
 class AnimatedSamples(Callback):
-    """Shows predictions of the first validation videos: given | truth | samples.
+    """Shows predictions of the first validation videos: conditioning frames | truth | samples.
 
-    As an animated image in TensorBoard after every validation, and as `samples.gif` and
-    `samples.png` in the run's folder at the end of training. The noise is the same each time, so
-    that pictures can be compared over training. Of a generator it shows generated videos.
+    After every validation there is an animated image in TensorBoard, and after training there are
+    `samples.gif` and `samples.png` in the run's folder. The noise is the same each time, so that
+    pictures can be compared over training. For a generator, generated videos are shown.
 
     Args:
         n: Number of videos.
         n_samples: Number of samples of each video.
-        fps: Frames a second at which the animation plays.
+        fps: Number of frames a second of the animation.
         seed: Seed of the noise.
 
     Raises:
@@ -53,7 +53,7 @@ class AnimatedSamples(Callback):
         self.n, self.n_samples, self.fps, self.seed = n, n_samples, fps, seed
         self._clip: Clip | None = None
 
-    # With the last batch, not after it: averaged weights are in place only until then.
+    # With the last batch, not after it: after it the averaged weights are no longer in the model.
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -72,9 +72,10 @@ class AnimatedSamples(Callback):
             frames = animation([s.panels for s in self._scenes(pl_module)])
             add_gif(trainer.logger, "samples", frames, self.fps, trainer.global_step)
 
-    # Not on_train_end: there the averaged weights are only just being put in place.
+    # Not on_train_end: the averaged weights may be put into the model only then.
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         if self._clip is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found = self._scenes(pl_module)
@@ -118,7 +119,10 @@ def scenes(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) 
 def add_gif(
     logger: TensorBoardLogger, tag: str, frames: Tensor, fps: float, global_step: int
 ) -> None:
-    """Logs an animation `[t 3 h w]` of bytes; `add_video` would need an old version of moviepy."""
+    """Logs an animation `[t 3 h w]` of bytes to TensorBoard.
+
+    TensorBoard's `add_video` would need an old version of moviepy.
+    """
     height, width = frames.shape[-2:]
     image = Summary.Image(
         height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps)
@@ -129,7 +133,7 @@ def add_gif(
 
 @contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Context with evaluation mode and no gradients; afterwards each part has its mode again."""
+    """Context with evaluation mode and without gradients; it restores the mode of each part."""
     training = {part: part.training for part in model.modules()}
     try:
         with torch.no_grad():

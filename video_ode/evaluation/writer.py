@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.data.videos.base import Clip
+from common.errors import InputError
 from common.metrics.frames import psnr
 from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.evaluation.pictures import (
@@ -29,25 +30,35 @@ Format = Literal["gif", "mp4", "png"]
 class PredictionWriter:
     """Writer of predicted videos, each in its own files: context | truth | best sample | others.
 
-    The best sample has the highest PSNR over the predicted frames whose truth is known, or over
-    all known frames if no predicted one is. One sample, or no known frame, has no best.
+    The best sample has the highest PSNR over the predicted frames whose truth is known; if there
+    are no such frames, over all frames whose truth is known. If the truth of no frame is known,
+    the samples keep their order.
 
     Args:
         folder: Folder of the files.
-        formats: `gif` and `mp4` play; in a `png` time goes to the right.
-        fps: Frames a second at which the files play.
+        formats: Formats of the files: `gif` and `mp4` are animations; `png` is a picture, with
+            time from left to right.
+        fps: Number of frames a second of the animations.
         n_shown: Largest number of samples to show.
+
+    Raises:
+        InputError: No format, or a number of frames a second that isn't positive.
     """
 
     def __init__(
         self, folder: Path, formats: Sequence[Format], fps: float = 8.0, n_shown: int = 4
     ) -> None:
+        if fps <= 0 or not formats:
+            raise InputError(
+                f"got fps {fps:g} and formats {list(formats)}; give a positive fps and one format "
+                "or more"
+            )
         self.folder, self.formats, self.fps, self.n_shown = folder, formats, fps, n_shown
 
     def write(
         self, clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos
     ) -> list[Path]:
-        """Writes `video_<number>.<format>` of each video and returns the files.
+        """Writes `video_<number>.<format>` for each video, and returns the written files.
 
         Args:
             clip: True videos.
@@ -65,7 +76,7 @@ class PredictionWriter:
         ]
 
     def write_generated(self, videos: Video) -> list[Path]:
-        """Writes `generated_<number>.<format>` of each video `[n t c h w]`; returns the files."""
+        """Writes `generated_<number>.<format>` for each video `[n t c h w]`; returns the files."""
         return [
             self._save(generated_scene(video), form, f"generated_{i:05d}")
             for i, video in enumerate(to_pixels(videos).cpu())
@@ -81,7 +92,7 @@ class PredictionWriter:
 
 
 def best_first(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) -> Tensor:
-    """Order of each video's samples, `[b s]`: the best one first, the others as they were."""
+    """Order of the samples of each video, `[b s]`: the best one first, the others in order."""
     own = clip.own_times()
     asked = times.to(own).expand(len(own), -1)
     gaps = (asked[:, :, None] - own[:, None]).abs()

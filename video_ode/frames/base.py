@@ -1,7 +1,8 @@
-"""Encoders of a frame into a code, and decoders of a code into a frame.
+"""Base classes of frame encoders (from frames to codes) and frame decoders (from codes to frames).
 
-Time is folded into the batch: all of them take frames `[n c h w]`. The DCGAN and VGG pairs are
-those of SVG and SRVP (Franceschi et al. 2020, appendix B), for any size that halves to 3…7 px.
+They take frames `[n c h w]`; the frames of all videos and times are one batch. The DCGAN and VGG
+networks are those of SVG and SRVP (Franceschi et al. 2020, appendix B), for every frame size that
+becomes 3 to 7 px when it is halved several times.
 """
 
 import abc
@@ -12,16 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Image
-
-Shape = tuple[int, int, int]
-
+from common.typing import Image, ImageShape
 
 Skips = Sequence[Tensor]  # feature maps, coarsest first
 
 
 class FrameEncoder(nn.Module, abc.ABC):
-    """Frames `[n c h w]` in `[0, 1]` to codes `[n d]`, with feature maps on the way.
+    """Encoder from frames `[n c h w]` in `[0, 1]` to codes `[n d]`.
 
     Attributes:
         code_size: Length d of a code.
@@ -31,25 +29,38 @@ class FrameEncoder(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, frames: Image) -> tuple[Tensor, Skips]:
-        """Codes, and feature maps for a decoder's skip connections."""
+        """Codes, and feature maps for the skip connections of a decoder, coarsest first."""
 
 
 class FrameDecoder(nn.Module, abc.ABC):
-    """Codes `[n d]` to frames `[n c h w]` in `[0, 1]`."""
+    """Decoder from codes `[n d]` to frames `[n c h w]` in `[0, 1]`."""
 
     @abc.abstractmethod
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
-        """Frames; a decoder built with `skips` needs an encoder's feature maps."""
+        """Frames.
+
+        Args:
+            codes: Codes `[n d]`.
+            skips: Feature maps of an encoder; a decoder with skip connections needs them.
+        """
 
 
-EncoderFactory = Callable[[Shape], FrameEncoder]
+EncoderFactory = Callable[[ImageShape], FrameEncoder]
 
 
-DecoderFactory = Callable[[Shape, int, bool], FrameDecoder]  # (shape, code size, with skips)
+DecoderFactory = Callable[[ImageShape, int, bool], FrameDecoder]  # (shape, code size, with skips)
 
 
-def halvings(shape: Shape, width: int) -> tuple[list[int], int]:
-    """Channels of each halving, and the size that is left."""
+def halvings(shape: ImageShape, width: int) -> tuple[list[int], int]:
+    """Numbers of channels after each halving of a frame, and the final height and width.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        width: Number of channels after the first halving; each further halving doubles it.
+
+    Raises:
+        InputError: A frame that isn't square, or whose size can't be halved to at most 7 px.
+    """
     _, height, breadth = shape
     size, widths = height, list[int]()
     while size % 2 == 0 and size > 4:
@@ -57,30 +68,39 @@ def halvings(shape: Shape, width: int) -> tuple[list[int], int]:
         size //= 2
     if height != breadth or not widths or size > 7:
         raise InputError(
-            f"got frames of {height}x{breadth}; the convolutions need squares that halve to at "
-            "most 7 px, such as 28, 32, 48, 64 or 128: set data.size or data.canvas"
+            f"got frames of {height}x{breadth}; the convolutions need square frames whose size "
+            "can be halved to at most 7 px, such as 28, 32, 48, 64 or 128: set data.size or "
+            "data.canvas"
         )
     return widths, size
 
 
 def unit_range(h: Tensor) -> Image:
-    """Into `[0, 1]`, where half precision has fewer levels than bytes."""
+    """Sigmoid, from real numbers to `[0, 1]`, in at least single precision.
+
+    In `[0, 1]`, half precision has fewer levels than bytes.
+    """
     return h.to(torch.promote_types(h.dtype, torch.float32)).sigmoid()
 
 
 def activation() -> nn.Module:
-    """Leaky rectifier of slope 0.2, the nonlinearity of SVG and SRVP."""
+    """Leaky ReLU of slope 0.2, the nonlinearity of SVG and SRVP."""
     return nn.LeakyReLU(0.2, inplace=True)
 
 
 def conv_block(conv: nn.Module, act: nn.Module | None = None) -> nn.Sequential:
-    """A convolution, its batch norm and a nonlinearity, a leaky ReLU if none is given."""
+    """Convolution, batch norm and nonlinearity.
+
+    Args:
+        conv: Convolution, possibly transposed.
+        act: Nonlinearity. None: a leaky ReLU of slope 0.2.
+    """
     assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), act or activation())
 
 
 def initialize(net: nn.Module) -> None:
-    """SRVP's initialization."""
+    """Initializes the weights of a network as in SRVP."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
@@ -90,13 +110,17 @@ def initialize(net: nn.Module) -> None:
 
 
 def channels_last(net: nn.Module) -> None:
-    """The memory format that convolutions are fastest in."""
+    """Changes a network to the memory format in which convolutions are fastest."""
     option: dict[str, Any] = {"memory_format": torch.channels_last}  # unknown to some stubs
     net.to(**option)
 
 
 def refuse_skips(decoder: FrameDecoder, skips: bool) -> None:
-    """Raises an `InputError` if skip connections are asked of a decoder that has none."""
+    """Checks that a decoder without skip connections is not asked for them.
+
+    Raises:
+        InputError: `skips` is true.
+    """
     if skips:
         name = type(decoder).__name__
-        raise InputError(f"{name} takes no skip connections; choose DCGANDecoder or VGGDecoder")
+        raise InputError(f"{name} has no skip connections; choose DCGANDecoder or VGGDecoder")

@@ -1,15 +1,14 @@
-"""DCGAN encoder and decoder of frames (Radford et al. 2016), as SVG and SRVP have them."""
+"""DCGAN encoder and decoder of frames (Radford et al. 2016), as in SVG and SRVP."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from common.typing import Image
+from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
     FrameEncoder,
-    Shape,
     Skips,
     activation,
     conv_block,
@@ -20,15 +19,17 @@ from video_ode.frames.base import (
 
 
 class DCGANEncoder(FrameEncoder):
-    """Convolutions 4x4 of stride 2, then one over what is left, with a tanh.
+    """DCGAN encoder: 4x4 convolutions of stride 2, then a last convolution and a tanh.
+
+    The last convolution covers the whole feature map and gives the code.
 
     Args:
         shape: Channels, height and width of a frame.
-        width: Channels of the first convolution; each next one has twice as many.
+        width: Number of channels of the first convolution; each further one has twice as many.
         code_size: Length of a code.
     """
 
-    def __init__(self, shape: Shape, width: int = 64, code_size: int = 128) -> None:
+    def __init__(self, shape: ImageShape, width: int = 64, code_size: int = 128) -> None:
         super().__init__()
         self.code_size = code_size
         widths, rest = halvings(shape, width)
@@ -46,16 +47,18 @@ class DCGANEncoder(FrameEncoder):
 
 
 class DCGANDecoder(FrameDecoder):
-    """The mirror image of `DCGANEncoder`.
+    """DCGAN decoder: the layers of `DCGANEncoder` in reverse order, as transposed convolutions.
 
     Args:
         shape: Channels, height and width of a frame.
         code_size: Length of a code.
-        skips: Join the encoder's feature maps to the input of each block.
-        width: As the encoder's.
+        skips: Concatenate feature maps of the encoder with the input of each block.
+        width: The `width` of the encoder.
     """
 
-    def __init__(self, shape: Shape, code_size: int, skips: bool = False, width: int = 64) -> None:
+    def __init__(
+        self, shape: ImageShape, code_size: int, skips: bool = False, width: int = 64
+    ) -> None:
         super().__init__()
         widths, rest = halvings(shape, width)
         widths, joined = widths[::-1], 2 if skips else 1

@@ -1,4 +1,4 @@
-"""Narrow encoder and decoder of small frames, for few cores."""
+"""Small encoder and decoder of small frames, for computers with few cores."""
 
 from itertools import pairwise
 
@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.typing import Image
+from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
     FrameEncoder,
-    Shape,
     Skips,
     channels_last,
     conv_block,
@@ -21,19 +20,25 @@ from video_ode.frames.base import (
 
 
 class SmallEncoder(FrameEncoder):
-    """Convolutions 4x4 of stride 2 and a linear layer: for frames of 28 or 32 px on few cores.
+    """Small encoder: 4x4 convolutions of stride 2 and a linear layer, for frames of 28 or 32 px.
+
+    A code has two parts: the output of the linear layer, which depends on the positions of things,
+    and optionally the largest responses of a convolution over the whole frame, which depend only
+    on the things themselves.
 
     Args:
         shape: Channels, height and width of a frame.
-        widths: Channels of the convolutions.
-        code_size: Length of the part of a code that sees where things are.
-        pooled: Length of the part of a code that sees only what is there: the largest responses of
-            a convolution anywhere in the frame.
+        widths: Numbers of channels of the convolutions, two or more.
+        code_size: Length of the part of a code that depends on positions.
+        pooled: Length of the part of a code that doesn't depend on positions; 0: no such part.
+
+    Raises:
+        InputError: Fewer than two widths, or frames that don't fit them.
     """
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         widths: tuple[int, ...] = (8, 32, 64),
         code_size: int = 128,
         pooled: int = 0,
@@ -44,8 +49,8 @@ class SmallEncoder(FrameEncoder):
             raise InputError(f"got widths {widths}; give two or more")
         if shape[1] != shape[2] or rest * 2 ** len(widths) != shape[1]:
             raise InputError(
-                f"got frames of {shape[1]}x{shape[2]}, which can't be halved {len(widths)} times "
-                "as squares; give fewer widths"
+                f"got frames of {shape[1]}x{shape[2]}; give square frames whose size can be "
+                f"halved {len(widths)} times, or fewer widths"
             )
         self.code_size = code_size + pooled
         self.blocks = nn.ModuleList(
@@ -75,18 +80,26 @@ class SmallEncoder(FrameEncoder):
 
 
 class SmallDecoder(FrameDecoder):
-    """Two linear layers, one transposed convolution, and the rest of the way by pixel shuffle.
+    """Small decoder: two linear layers, a transposed convolution, and a pixel shuffle.
 
     Args:
         shape: Channels, height and width of a frame.
         code_size: Length of a code.
-        skips: Must be false.
-        width: Channels of the feature maps.
-        hidden: Units of the first layer.
+        skips: Must be false: there are no skip connections.
+        width: Number of channels of the feature maps.
+        hidden: Number of units of the first layer.
+
+    Raises:
+        InputError: `skips` is true, or the frame isn't square or can't be halved.
     """
 
     def __init__(
-        self, shape: Shape, code_size: int, skips: bool = False, width: int = 64, hidden: int = 256
+        self,
+        shape: ImageShape,
+        code_size: int,
+        skips: bool = False,
+        width: int = 64,
+        hidden: int = 256,
     ) -> None:
         super().__init__()
         refuse_skips(self, skips)

@@ -1,33 +1,37 @@
-"""Decoder of frames that paints sprites and shifts them."""
+"""Frame decoder that draws sprites and shifts them to their positions."""
 
 import torch
 from torch import Tensor, nn
 
-from common.typing import Image
-from video_ode.frames.base import FrameDecoder, Shape, Skips, refuse_skips
+from common.typing import Image, ImageShape
+from video_ode.frames.base import FrameDecoder, Skips, refuse_skips
 
 
 class SpriteDecoder(FrameDecoder):
-    """Pictures that the code paints and puts at places that it names, on a dark ground.
+    """Decoder of sprites: small pictures and their positions, both from the code.
 
-    A spatial transformer that only shifts (Jaderberg et al. 2015): the place is linear in the
-    code, so that what moves straight in the code moves straight in the frame. For scenes of few
-    things on black, as Moving MNIST, where it learns many times faster than convolutions.
+    It is a spatial transformer that only shifts (Jaderberg et al. 2015). The position is linear in
+    the code, so that a straight motion of the code is a straight motion in the frame. It is made
+    for scenes of few things on a black background, such as Moving MNIST; there it learns many
+    times faster than convolutions.
 
     Args:
         shape: Channels, height and width of a frame.
         code_size: Length of a code.
-        skips: Must be false.
-        sprites: How many.
-        size: Height and width of a sprite.
-        hidden: Units of the layer that paints.
+        skips: Must be false: there are no skip connections.
+        sprites: Number of sprites.
+        size: Height and width of a sprite, in pixels.
+        hidden: Number of units of the layer that draws the sprites.
+
+    Raises:
+        InputError: `skips` is true.
     """
 
-    GROUND = 0.003
+    BACKGROUND = 0.003  # ink of the background
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         code_size: int,
         skips: bool = False,
         sprites: int = 1,
@@ -48,7 +52,7 @@ class SpriteDecoder(FrameDecoder):
 
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
         painted = self.paint(codes)
-        # In half precision a place would be wrong by a tenth of a pixel.
+        # In half precision a position would be wrong by a tenth of a pixel.
         with torch.autocast(codes.device.type, enabled=False):
             codes, painted = (
                 x.to(torch.promote_types(x.dtype, torch.float32)) for x in (codes, painted)
@@ -56,14 +60,22 @@ class SpriteDecoder(FrameDecoder):
             ink = nn.functional.softplus(painted.unflatten(1, self.size))
             y, x = (self.reach * self.place(codes)).unflatten(1, (-1, 2)).unbind(-1)
             rows, columns = (
-                self._spread(n, at)[:, :, None] for n, at in zip(self.canvas, (y, x), strict=True)
+                self._weights(n, at)[:, :, None] for n, at in zip(self.canvas, (y, x), strict=True)
             )
-            # Ink adds up where sprites overlap and never exceeds white; nowhere is there none, or
-            # a Bernoulli likelihood would be infinite there.
-            return 1 - (-(rows @ ink @ columns.mT).sum(1) - self.GROUND).exp()
+            # Ink adds up where sprites overlap, and the frame never exceeds white. No pixel is
+            # without ink: there a Bernoulli likelihood would be infinite.
+            return 1 - (-(rows @ ink @ columns.mT).sum(1) - self.BACKGROUND).exp()
 
-    def _spread(self, n: int, shift: Tensor) -> Tensor:
-        """How much of each sprite's pixel falls on each of `n`, bilinearly."""
+    def _weights(self, n: int, shift: Tensor) -> Tensor:
+        """Bilinear weights of a shift: share of each sprite pixel that each frame pixel gets.
+
+        Args:
+            n: Number of frame pixels along the axis.
+            shift: Shift of each sprite from the centre, in pixels, `[b k]`.
+
+        Returns:
+            Weights `[b k n size]`.
+        """
         canvas, pixels = (
             torch.arange(k, device=shift.device) - (k - 1) / 2 for k in (n, self.size[-1])
         )

@@ -1,15 +1,14 @@
-"""VGG encoder and decoder of frames (Simonyan and Zisserman 2015), as SVG and SRVP have them."""
+"""VGG encoder and decoder of frames (Simonyan and Zisserman 2015), as in SVG and SRVP."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from common.typing import Image
+from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
     FrameEncoder,
-    Shape,
     Skips,
     conv_block,
     halvings,
@@ -19,15 +18,18 @@ from video_ode.frames.base import (
 
 
 class VGGEncoder(FrameEncoder):
-    """Stages of two, two, three and three convolutions 3x3, halved by pooling; a tanh at the end.
+    """VGG encoder: stages of two, two, three and three 3x3 convolutions.
+
+    Pooling after each stage halves the size. A last convolution over the whole feature map and a
+    tanh give the code.
 
     Args:
         shape: Channels, height and width of a frame.
-        width: Channels of the first stage; each next one has twice as many.
+        width: Number of channels of the first stage; each further one has twice as many.
         code_size: Length of a code.
     """
 
-    def __init__(self, shape: Shape, width: int = 64, code_size: int = 128) -> None:
+    def __init__(self, shape: ImageShape, width: int = 64, code_size: int = 128) -> None:
         super().__init__()
         self.code_size = code_size
         widths, rest = halvings(shape, width)
@@ -48,16 +50,20 @@ class VGGEncoder(FrameEncoder):
 
 
 class VGGDecoder(FrameDecoder):
-    """The mirror image of `VGGEncoder`, enlarging by repetition of pixels.
+    """VGG decoder: the stages of `VGGEncoder` in reverse order.
+
+    Before each stage, repetition of pixels doubles the size.
 
     Args:
         shape: Channels, height and width of a frame.
         code_size: Length of a code.
-        skips: Join the encoder's feature maps to the input of each stage.
-        width: As the encoder's.
+        skips: Concatenate feature maps of the encoder with the input of each stage.
+        width: The `width` of the encoder.
     """
 
-    def __init__(self, shape: Shape, code_size: int, skips: bool = False, width: int = 64) -> None:
+    def __init__(
+        self, shape: ImageShape, code_size: int, skips: bool = False, width: int = 64
+    ) -> None:
         super().__init__()
         widths, rest = halvings(shape, width)
         joined, n = 2 if skips else 1, len(widths)

@@ -1,7 +1,7 @@
-"""Recurrent encoders: from codes of the observed frames to one vector for the first time.
+"""Recurrent encoders of sequences: from the codes of the observed frames to one vector.
 
-They read backward in time, so that they end at the first time, whose state is inferred
-(Chen et al. 2018; Rubanova et al. 2019).
+They read the frames backward in time, because the vector is used to infer the state at the first
+time (Chen et al. 2018; Rubanova et al. 2019).
 """
 
 import abc
@@ -17,7 +17,7 @@ from video_ode.predictor import shared_times
 
 
 class SequenceEncoder(nn.Module, abc.ABC):
-    """Encoder of a sequence: from codes, times and masks to a vector for the first time.
+    """Encoder of a sequence: from codes, times and mask to a vector that describes its start.
 
     Attributes:
         out_features: Length h of the vector.
@@ -40,7 +40,7 @@ SequenceEncoderFactory = Callable[[int], SequenceEncoder]
 
 
 class GRUEncoder(SequenceEncoder):
-    """GRU over the observed codes, each with the time since the observed frame before it.
+    """GRU over the observed codes, each with the time since the previous observed frame.
 
     Args:
         code_size: Length of a code.
@@ -69,8 +69,8 @@ class GRUEncoder(SequenceEncoder):
 class ODERNNEncoder(SequenceEncoder):
     """ODE-RNN: an ODE between the observed times, and a GRU cell at each of them.
 
-    Rubanova et al. 2019, algorithm 1, with Euler's method as there. All videos of a batch must
-    share their times.
+    Rubanova et al. 2019, algorithm 1, also with Euler's method. All videos of a batch must have
+    the same times.
 
     Args:
         code_size: Length of a code.
@@ -87,7 +87,7 @@ class ODERNNEncoder(SequenceEncoder):
         self.out_features = hidden
 
     def forward(self, codes: Codes, times: Times | VideoTimes, mask: Mask) -> Tensor:
-        times = shared_times(times, type(self).__name__).cpu()  # the solver asks for numbers
+        times = shared_times(times, type(self).__name__).cpu()  # the solver needs numbers
         h = codes.new_zeros(len(codes), self.out_features)
         for i in reversed(range(len(times))):
             if i + 1 < len(times):
@@ -97,7 +97,7 @@ class ODERNNEncoder(SequenceEncoder):
 
 
 def _gaps(times: Times | VideoTimes, mask: Mask) -> Tensor:
-    """Time since the observed frame before each frame, or since the first time, `[b t]`."""
+    """Time of each frame since the previous observed frame, or since the first time, `[b t]`."""
     every = times.expand(mask.shape)
     first = every[:, :1]
     seen = torch.where(mask, every, first)

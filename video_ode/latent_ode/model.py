@@ -1,4 +1,4 @@
-"""Latent ODE: simple video generation by a neural ODE (Predoc III, chapter 4)."""
+"""Latent ODE: video prediction by a neural ODE in a latent space (Predoc III, chapter 4)."""
 
 from typing import Literal
 
@@ -7,24 +7,25 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
-from video_ode.elbo import Likelihood, gaussian, kl, negative_log_likelihood
-from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape
+from video_ode.elbo import PixelLikelihood, gaussian, kl, negative_log_likelihood
+from video_ode.frames.base import DecoderFactory, EncoderFactory
 from video_ode.latent_ode.encoders import SequenceEncoderFactory
 from video_ode.predictor import TrainablePredictor, check_request
 
 
 class LatentODE(TrainablePredictor):
-    """Latent ODE: each frame is decoded from a latent path through a random first state.
+    """Latent ODE: each frame is decoded from a latent path that starts at a random first state.
 
-    `z(t₀) ~ q(· | x)` from a recurrent encoder of the given frames, `z(tᵢ)` along the dynamics,
-    `x̂(tᵢ) ~ p(· | z(tᵢ))` (Predoc III, eq. 4.1-4.3). The loss is the negative ELBO of eq. 4.4,
+    A recurrent encoder of the conditioning frames gives the first state, `z(t₀) ~ q(· | x)`. The
+    dynamics give the states `z(tᵢ)`, and the decoder the frames `x̂(tᵢ) ~ p(· | z(tᵢ))` (Predoc
+    III, eq. 4.1-4.3). The loss is the negative ELBO of eq. 4.4,
 
         mean over frames of -log p(xₜ | zₜ) + kl_weight · (KL(q(z₀) ‖ N(0, I)) + KL of the path)
 
-    in nats a video. The mean, in place of the sum, keeps the balance of the two while the
-    videos grow.
+    in nats for each video. Eq. 4.4 has the sum over frames; the mean keeps the balance of the
+    two terms when the number of frames grows during training.
 
     Args:
         shape: Channels, height and width of a frame.
@@ -33,25 +34,29 @@ class LatentODE(TrainablePredictor):
         decoder: From shape and latent size to the decoder of a frame.
         dynamics: From latent size and 0 to the latent dynamics.
         latent_size: Length of the latent state.
-        train_on: Frames in the loss: the `given` ones (the conditioning frames), as the report
-            insists (section 4.3), or `all`, with the frames to be predicted.
-        growth: Share of the training over which the training videos grow from two frames to all.
-        prefix: Share of the training steps in which the encoder sees only a first part, of random
-            length, of the conditioning frames. The model must then extrapolate to the rest of
-            them; no later frame is ever used.
-        consistency: Weight of `|z(tₛ) - μₛ|²` where more than four frames are encoded: the
-            distance of the state that the dynamics reach at a random later frame from the mean
-            that is inferred from the frames from there on.
-        decoded: Number of frames that training decodes, drawn at random from those in the loss: an
-            unbiased estimate at less cost. None: all of them.
+        train_on: Frames in the loss: `given`, the conditioning frames only, as the report
+            demands (section 4.3); or `all`, also the frames to be predicted.
+        growth: Share of the training over which the number of training frames grows from two to
+            all.
+        prefix: Share of the training steps in which the encoder sees only the first conditioning
+            frames, a random number of them. The model must then extrapolate to the other
+            conditioning frames; no later frame is ever used.
+        consistency: Weight of `|z(tₛ) - μₛ|²` at a random later frame s: the squared distance
+            between the state of the path and the mean that is inferred from the frames from s on.
+            The term is used if more than four frames are encoded.
+        decoded: Number of frames of the loss that training decodes, drawn at random: an unbiased
+            estimate at less cost. None: all of them.
         likelihood: Likelihood of a pixel.
         scale: Standard deviation of the Gaussian likelihood.
         kl_weight: Weight of the KL divergences.
+
+    Raises:
+        InputError: `growth` or `prefix` is outside `[0, 1]`.
     """
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         encoder: EncoderFactory,
         recurrent: SequenceEncoderFactory,
         decoder: DecoderFactory,
@@ -62,7 +67,7 @@ class LatentODE(TrainablePredictor):
         prefix: float = 0.0,
         consistency: float = 0.0,
         decoded: int | None = None,
-        likelihood: Likelihood = "gaussian",
+        likelihood: PixelLikelihood = "gaussian",
         scale: float = 1.0,
         kl_weight: float = 1.0,
     ) -> None:
@@ -74,16 +79,22 @@ class LatentODE(TrainablePredictor):
         self.recurrent = recurrent(self.encoder.code_size)
         features = self.recurrent.out_features + 2 * self.encoder.code_size
         self.posterior = nn.Linear(features, 2 * latent_size)
-        nn.init.constant_(self.posterior.bias[latent_size:], -3.0)  # little noise to begin with
+        nn.init.constant_(self.posterior.bias[latent_size:], -3.0)  # little noise at first
         self.dynamics = dynamics(latent_size, 0)
         self.decoder = decoder(shape, latent_size, False)
         self.train_on, self.growth = train_on, growth
         self.prefix, self.consistency, self.decoded = prefix, consistency, decoded
-        self.likelihood: Likelihood = likelihood
+        self.likelihood: PixelLikelihood = likelihood
         self.scale, self.kl_weight = scale, kl_weight
 
     def encode(self, video: Video, times: Times | VideoTimes, mask: Mask | None = None) -> Normal:
-        """Posterior `q(z(t₀) | x)` of the state at the first time `t₀`."""
+        """Posterior `q(z(t₀) | x)` of the state at the first time `t₀`.
+
+        Args:
+            video: Conditioning frames, `[b t c h w]` in `[0, 1]`.
+            times: Times of these frames, ascending, `[t]` or `[b t]`.
+            mask: Mask of the observed frames, `[b t]`. None: all are observed.
+        """
         if mask is None:
             mask = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
         return self._posterior(self._codes(video, mask), times, mask)
@@ -97,7 +108,8 @@ class LatentODE(TrainablePredictor):
         return codes
 
     def _posterior(self, codes: Codes, times: Times | VideoTimes, mask: Mask) -> Normal:
-        # Beside the motion, the appearance: that of the first frame and the mean.
+        # The recurrent encoder gives the motion; the first code and the mean code give the
+        # appearance.
         rows = torch.arange(len(codes), device=codes.device)
         first = codes[rows, mask.byte().argmax(1)]
         mean = (codes * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
@@ -146,10 +158,10 @@ class LatentODE(TrainablePredictor):
     def scores(
         self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
     ) -> dict[str, PerSample]:
-        """ELBO of the conditioning frames from one sample of the first state, in nats.
+        """Terms of the ELBO from one sample of the first state, in nats, `[b]` each.
 
-        `nll` is the negative log-likelihood of a frame, the mean over the observed ones, as in the
-        loss; `kl` are the KL divergences of first state and path.
+        `nll` is the negative log-likelihood of a frame, the mean over the observed frames of the
+        loss; `kl` is the sum of the KL divergences of the first state and of the path.
         """
         check_request(video, times, mask=mask)
         n = n_cond if self.train_on == "given" else video.shape[1]
@@ -170,7 +182,7 @@ class LatentODE(TrainablePredictor):
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples at any times; before the first frame if the dynamics run backward in time."""
+        """Samples at any times, also before the first frame if the dynamics can run backward."""
         check_request(video, times, target_times, n_samples, mask)
         q = self.encode(video, times, mask)
         start = times[..., :1].reshape(-1)[:1]

@@ -1,8 +1,8 @@
-"""The authors' published checkpoints as ours, and back.
+"""Conversion of the checkpoints that the authors of SRVP published, to this project's and back.
 
     python -m video_ode.srvp.convert model.pt srvp_kth.ckpt
 
-writes a file for `--ckpt_path`, beside the configuration of that data set.
+writes a file for `--ckpt_path`, to be used with the configuration of that data set.
 """
 
 import re
@@ -21,7 +21,8 @@ from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
 from video_ode.frames.vgg import VGGDecoder, VGGEncoder
 from video_ode.srvp.model import SRVP
 
-# Ours, theirs. Layers are numbered apart: our activations count as layers, theirs lie inside them.
+# Names of this project and published names of the same parts. The numbers of layers differ too:
+# here an activation counts as a layer, there it is a part of a layer.
 PARTS = {
     "project.": "w_proj.",
     "content.": "w_inf.",
@@ -39,21 +40,25 @@ MLPS = ("q_y.module.", "p_z.module.", "dynamics.module.")
 
 
 def to_published(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an `SRVP` under the authors' names."""
+    """Weights of an `SRVP` under the published names.
+
+    Args:
+        weights: State dictionary of an `SRVP`.
+    """
     vgg = any(re.match(r"encoder\.blocks\.\d+\.\d+\.\d+\.", name) for name in weights)
     return {_published_name(name, vgg): value for name, value in weights.items()}
 
 
 def from_published(weights: dict[str, Tensor], steps: int = 1) -> SRVP:
-    """The model whose weights these are: all its sizes are read from them.
+    """Model with published weights; the shapes of the weights give all its sizes.
 
     Args:
-        weights: The authors' state dictionary, of frames of 64x64.
-        steps: Euler steps between frames: 2 in their training on KTH, Human3.6M and BAIR, 1 on
-            Moving MNIST.
+        weights: Published state dictionary, for frames of 64x64.
+        steps: Number of Euler steps between frames. The authors trained with 2 on KTH, Human3.6M
+            and BAIR, and with 1 on Moving MNIST.
 
     Raises:
-        InputError: They aren't weights of SRVP.
+        InputError: The weights aren't weights of SRVP.
     """
     try:
         model = _model_of({name: value.shape for name, value in weights.items()}, steps)
@@ -67,18 +72,28 @@ def from_published(weights: dict[str, Tensor], steps: int = 1) -> SRVP:
 
 
 def load_published(path: str | Path, steps: int = 1) -> SRVP:
-    """The model of a published `model.pt`, see `from_published`."""
+    """Model of a published file `model.pt`.
+
+    Args:
+        path: Published file.
+        steps: Number of Euler steps between frames, see `from_published`.
+
+    Raises:
+        InputError: There is no such file, or it holds other weights.
+    """
     if not Path(path).is_file():
-        raise InputError(f"there is no file {path}; the authors' are at data.lip6.fr/srvp")
+        raise InputError(
+            f"there is no file {path}; download the published files from data.lip6.fr/srvp"
+        )
     return from_published(torch.load(path, map_location="cpu", weights_only=True), steps)
 
 
 def convert(source: str, target: str) -> None:
-    """Writes the weights of a published `model.pt` as a checkpoint for `--ckpt_path`.
+    """Writes the weights of a published file `model.pt` as a checkpoint for `--ckpt_path`.
 
     Args:
-        source: The authors' file.
-        target: The checkpoint to write.
+        source: Published file.
+        target: Checkpoint to write.
     """
     weights = load_published(source).state_dict()
     state = {f"predictor.{name}": value for name, value in weights.items()}
@@ -110,18 +125,19 @@ def _model_of(shapes: dict[str, torch.Size], steps: int) -> SRVP:
 
 
 def _published_name(name: str, vgg: bool) -> str:
-    ours = next(part for part in PARTS if name.startswith(part))
-    theirs, rest = PARTS[ours], name.removeprefix(ours)
+    """Published name of a weight of an `SRVP` with VGG or DCGAN networks."""
+    part = next(part for part in PARTS if name.startswith(part))
+    published, rest = PARTS[part], name.removeprefix(part)
     index, _, tail = rest.partition(".")
-    if theirs in MLPS:
+    if published in MLPS:
         layer = int(index) // 2
-        return f"{theirs}{layer}.{min(layer, 1)}.{tail}"
-    if vgg and theirs == "encoder.conv." and index != "0":
-        inner, _, tail = tail.partition(".")  # behind their pooling
-        return f"{theirs}{index}.{int(inner) + 1}.{tail}"
-    if vgg and theirs in ("encoder.last_conv.", "decoder.first_upconv."):
-        return f"{theirs}{1 if 'last' in theirs else 0}.{rest}"
-    return theirs + rest
+        return f"{published}{layer}.{min(layer, 1)}.{tail}"
+    if vgg and published == "encoder.conv." and index != "0":
+        inner, _, tail = tail.partition(".")  # the first layer of a published stage is a pooling
+        return f"{published}{index}.{int(inner) + 1}.{tail}"
+    if vgg and published in ("encoder.last_conv.", "decoder.first_upconv."):
+        return f"{published}{1 if 'last' in published else 0}.{rest}"
+    return published + rest
 
 
 if __name__ == "__main__":

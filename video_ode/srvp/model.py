@@ -9,10 +9,10 @@ from torch.distributions import Normal
 
 from common.errors import InputError
 from common.nn.mlp import MLP
-from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
-from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
 from video_ode.predictor import TrainablePredictor, check_request, frame_units, shared_times
 
 
@@ -31,12 +31,12 @@ class Content(NamedTuple):
 class SRVP(TrainablePredictor):
     """Stochastic latent residual video prediction: a state-space model with residual steps.
 
-    `y₁ ~ N(0, I)`, `z_{t+1} ~ N(μ(y_t), σ(y_t))`, `y_{t+1} = y_t + f(y_t, z_{t+1})`,
-    `x_t ~ N(g(w, y_t), scale²)`, with the inference
-    `q(y₁ | x_{1:k}) ∏ₜ q(z_t | x_{1:t})` and the content `w` from k frames (SRVP slides, "Model").
+    The model is `y₁ ~ N(0, I)`, `z_{t+1} ~ N(μ(y_t), σ(y_t))`, `y_{t+1} = y_t + f(y_t, z_{t+1})`,
+    `x_t ~ N(g(w, y_t), scale²)`. The posterior is `q(y₁ | x_{1:k}) ∏ₜ q(z_t | x_{1:t})`, and the
+    content `w` comes from k frames (SRVP slides, "Model").
 
-    The dynamics are injected: `ResidualEuler` is the paper's, `GRU` and `MLPDynamics` are its
-    ablations, and any other dynamics can replace them.
+    The dynamics are injected: `ResidualEuler` is that of the paper, `GRU` and `MLPDynamics` are
+    its ablations, and any other dynamics can replace them.
 
     Args:
         shape: Channels, height and width of a frame.
@@ -44,7 +44,8 @@ class SRVP(TrainablePredictor):
         decoder: From shape, length of `(w, y)` and `skips` to the decoder of a frame.
         dynamics: From the lengths of `y` and `z` to the dynamics.
         y_size: Length of the state.
-        z_size: Length of the random variable of a frame; 0 leaves it out (the ablation "w/o z").
+        z_size: Length of the random variable of a frame; 0: no such variable (the ablation
+            "w/o z").
         n_inference: Number of frames k that `y₁` and `w` are inferred from.
         hidden: Number of units of the inference networks, and length of `w`.
         prior_width: Number of units of the prior's hidden layers.
@@ -53,18 +54,18 @@ class SRVP(TrainablePredictor):
         beta_y: Weight of the KL divergence of `y₁`.
         beta_z: Weight of the KL divergences of the `z`.
         residual_weight: Weight of the norms of the residuals.
-        annealing: Share of the training over which the weights of the KL divergences grow from
-            0.01 of their values to all.
-        shortest: Number of frames of a training video at the start of training; the rest is cut
-            off, and the number grows to all. None: all frames from the start.
+        annealing: Share of the training over which the weights of the KL divergences grow from 1 %
+            to 100 % of their values.
+        shortest: Number of frames of a training video at the start of training; the other frames
+            are cut off, and the number grows to all frames. None: all frames from the start.
         growth: Share of the training over which the number of frames grows, see `shortest`.
-        decoded: Number of frames that training decodes, drawn at random; their likelihood is
-            weighted up, an unbiased estimate at less cost. None: all frames.
+        decoded: Number of frames that training decodes, drawn at random. Their likelihood gets a
+            larger weight, which gives an unbiased estimate at less cost. None: all frames.
     """
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         encoder: EncoderFactory,
         decoder: DecoderFactory,
         dynamics: DynamicsFactory,
@@ -147,10 +148,10 @@ class SRVP(TrainablePredictor):
     def scores(
         self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
     ) -> dict[str, PerSample]:
-        """ELBO of all frames from one sample of the posterior, in nats.
+        """Terms of the ELBO of all frames from one sample of the posterior, in nats, `[b]` each.
 
-        `nll` is the negative log-likelihood of the frames, summed over them; `kl` is the sum of
-        all KL divergences. The content comes from the conditioning frames.
+        `nll` is the negative log-likelihood, summed over the frames; `kl` is the sum of all KL
+        divergences. The content comes from the conditioning frames.
         """
         check_request(video, times, mask=mask)
         frame_units(times, times[..., :1], mask, "SRVP")
@@ -171,7 +172,7 @@ class SRVP(TrainablePredictor):
         return min(n_frames, shortest + int(progress / self.growth * (n_frames - shortest + 1)))
 
     def _random_content(self, codes: Codes, features: Skips) -> Content:
-        """Content from k distinct frames of each video, drawn at random; the skips from one."""
+        """Content from k different random frames of each video; the skips are from one frame."""
         b, t = codes.shape[:2]
         drawn = torch.rand(b, t, device=codes.device).argsort(1)[:, : self.n_inference]
         frames = codes.gather(1, drawn[..., None].expand(-1, -1, codes.shape[-1]))
@@ -181,7 +182,7 @@ class SRVP(TrainablePredictor):
     def _inferred_path(
         self, first: Tensor, z: Tensor | None, n_frames: int
     ) -> tuple[Codes, Codes, Tensor]:
-        """States at the frames, steps between them, and path KL divergence `[b]` in nats."""
+        """States at the frames, residuals of all steps, and path KL divergence `[b]` in nats."""
         k = self.dynamics.steps
         times = torch.arange((n_frames - 1) * k + 1, dtype=torch.float64) / k
         path = self.dynamics(first, times, None if z is None else PiecewiseContext(z))
@@ -212,7 +213,10 @@ class SRVP(TrainablePredictor):
         content: Content,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples with the motion of a video and the content of the same or another one."""
+        """Samples with the motion of a video and a content, possibly that of another video.
+
+        The arguments are those of `predict`, and the content.
+        """
         states = self.states(video, times, target_times, n_samples, mask)
         return torch.stack([self.decode(y, content) for y in states])
 
@@ -224,14 +228,14 @@ class SRVP(TrainablePredictor):
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Tensor:
-        """States `[s b k y]`: inferred during the conditioning frames, then from the prior.
+        """States `[s b k y]`: inferred at the conditioning frames, later from the prior.
 
         Args:
             video: Conditioning frames.
             times: Times of these frames, evenly spaced, the same for all videos.
             target_times: Ascending times, none before the first frame.
             n_samples: Number of samples of each video.
-            mask: Mask of the observed frames, which must all be observed.
+            mask: Mask of the observed frames; all frames must be observed.
         """
         check_request(video, times, target_times, n_samples, mask)
         units = frame_units(times, target_times, mask, "SRVP")
@@ -250,16 +254,16 @@ class SRVP(TrainablePredictor):
     def interpolate(
         self, video: Video, other: Video, times: Times, target_times: Times, shares: Tensor
     ) -> Videos:
-        """Videos `[s b k c h w]` whose states are mixed linearly from those of two videos.
+        """Videos `[s b k c h w]` whose states are linear interpolations between two videos.
 
         Franceschi et al. 2020, section 5, "Interpolation of dynamics".
 
         Args:
-            video: Conditioning frames; all results have their content.
+            video: Conditioning frames; all results have the content of these.
             other: Conditioning frames of the other videos.
-            times: Times of both.
+            times: Times of the frames of both.
             target_times: Ascending times of the results.
-            shares: Shares of the other states, `[s]`, from 0 to 1.
+            shares: Weights of the states of the other videos, `[s]`, from 0 to 1.
         """
         target_times = shared_times(target_times, "SRVP")
         a = self.states(video, times, target_times)[0]
@@ -268,7 +272,7 @@ class SRVP(TrainablePredictor):
         return torch.stack([self.decode(torch.lerp(a, b, share), content) for share in shares])
 
     def content_of(self, video: Video) -> Content:
-        """Content from the last k frames; the skips from the last frame."""
+        """Content from the last k frames; the skips are from the last frame."""
         codes, features = self._encode(video)
         last = torch.full((len(video),), video.shape[1] - 1, device=video.device)
         return self._content(codes[:, -self.n_inference :], features, last)
@@ -281,7 +285,7 @@ class SRVP(TrainablePredictor):
         return self.decoder(codes, skips).unflatten(0, (b, t))
 
     def _variable(self, y: Tensor, z: Tensor | None, interval: int) -> Tensor | None:
-        """Random variable of the step to the next frame: inferred, then from the prior."""
+        """Random variable of the step to the next frame: inferred, or later from the prior."""
         if z is None:
             return None
         if interval < z.shape[1]:
@@ -307,8 +311,8 @@ class SRVP(TrainablePredictor):
         k = self.n_inference
         if codes.shape[1] < k:
             raise InputError(
-                f"got {codes.shape[1]} frames, the first state is inferred from n_inference {k}; "
-                "give more frames or lower predictor.n_inference"
+                f"got {codes.shape[1]} frames; the first state is inferred from n_inference {k} "
+                "frames: give more frames or lower predictor.n_inference"
             )
         q_first = gaussian(self.first(codes[:, :k].flatten(1)))
         if not self.z_size:

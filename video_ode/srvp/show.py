@@ -1,4 +1,4 @@
-"""What SRVP's latent space can do, as pictures: swap the content, mix two motions."""
+"""Pictures of the latent space of SRVP: swapped contents, and motions between two motions."""
 
 import torch
 from torch import Tensor
@@ -11,47 +11,64 @@ from video_ode.srvp.model import SRVP
 
 
 def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
-    """A picture of every video moving as it does and looking like the next one.
+    """Picture of videos with the motion of one video and the content of the next one.
 
-    Three rows each: the motion, the look, and both together.
+    There are three rows for each video: the video that gives the motion, the video that gives the
+    content, and the prediction with both.
+
+    Args:
+        model: SRVP.
+        clip: Two or more true videos.
+        n_cond: Number of conditioning frames, the first ones.
+
+    Returns:
+        Picture `[3 h w]` of bytes.
 
     Raises:
-        InputError: Not SRVP, or fewer than two videos.
+        InputError: Another model, or fewer than two videos.
     """
     srvp, given = _srvp(model, clip), slice(n_cond)
     video = to_unit(clip.frames)
-    look = video.roll(-1, 0)
-    content = srvp.content_of(look[:, given])
-    both = srvp.with_content(video[:, given], clip.times[given], clip.times, 1, content)[0]
-    rows = zip(video, look, both, strict=True)
-    return _picture(
-        [[("true", motion), ("true", as_), ("predicted", s)] for motion, as_, s in rows], n_cond
-    )
+    other = video.roll(-1, 0)
+    content = srvp.content_of(other[:, given])
+    mixed = srvp.with_content(video[:, given], clip.times[given], clip.times, 1, content)[0]
+    rows = zip(video, other, mixed, strict=True)
+    return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
 
 
 def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> Tensor:
-    """A picture of the way from each video's motion to the next one's, in `n` rows each.
+    """Picture of videos between the motion of each video and the motion of the next one.
+
+    Args:
+        model: SRVP.
+        clip: Two or more true videos.
+        n_cond: Number of conditioning frames, the first ones.
+        n: Number of rows for each video, the two ends included.
+
+    Returns:
+        Picture `[3 h w]` of bytes.
 
     Raises:
-        InputError: Not SRVP, fewer than two videos or than two rows.
+        InputError: Another model, fewer than two videos, or fewer than two rows.
     """
     if n < 2:
-        raise InputError(f"got {n} rows; a way needs its two ends")
+        raise InputError(f"got {n} rows; give 2 or more, the two ends included")
     srvp, video = _srvp(model, clip), to_unit(clip.frames)[:, :n_cond]
     shares = torch.linspace(0, 1, n, device=video.device)
-    way = srvp.interpolate(video, video.roll(-1, 0), clip.times[:n_cond], clip.times, shares)
-    return _picture([[("predicted", v) for v in rows] for rows in way.transpose(0, 1)], n_cond)
+    mixed = srvp.interpolate(video, video.roll(-1, 0), clip.times[:n_cond], clip.times, shares)
+    return _picture([[("predicted", v) for v in rows] for rows in mixed.transpose(0, 1)], n_cond)
 
 
 def _srvp(model: VideoPredictor, clip: Clip) -> SRVP:
     if not isinstance(model, SRVP):
-        raise InputError(f"got {type(model).__name__}; only SRVP keeps content and motion apart")
+        raise InputError(f"got {type(model).__name__}; only SRVP separates content and motion")
     if len(clip.frames) < 2:
-        raise InputError(f"got {len(clip.frames)} video; two are needed")
+        raise InputError(f"got {len(clip.frames)} video; give 2 or more")
     return model
 
 
 def _picture(groups: list[list[tuple[Kind, Tensor]]], n_cond: int) -> Tensor:
+    """Picture of groups of videos, one video a row, each with the kind of its frames."""
     pictures = []
     for group in groups:
         rows = []

@@ -1,7 +1,7 @@
 """SVG-LP: stochastic video generation with a learned prior (Denton and Fergus 2018).
 
-The autoregressive baseline of the papers: each predicted frame goes back into the encoder, so
-the model knows whole frames only.
+It is the autoregressive baseline of the papers. Each predicted frame is encoded to predict the
+next one, so the model knows whole frames only.
 """
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError
-from common.typing import Codes, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.elbo import gaussian, kl
-from video_ode.frames.base import DecoderFactory, EncoderFactory, Shape, Skips
+from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
 from video_ode.predictor import TrainablePredictor, check_request, frame_units
 
 LSTMState = tuple[Tensor, Tensor] | None
@@ -20,21 +20,22 @@ LSTMState = tuple[Tensor, Tensor] | None
 class SVG(TrainablePredictor):
     """Stochastic video generation with a learned prior, `x̂_t = g(LSTM(h_{t-1}, z_t))`.
 
-    `z_t ~ p(z_t | x_{1:t-1})`, in training `z_t ~ q(z_t | x_{1:t})`.
+    The random variable is `z_t ~ p(z_t | x_{1:t-1})`, and in training `z_t ~ q(z_t | x_{1:t})`.
 
     Args:
         shape: Channels, height and width of a frame.
-        encoder: From the shape to the encoder of a frame; h is its code.
+        encoder: From the shape to the encoder of a frame, which gives the code h.
         decoder: From shape, length of a code and `skips` to the decoder of a frame.
         z_size: Length of the random variable of a frame.
         hidden: Number of units of the recurrent networks.
         layers: Number of layers of the predictor; prior and posterior have one.
-        beta: Weight of a frame's KL divergence, beside the mean squared error of a pixel.
+        beta: Weight of the KL divergence of a frame; the mean squared error of a pixel has weight
+            1.
     """
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ImageShape,
         encoder: EncoderFactory,
         decoder: DecoderFactory,
         z_size: int = 10,
@@ -61,9 +62,9 @@ class SVG(TrainablePredictor):
         n_cond: int,
         progress: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error of the frames after the first one, and `β KL` of their `z`.
+        """Mean squared error of the frames after the first one, plus `β KL` of their `z`.
 
-        Every frame is predicted from the true one before it, so that all run as one batch.
+        Every frame is predicted from the true previous frame, so that all frames are one batch.
         """
         check_request(video, times, mask=mask)
         frame_units(times, times, mask, type(self).__name__)
@@ -84,13 +85,13 @@ class SVG(TrainablePredictor):
         return {"mse": error, "kl": kl(q, p) / (video.shape[1] - 1)}
 
     def _teacher_forced(self, video: Video, n_cond: int) -> tuple[Video, Normal, Normal]:
-        """Frames after the first one, from the true ones before them; posterior and prior."""
+        """Frames after the first one, each from the true previous frame; posterior and prior."""
         codes, features = self._encode(video)
         q, _ = self.posterior(codes[:, 1:])
         p, _ = self.prior(codes[:, :-1])
         predicted, _ = self._predicted(codes[:, :-1], q.rsample())
-        # Feature maps of the frame before, at most of the last conditioning frame: later ones are
-        # not known in the evaluation.
+        # Feature maps of the previous frame, but of no frame after the last conditioning frame:
+        # later frames are not known in the evaluation.
         source = torch.arange(video.shape[1] - 1).clamp(max=n_cond - 1)
         return self._decode(predicted, [f[:, source] for f in features]), q, p
 
@@ -102,7 +103,7 @@ class SVG(TrainablePredictor):
         n_samples: int = 1,
         mask: Mask | None = None,
     ) -> Videos:
-        """Samples of whole frames from the first one on, which is a copy of the given one."""
+        """Samples of whole frames from the first one on; the first is a copy of the true one."""
         check_request(video, times, target_times, n_samples, mask)
         units = frame_units(times, target_times, mask, type(self).__name__)
         wanted = units.long()
@@ -114,7 +115,10 @@ class SVG(TrainablePredictor):
         return torch.stack([self._sample(video, n_frames)[:, wanted] for _ in range(n_samples)])
 
     def _sample(self, video: Video, n_frames: int) -> Video:
-        """The first `n_frames` frames, predicted from the true past during the given frames."""
+        """The first `n_frames` frames: each from the previous frame, true or predicted.
+
+        True previous frames are used as long as they are conditioning frames.
+        """
         n_cond = video.shape[1]
         codes, features = self._encode(video)
         inferred = self.posterior(codes[:, 1:])[0].sample() if n_cond > 1 else None
@@ -147,7 +151,7 @@ class SVG(TrainablePredictor):
 
 
 class _GaussianLSTM(nn.Module):
-    """Gaussian distribution of the next random variable after every code."""
+    """LSTM over codes that gives a Gaussian distribution of the random variable of each frame."""
 
     def __init__(self, code_size: int, hidden: int, z_size: int) -> None:
         super().__init__()

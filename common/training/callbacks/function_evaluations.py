@@ -1,4 +1,4 @@
-"""What the solves cost."""
+"""Callback that logs the number of function evaluations (NFE) of all solves."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from common.ode.solve import Evaluations
 
 
 class FunctionEvaluations(Callback):
-    """Logs the evaluations (NFE) of every part's last solve, forward and backward.
+    """Logs the number of function evaluations (NFE) of the last solve of every part of a model.
 
-    As `<stage>/nfe_forward/<name of the part>` and `.../nfe_backward/...`; a stage that solves
-    nothing, such as flow matching's training, logs nothing.
+    The log keys are `<stage>/nfe_forward/<name of the part>` and, in training,
+    `train/nfe_backward/<name of the part>`. A stage without a solve, such as training by flow
+    matching, logs nothing.
     """
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

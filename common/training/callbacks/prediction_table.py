@@ -1,4 +1,4 @@
-"""Predictions as a file."""
+"""Callback that writes predictions to a file."""
 
 import csv
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 class PredictionTable(BasePredictionWriter):
-    """Writes one number an image, in the order of the data, as `predictions.csv`.
+    """Writes one number for each image to `predictions.csv`, in the order of the data.
 
-    With several processes each writes its own share, `predictions_<rank>.csv`.
+    If there are several processes, each one writes its share to `predictions_<rank>.csv`.
 
     Args:
-        name: Of the number.
+        name: Name of the number, the title of its column.
     """
 
     def __init__(self, name: str = "value") -> None:

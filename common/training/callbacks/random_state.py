@@ -1,4 +1,4 @@
-"""Random number generators that come back with a checkpoint."""
+"""Callback that keeps the states of the random number generators in checkpoints."""
 
 import random
 from typing import Any
@@ -8,11 +8,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class RandomState(Callback):
-    """Saves and restores the states of Python's and torch's generators, for exact resumption.
+    """Saves and restores the states of the generators of Python and torch, for exact resumption.
 
-    Of several processes a checkpoint keeps the first's torch state; the others draw from seeds of
-    their own, told apart by rank, and by step after a resume. Python's generator, which decides
-    what all must agree on, runs alike on all.
+    If there are several processes, a checkpoint keeps the torch state of the first one. The other
+    processes have their own seeds, which depend on the rank and, after a resume, on the step. The
+    generator of Python is used for choices that must be the same on all processes, so it has the
+    same state on all of them.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class RandomState(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._states = state_dict
 
-    # Not sooner: the sanity check and the loaders' creation draw random numbers.
+    # Not earlier: the sanity check and the creation of the loaders draw random numbers.
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + trainer.global_rank + trainer.global_step)

@@ -1,20 +1,21 @@
-"""The Fréchet distance between a model's samples and the test images."""
+"""Callback that logs the Fréchet distance between samples of a model and the test images."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from common.metrics.frechet import FeatureExtractor, FrechetDistance, RandomFeatures
+from common.metrics.features import FeatureExtractor
+from common.metrics.frechet import FrechetDistance, RandomFeatures
 from common.training.callbacks.sample_grid import Sampler
 
 
 class SampleDistance(Callback):
-    """Logs `test/fid`, or `test/random_feature_frechet` without the Inception weights.
+    """Logs the Fréchet distance between samples of a model and as many test images.
 
-    As many samples are drawn as there are test images.
+    The log key is `test/fid` with Inception features, otherwise `test/random_feature_frechet`.
 
     Args:
-        features: `InceptionFeatures(weights=…)` for FID; a stand-in, logged under its own name, if
-            none.
+        features: Features of the distance, `InceptionFeatures(weights=…)` for FID. None: random
+            features, whose distance has its own name.
         temperature: Scale of the base noise.
     """
 
@@ -39,5 +40,5 @@ class SampleDistance(Callback):
         self.distance.update(pl_module.sample(len(batch), self.temperature), real=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # The metric itself sums over processes.
+        # The metric itself takes the sums over all processes.
         pl_module.log(f"test/{self.distance.name}", self.distance.compute(), rank_zero_only=True)

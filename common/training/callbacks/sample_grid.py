@@ -1,4 +1,4 @@
-"""Pictures of what a generative model has learned."""
+"""Callback that draws samples of a generative model of images."""
 
 import math
 from pathlib import Path
@@ -14,27 +14,32 @@ from common.typing import Pixels
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A model that draws images."""
+    """Model that draws images."""
 
     def sample(self, n: int, temperature: float = 1.0) -> Pixels:
-        """`n` images as bytes."""
+        """Samples: `n` images as bytes.
+
+        Args:
+            n: Number of images.
+            temperature: Scale of the base noise.
+        """
 
 
 class SampleGrid(Callback):
-    """Draws a grid of samples after every validation, and `samples.png` at the end of training.
+    """Logs a grid of samples after every validation, and writes `samples.png` after training.
 
-    The same noise each time, so that pictures can be compared over training.
+    The noise is the same each time, so that pictures can be compared over training.
 
     Args:
-        n: Images in the grid.
+        n: Number of images in the grid.
         temperature: Scale of the base noise.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
 
     def __init__(self, n: int = 64, temperature: float = 1.0, seed: int = 0) -> None:
         self.n, self.temperature, self.seed = n, temperature, seed
 
-    # With the last batch, not after it: averaged weights are in place only until then.
+    # With the last batch, not after it: after it the averaged weights are no longer in the model.
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -52,9 +57,10 @@ class SampleGrid(Callback):
                 "samples", self._grid(pl_module), trainer.global_step
             )
 
-    # Not on_train_end: there the averaged weights are only just being put in place.
+    # Not on_train_end: the averaged weights may be put into the model only then.
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every process
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = save_png(self._grid(pl_module), folder / "samples.png")
             print(f"samples: {path}")
@@ -68,7 +74,12 @@ class SampleGrid(Callback):
 
 
 def image_grid(pixels: Pixels, margin: int = 1) -> torch.Tensor:
-    """Images as one near-square picture `[c h w]` of bytes, on a grey ground."""
+    """Picture `[c h w]` of bytes that shows all images, nearly square, on a grey background.
+
+    Args:
+        pixels: Images.
+        margin: Width of the lines between the images, in pixels.
+    """
     n, c, h, w = pixels.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -81,7 +92,13 @@ def image_grid(pixels: Pixels, margin: int = 1) -> torch.Tensor:
 
 
 def save_png(picture: torch.Tensor, path: str | Path, zoom: int = 2) -> Path:
-    """Writes a picture `[c h w]` of bytes, enlarged, and returns where it is."""
+    """Writes a picture as a PNG file and returns the path of the file.
+
+    Args:
+        picture: Picture `[c h w]` of bytes, of 1 or 3 channels.
+        path: File to write; its folder is made if there is none.
+        zoom: Factor by which the picture is enlarged.
+    """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     array = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Callback that skips optimiser steps which would ruin a model."""
+"""Callback that skips optimiser steps with gradients that would spoil the weights."""
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -8,11 +8,11 @@ from common.training.system import System
 
 
 class SkipBadSteps(Callback):
-    """Skips an optimiser step if its gradient's norm is not finite or too large, and counts it.
+    """Skips and counts the optimiser steps whose gradient norm is not finite or too large.
 
-    The norm is that of the gradient before clipping and after the mean over processes, so that all
-    processes decide alike. Logs `train/gradient_norm` and `train/skipped_steps`, the total so far;
-    with several optimisers `…/<name>` of each.
+    The gradient is that before clipping and after the mean over processes, so that all processes
+    make the same decision. Logs `train/gradient_norm` and `train/skipped_steps`, the total so far;
+    with several optimisers there is one pair of log keys `…/<name>` for each.
 
     Args:
         max_norm: Largest norm of a step that is taken (MRCNF: 5 times its clipping value).

@@ -6,12 +6,8 @@ import torch
 from scipy import linalg
 
 from common.errors import InputError
-from common.metrics.frechet import (
-    FeatureExtractor,
-    FrechetDistance,
-    InceptionFeatures,
-    RandomFeatures,
-)
+from common.metrics.features import FeatureExtractor
+from common.metrics.frechet import FrechetDistance, InceptionFeatures, RandomFeatures
 
 
 class MeanPixel(FeatureExtractor):

@@ -134,7 +134,7 @@ def test_a_run_goes_on_from_any_step_as_if_it_had_not_stopped(options, tmp_path)
     assert read_checkpoint(folder / "last.ckpt")["global_step"] == steps
 
 
-def test_a_wish_to_stop_that_is_not_granted_saves_no_oftener(tmp_path, monkeypatch):
+def test_a_wish_to_stop_that_is_not_granted_saves_no_more_often(tmp_path, monkeypatch):
     saved, save, step = [], Plug._save_checkpoint, Walk.training_step
 
     def stopping(self, batch):

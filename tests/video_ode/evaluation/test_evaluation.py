@@ -171,7 +171,7 @@ def test_baselines_are_those_of_numpy_and_margins_are_over_them(tmp_path):
         assert logged[f"test/psnr_margin{suffix}"] == pytest.approx(margin, rel=1e-3)
 
 
-def test_baselines_of_the_data_are_judged_on_the_predicted_frames(tmp_path):
+def test_baselines_of_the_data_are_evaluated_on_the_predicted_frames(tmp_path):
     _, folder = evaluate(tmp_path, noisy(1))
     row = {row["row"]: row for row in records(folder / "test_table.csv")}["an oracle"]
     assert float(row["psnr"]) == pytest.approx(BEST_PSNR)
@@ -202,7 +202,7 @@ def test_table_says_its_protocol_and_what_is_missing(tmp_path, capsys):
     _, folder = evaluate(tmp_path, noisy(5), DiscData(observed=0.5))
     out = capsys.readouterr().out
     assert "DiscData (sliding): (n_cond, n_total, n_samples) = (3, 8, 5), 6 videos, " in out
-    assert "of the given frames seen" in out
+    assert "of the conditioning frames observed" in out
     assert "model (best of 5)" in out
     assert "alexnet-owt-7be5be79.pth" in out
     assert "i3d_torchscript.pt" in out
@@ -241,7 +241,7 @@ def test_distance_is_of_given_and_predicted_frames_of_one_sample(tmp_path):
     assert float(table[0]["mean_byte"]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_videos_judged_twice_count_once():
+def test_videos_evaluated_twice_count_once():
     def part(*numbers):
         value = torch.tensor(numbers)
         return {("number",): value, ("curve", "model", "psnr"): value[:, None] * 1.0}

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from video_ode.evaluation.pictures import (
+    BACKGROUND,
     COLOURS,
-    GROUND,
     Row,
     animation,
     enlarged,
@@ -157,7 +157,7 @@ def test_colour_and_blank_frames():
     panel = 12 + 8
     inside = picture[:, 4 + 4 : 4 + 4 + 12, :]
     torch.testing.assert_close(inside[..., 8:20], frames[0])
-    assert (inside[..., 8 + panel : 20 + panel] == GROUND).all()
+    assert (inside[..., 8 + panel : 20 + panel] == BACKGROUND).all()
 
 
 TIMES = torch.arange(6.0)

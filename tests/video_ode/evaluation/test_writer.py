@@ -165,7 +165,9 @@ def test_backwards_is_the_reverse_of_forwards(trained, tmp_path):
     np.testing.assert_array_equal(panels[0], panels[1][::-1])
 
 
-@pytest.mark.parametrize("options", [["--n", "0"], ["--times", "5:0:1"], ["--times", "now"]])
+@pytest.mark.parametrize(
+    "options", [["--n", "0"], ["--fps", "0"], ["--times", "5:0:1"], ["--times", "now"]]
+)
 def test_what_predict_cannot_do_is_said(trained, options, capsys):
     with pytest.raises(SystemExit):
         call(trained, "predict", "--ckpt_path", "best", *options)

@@ -61,7 +61,7 @@ def test_a_sprite_is_shifted_bilinearly(double):
     decoder.place.bias.data.zero_()
     shifts = torch.tensor([[0.0, 0.0], [4.0, -3.0], [0.5, 0.0]])
     frames = decoder(torch.cat([shifts, torch.zeros(3, 1)], 1))[:, 0]
-    still, moved, between = -(1 - frames).log() - decoder.GROUND
+    still, moved, between = -(1 - frames).log() - decoder.BACKGROUND
     assert still[:13].abs().max() < 1e-12  # six pixels in the middle of 32
     torch.testing.assert_close(moved, still.roll((4, -3), (0, 1)))
     torch.testing.assert_close(between, (still + still.roll(1, 0)) / 2)
