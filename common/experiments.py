@@ -163,6 +163,19 @@ def write_csv(path: Path, results: Results) -> None:
             writer.writerows({"row": name, "seed": i, **run} for i, run in enumerate(runs))
 
 
+def write_results(
+    path: Path,
+    results: Results,
+    panels: Mapping[str, str],
+    base: str,
+    log: Sequence[str] = (),
+) -> None:
+    """Writes every run to `path` with the ending .csv, and its `dot_plot` with .png."""
+    write_csv(path.with_name(f"{path.name}.csv"), results)
+    figure = dot_plot(results, panels, base, log)
+    figure.savefig(path.with_name(f"{path.name}.png"), dpi=120)
+
+
 def write_report(path: Path, text: str) -> None:
     """Prints a report (Markdown) and writes it to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)

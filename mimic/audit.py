@@ -1,4 +1,4 @@
-"""The audit as a callback: total correlation of layers on data that nothing was trained on."""
+"""Audit as a callback: total correlation of layers on data that nothing was trained on."""
 
 import inspect
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from common.errors import InputError
-from mimic.critics import CriticFactory, MapCritic
-from mimic.estimators import gaussian_total_correlation
-from mimic.features import Reduce, Reduction, standardize
-from mimic.layers import Catcher, Layer, Select, entry, find_layers
-from mimic.marginals import NormalScores
+from common.errors import InputError, check_words
+from mimic.critic.critics import CriticFactory, MapCritic
+from mimic.critic.estimators import gaussian_total_correlation
+from mimic.features.layers import Catcher, Layer, Select, entry, find_layers, one_feature
+from mimic.features.normal_scores import NormalScores
+from mimic.features.rows import Reduce, Reduction, Rows, standardize
 from mimic.measure import (
     FEWEST,
     NOISE,
@@ -23,10 +23,9 @@ from mimic.measure import (
     check_options,
     measure_total_correlation,
 )
-from mimic.terms import Rows, check_words
 
 
-class Kept(NamedTuple):
+class Collected(NamedTuple):
     """Channels of a batch, `[b positions c …]`, and its classes."""
 
     z: Tensor
@@ -34,26 +33,28 @@ class Kept(NamedTuple):
 
 
 class TotalCorrelationAudit(Callback):
-    """Measures what layers' channels share, on validation and test data, by critics made anew.
+    """Audit of layers: total correlation on validation and test data, by newly made critics.
 
-    Works with `MiMIc` and without: the same audit judges a network trained either way. Logs
+    Works with `MiMIc` and without: the same audit evaluates a network trained either way. Logs
     `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error, and
     `audit/<layer>/tc_gaussian`, the part that covariances show, of the same channels with the same
-    noise; of several loaders each by itself, with `/dataloader_idx_1` and so on behind the name.
+    noise. Several loaders are audited one by one, with `/dataloader_idx_1` and so on behind the
+    name.
 
     Args:
         layers: A name or glob, or a list of them or of modules, see `find_layers`.
         reduce: See `MiMIcRegularizer`.
         channel_dim: See `MiMIcRegularizer`.
-        positions: `per_location` takes so many positions of each image.
-        labels: Where the classes are in a batch, an index or a name, if `n_classes` is given.
-        n_classes: Classes, if within classes.
-        select: Which entry of a layer's output, if that is no tensor.
-        critic: Makes a critic; `MapCritic` for maps, `HybridCritic` otherwise if none.
-        samples: The first so many images of a set, on all devices together.
-        every_n_epochs: In validation, so often; at the end of training only if none.
-        name: First part of what is logged; different ones for several audits of one layer.
-        **options: Those of `measure_total_correlation`.
+        positions: Number of positions of each image under `per_location`.
+        labels: Index or name of the classes in a batch, if `n_classes` is given.
+        n_classes: Number of classes, for total correlation within classes. None: over all classes.
+        select: Entry to take of a layer's output, if that is no tensor. None: the output itself.
+        critic: Factory of critics. None: `MapCritic` for maps, otherwise `HybridCritic`.
+        samples: Number of images, the first of a set, on all devices together.
+        every_n_epochs: Number of epochs from one audit in validation to the next. None: only at
+            the end of training.
+        name: First part of the names in the log; give several audits of one layer different names.
+        **options: Options of `measure_total_correlation`.
     """
 
     def __init__(
@@ -80,26 +81,26 @@ class TotalCorrelationAudit(Callback):
                 f"got positions {positions}, samples {samples} and every_n_epochs "
                 f"{every_n_epochs}; give {FEWEST} samples or more, and 1 or more of the others"
             )
-        # So that a wrong option is refused here, not after training.
+        # A wrong option is refused here, not after training.
         inspect.signature(measure_total_correlation).bind(None, **options)
         check_words((reduce, Reduce))
         check_options(options)
         if (n_classes is None) != (labels is None):
             raise InputError(
                 f"got n_classes {n_classes} and labels {labels}; an audit within classes needs "
-                "both, any other neither"
+                "both, any other audit neither"
             )
         self.layers: list[Layer] = [layers] if isinstance(layers, str) else list(layers)
         self.reduction, self.positions = Reduction(reduce, channel_dim), positions
         self.labels, self.n_classes, self.select = labels, n_classes, select
         self.critic = critic
         self.samples, self.every_n_epochs = samples, every_n_epochs
-        self.options = options  # by itself, else the command line wouldn't find out what it holds
+        self.options = options  # on a line of its own, else jsonargparse would not find its names
         self.name = name
         self.measured: dict[str, Measurement] = {}
         self._catcher: Catcher | None = None
         self._reductions: dict[str, Reduction] = {}
-        self._kept: dict[int, dict[str, list[Kept]]] = {}  # by loader and layer
+        self._kept: dict[int, dict[str, list[Collected]]] = {}  # by loader and layer
         self._share = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -183,23 +184,19 @@ class TotalCorrelationAudit(Callback):
         self._share = -(-self.samples // trainer.world_size)
 
     def _wants(self, loader: int) -> bool:
-        """Whether an audit is on, and this device hasn't kept its share of the samples yet."""
+        """Whether an audit is on and this device has not kept its share of the samples yet."""
         of_layers = self._kept.get(loader, {}).values()
         return any(sum(len(part.z) for part in parts) < self._share for parts in of_layers)
 
     def _keep(self, batch: Any, loader: int) -> None:
-        """Reduces and keeps what the layers put out for a batch."""
+        """Reduces and keeps the layers' outputs for a batch."""
         assert self._catcher is not None
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
-        for name, features in self._catcher.stop().items():
-            if not features:
-                raise InputError(
-                    f"layer {name} was not called on this batch, so there is nothing to audit"
-                )
-            self._kept[loader][name].append(self._reduced(name, features, labels))
+        for name, calls in self._catcher.stop().items():
+            feature, own_labels = one_feature(name, calls, labels)
+            self._kept[loader][name].append(self._reduced(name, feature.detach(), own_labels))
 
-    def _reduced(self, name: str, features: list[Tensor], labels: Tensor | None) -> Kept:
-        feature = torch.cat(features).detach()
+    def _reduced(self, name: str, feature: Tensor, labels: Tensor | None) -> Collected:
         reduction = self._reductions[name]._replace(rows=self.positions * len(feature))
         # The same positions in every run and on every device.
         generator = torch.Generator(feature.device).manual_seed(0)
@@ -208,7 +205,7 @@ class TotalCorrelationAudit(Callback):
         except ValueError as error:
             raise InputError(f"audit of layer {name}: {error}") from error
         z = rows.z.unflatten(0, (-1, rows.positions)).cpu()
-        return Kept(z, None if labels is None else labels.repeat(len(features)).cpu())
+        return Collected(z, None if labels is None else labels.cpu())
 
     def _finish(self, pl_module: LightningModule) -> None:
         every, self._kept = self._kept, {}
@@ -216,9 +213,9 @@ class TotalCorrelationAudit(Callback):
             suffix = f"/dataloader_idx_{loader}" if len(every) > 1 else ""
             for name, parts in kept.items():
                 try:
-                    # What evaluation made may not be trained on, but copies may.
+                    # Tensors of evaluation may not be trained on, but copies may.
                     with torch.inference_mode(False), torch.enable_grad():
-                        z, labels = _together(parts, self.samples, pl_module.device)
+                        z, labels = _gathered(parts, self.samples, pl_module.device)
                         found, gaussian = self._measure(z, labels)
                 except ValueError as error:  # no reason to lose a run
                     rank_zero_warn(f"no audit of layer {name}: {error}")
@@ -231,11 +228,14 @@ class TotalCorrelationAudit(Callback):
                         for key, value in values.items()
                         if value is not None
                     },
-                    add_dataloader_idx=False,  # by Lightning, which knows of none here
+                    add_dataloader_idx=False,  # Lightning knows no loader here
                 )
 
     def _measure(self, z: Tensor, labels: Tensor | None) -> tuple[Measurement, float | None]:
-        """Of features `[b positions c …]`, and the part that covariances show, unless of maps."""
+        """Measurement of features `[b positions c …]`, and the part that covariances show.
+
+        None in place of that part: channels are maps.
+        """
         positions = z.shape[1]
         if labels is not None:
             labels = labels.long().repeat_interleave(positions)
@@ -256,10 +256,10 @@ class TotalCorrelationAudit(Callback):
         return found, float(gaussian_total_correlation(NormalScores(z)(z), noise))
 
 
-def _together(
-    parts: list[Kept], samples: int, device: torch.device
+def _gathered(
+    parts: list[Collected], samples: int, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """All images of all devices, in an order that is the same on each, `[n positions c …]`."""
+    """Images of all devices in the same order on each device, `[n positions c …]`, and labels."""
     if dist.is_available() and dist.is_initialized():
         gathered: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, parts)

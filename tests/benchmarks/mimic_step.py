@@ -16,8 +16,8 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from mimic import MiMIcRegularizer, shuffle_channels
-from mimic.critics import MLPCritic
-from mimic.networks import ResNet, SmallCNN
+from mimic.critic.critics import MLPCritic
+from mimic.supervised.networks import ResNet, SmallCNN
 
 GAMES: dict[str, dict[str, Any] | None] = {
     "none": None,
