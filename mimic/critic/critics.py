@@ -72,7 +72,7 @@ class GaussianRatio(nn.Module):
         super().__init__()
         c, of = len(blocks), torch.tensor(blocks)
         self.decay, self.same = decay, of[:, None] == of
-        self.distinct: float = math.inf
+        self.distinct: float = math.inf  # number of different samples, if known
         # With many channels, the inverse would cost more than everything else.
         self.every = 1 + c // 128
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -95,10 +95,6 @@ class GaussianRatio(nn.Module):
             self._refresh((self.seen[0] ** 2 / self.seen[1] * n).clamp(max=self.distinct))
         self.turn += 1
 
-    def limit(self, samples: int) -> None:
-        """Sets the number of samples, where the same samples come again and again."""
-        self.distinct = samples
-
     def _refresh(self, count: Tensor) -> None:
         """Computes the quadratic form of the running covariance of about `count` samples."""
         covariance = (self.moment / self.seen[0]).double()
@@ -118,7 +114,7 @@ class GaussianRatio(nn.Module):
         return ((z @ self.form) * z).sum(1) + self.constant
 
 
-class HybridCritic(nn.Module):
+class HybridCritic(MLPCritic):
     """Gaussian log ratio in closed form plus a perceptron for the rest.
 
     A critic may be any function, so every bound holds. The part that covariances show need not be
@@ -128,9 +124,8 @@ class HybridCritic(nn.Module):
         blocks: Block of each channel.
         size: Number of values in a channel.
         n_context: Length of the context.
-        width: Number of units of a hidden layer.
-        layers: Number of hidden layers.
         decay: Decay of the running covariance.
+        **sizes: `width` and `layers` of the perceptron.
     """
 
     def __init__(
@@ -138,14 +133,12 @@ class HybridCritic(nn.Module):
         blocks: Sequence[int],
         size: int = 1,
         n_context: int = 0,
-        width: int = 128,
-        layers: int = 3,
         decay: float = 0.99,
+        **sizes: int,
     ) -> None:
-        super().__init__()
+        super().__init__(blocks, size, n_context, **sizes)
         self.gaussian = GaussianRatio([b for b in blocks for _ in range(size)], decay)
         self.gain = nn.Parameter(torch.ones(()))
-        self.rest = MLPCritic(blocks, size, n_context, width, layers)
 
     def observe(self, z: Tensor) -> None:
         """Adds a batch of the joint distribution to the running covariance."""
@@ -153,11 +146,11 @@ class HybridCritic(nn.Module):
 
     def limit(self, samples: int) -> None:
         """Sets the number of samples, where the same samples come again and again."""
-        self.gaussian.limit(samples)
+        self.gaussian.distinct = samples
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         known = self.gaussian(z.flatten(1).clamp(-TRUSTED, TRUSTED))
-        return self.gain * known + self.rest(z, context)
+        return self.gain * known + super().forward(z, context)
 
 
 class MapCritic(nn.Module):

@@ -30,9 +30,9 @@ EstimatorName = Literal["smile", "js", "density_ratio", "dv", "mine", "nwj", "in
 class Estimator(nn.Module, abc.ABC):
     """Objective that a critic maximises, and the estimate that is read from the critic."""
 
-    @abc.abstractmethod
     def objective(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        """Objective that the critic ascends."""
+        """Objective that the critic ascends; by default the estimate itself."""
+        return self(joint, marginal)
 
     @abc.abstractmethod
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
@@ -45,9 +45,6 @@ class DV(Estimator):
     This is the report's estimator. Its ascent diverges once the truth comes near the logarithm of
     the batch size: on fresh samples the estimate is then far below zero.
     """
-
-    def objective(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        return self(joint, marginal)
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         return joint.mean() - log_mean_exp(marginal)
@@ -84,9 +81,6 @@ class MINE(DV):
 
 class NWJ(Estimator):
     """Nguyen, Wainwright and Jordan's bound, `E[T] - E⊗[e^{T-1}]` (2010); also called MINE-f."""
-
-    def objective(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        return self(joint, marginal)
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         return joint.mean() - (marginal - 1).exp().mean()
@@ -144,9 +138,6 @@ class InfoNCE(Estimator):
 
     `E[T - log((e^T + Σ_k e^{T_k}) / (m + 1))]`, which cannot exceed `log(m + 1)`.
     """
-
-    def objective(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        return self(joint, marginal)
 
     def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
         total = torch.logaddexp(joint, marginal.logsumexp(0))

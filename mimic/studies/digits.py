@@ -34,12 +34,19 @@ WIDTHS, HIDDEN, KERNEL = (8, 16), 16, 7
 # The critic learns for an epoch before its estimate counts.
 BEGIN: Settings = {"warmup_steps": 31, "ramp_steps": 31}
 WITHIN: Settings = {"n_classes": 10, "labels": "labels"}
+
+
+def at(layer: str, weight: float, penalty: str) -> Settings:
+    """Settings of a baseline at a layer."""
+    return {"layers": layer, "weight": weight, "penalty": penalty}
+
+
 # Penalties at the last layer that several studies compare.
 AT_LAST: dict[str, Settings] = {
     "MiMIc": {"layers": LAST, "weight": 0.1, **BEGIN},
     "MiMIc within classes": {"layers": LAST, "weight": 0.1, **WITHIN, **BEGIN},
-    "covariance": {"layers": LAST, "weight": 0.003, "penalty": "covariance"},
-    "VCReg": {"layers": LAST, "weight": 0.003, "penalty": "vcreg"},
+    "covariance": at(LAST, 0.003, "covariance"),
+    "VCReg": at(LAST, 0.003, "vcreg"),
 }
 
 

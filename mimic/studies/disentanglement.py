@@ -25,7 +25,7 @@ from common.errors import InputError, check_counts
 from common.experiments import (
     Results,
     Scores,
-    differences,
+    compared_table,
     results_table,
     run_grid,
     write_report,
@@ -34,7 +34,8 @@ from common.experiments import (
 from common.training.cli import run_command
 from mimic.critic.estimators import gaussian_total_correlation
 from mimic.measure import measure_total_correlation
-from mimic.metrics import DCI, disentanglement_metrics, mutual_information_matrix
+from mimic.metrics import DCI, disentanglement_metrics
+from mimic.metrics.information import mutual_information_matrix
 from mimic.studies import OUT
 from mimic.studies.fitting import Settings, penalties, tested, trained
 from mimic.supervised.data.labelled import Labelled
@@ -184,16 +185,12 @@ def report(parts: Mapping[int, Results], seeds: int, size: Mapping[str, int]) ->
         "are from 0 to 1, and more is better.",
     ]
     columns = {heading: (key, ".3f") for heading, key in SCORES.items()}
+    changes = {heading: columns[heading] for heading in COMPARED}
     for codes, results in parts.items():
         lines += [
             f"## {codes} codes for {len(FACTORS)} factors",
             results_table(results, TASK, "penalty on the codes"),
-            results_table(results, columns, "penalty on the codes"),
-            *(
-                f"{heading} less that of none: "
-                f"{differences(results, 'none', SCORES[heading], '.3f')}."
-                for heading in COMPARED
-            ),
+            compared_table(results, columns, "penalty on the codes", "none", changes),
             f"![information of each code about each factor](disentanglement_matrix_{codes}.png)",
             f"![scores](disentanglement_scores_{codes}.png)",
         ]

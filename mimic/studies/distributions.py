@@ -1,4 +1,7 @@
-"""Distributions of known total correlation, to compare estimates with."""
+"""Distributions of known total correlation, to compare estimates with.
+
+`c` is the number of channels, and `tc` a total correlation in nats.
+"""
 
 import abc
 import math
@@ -12,13 +15,13 @@ from common.errors import InputError
 class Distribution(abc.ABC):
     """Distribution of channels with known total correlation.
 
-    Attributes:
+    Args:
         name: Name in tables.
         truth: Total correlation of the channels, in nats.
     """
 
-    name: str
-    truth: float
+    def __init__(self, name: str, truth: float) -> None:
+        self.name, self.truth = name, truth
 
     @abc.abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
@@ -26,14 +29,11 @@ class Distribution(abc.ABC):
 
 
 class Independent(Distribution):
-    """Independent standard normal channels.
-
-    Args:
-        c: Number of channels.
-    """
+    """Independent standard normal channels."""
 
     def __init__(self, c: int) -> None:
-        self.c, self.truth, self.name = c, 0.0, f"independent, {c} channels"
+        super().__init__(f"independent, {c} channels", 0.0)
+        self.c = c
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, self.c, generator=generator)
@@ -43,19 +43,13 @@ class Equicorrelated(Distribution):
     """Standard normal channels with the same correlation ρ > 0 of any two.
 
     `TC = -½ [log(1 + (c - 1) ρ) + (c - 1) log(1 - ρ)]`, solved for ρ.
-
-    Args:
-        c: Number of channels.
-        tc: Total correlation, in nats.
     """
 
     def __init__(self, c: int, tc: float) -> None:
+        super().__init__(f"equicorrelated, {c} channels", tc)
         if c < 2 or tc <= 0:
-            raise InputError(
-                f"got {c} channels and {tc:g} nats; give 2 or more channels and more than 0 nats"
-            )
-        self.c, self.truth, self.name = c, tc, f"equicorrelated, {c} channels"
-        self.rho = _equal_correlation(c, tc)
+            raise InputError(f"got {c} channels that share {tc:g} nats; give 2 or more, and > 0")
+        self.c, self.rho = c, _equal_correlation(c, tc)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         common = torch.randn(n, 1, generator=generator)
@@ -66,20 +60,14 @@ class Equicorrelated(Distribution):
 class Pairs(Distribution):
     """Standard normal channels in independent pairs of correlation ρ > 0.
 
-    `TC = -¼ c log(1 - ρ²)`, solved for ρ.
-
-    Args:
-        c: Number of channels, even.
-        tc: Total correlation, in nats.
+    `TC = -¼ c log(1 - ρ²)`, solved for ρ; c is even.
     """
 
     def __init__(self, c: int, tc: float) -> None:
+        super().__init__(f"pairs, {c} channels", tc)
         if c < 2 or c % 2 or tc <= 0:
-            raise InputError(
-                f"got {c} channels and {tc:g} nats; give an even number and more than 0 nats"
-            )
-        self.c, self.truth, self.name = c, tc, f"pairs, {c} channels"
-        self.rho = math.sqrt(-math.expm1(-4 * tc / c))
+            raise InputError(f"got {c} channels that share {tc:g} nats; give an even c, and > 0")
+        self.c, self.rho = c, math.sqrt(-math.expm1(-4 * tc / c))
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         first, own = torch.randn(2, n, self.c // 2, generator=generator)
@@ -91,13 +79,11 @@ class Cubed(Distribution):
     """Cubes of channels of variance 1, divided by √15, the deviation of a normal channel's cube.
 
     An invertible map of each channel leaves total correlation as it is.
-
-    Args:
-        of: Distribution of the channels.
     """
 
     def __init__(self, of: Distribution) -> None:
-        self.of, self.truth, self.name = of, of.truth, f"{of.name}, cubed"
+        super().__init__(f"{of.name}, cubed", of.truth)
+        self.of = of
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return self.of.draw(n, generator) ** 3 / math.sqrt(15)
@@ -111,8 +97,10 @@ class ExclusiveOr(Distribution):
     noise takes nothing away.
     """
 
+    deviation = 0.1
+
     def __init__(self) -> None:
-        self.truth, self.name, self.deviation = math.log(2), "exclusive or", 0.1
+        super().__init__("exclusive or", math.log(2))
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         bits = torch.randint(2, (n, 2), generator=generator)
@@ -129,7 +117,7 @@ class RotatedUniforms(Distribution):
     """
 
     def __init__(self) -> None:
-        self.truth, self.name = 1 - math.log(2), "rotated uniforms"
+        super().__init__("rotated uniforms", 1 - math.log(2))
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         u, v = math.sqrt(3) * (2 * torch.rand(2, n, generator=generator) - 1)
@@ -137,35 +125,27 @@ class RotatedUniforms(Distribution):
 
 
 class GaussianVectors(Distribution):
-    """Dependent normal vectors, by default 4 of length 20 (Bai et al. 2023, section 5.1).
+    """Dependent normal vectors, by default 4 of length d = 20 (Bai et al. 2023, section 5.1).
 
     Entry k of each vector is equicorrelated with entry k of the other vectors and independent of
     all else, so `TC` is d times that of `Equicorrelated(c)`, a closed form. The authors' own
     covariance may be another one; estimates of the same truth can be compared nevertheless.
-
-    Args:
-        tc: Total correlation, in nats.
-        c: Number of vectors.
-        d: Length of each vector.
     """
 
     def __init__(self, tc: float, c: int = 4, d: int = 20) -> None:
-        self.truth, self.name, self.d = tc, f"{c} normal vectors of {d}", d
-        self.each = Equicorrelated(c, tc / d)
+        super().__init__(f"{c} normal vectors of {d}", tc)
+        self.d, self.each = d, Equicorrelated(c, tc / d)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return self.each.draw(n * self.d, generator).unflatten(0, (n, self.d)).mT
 
 
 class Apart(Distribution):
-    """Product of a distribution's marginals: each channel from samples of its own.
-
-    Args:
-        of: Distribution of the dependent channels.
-    """
+    """Product of a distribution's marginals: each channel from samples of its own."""
 
     def __init__(self, of: Distribution) -> None:
-        self.of, self.truth, self.name = of, 0.0, f"{of.name}, apart"
+        super().__init__(f"{of.name}, apart", 0.0)
+        self.of = of
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         c = self.of.draw(1, generator).shape[1]

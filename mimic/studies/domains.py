@@ -22,15 +22,7 @@ from matplotlib.patches import Patch
 from pytorch_lightning import seed_everything
 
 from common.errors import check_counts
-from common.experiments import (
-    Results,
-    Scores,
-    differences,
-    results_table,
-    run_grid,
-    write_csv,
-    write_report,
-)
+from common.experiments import Scores, compared_table, run_grid, write_csv, write_report
 from common.training.cli import run_command
 from mimic.audit import TotalCorrelationAudit
 from mimic.studies import OUT
@@ -64,6 +56,7 @@ COLUMNS = {
     "TC by night, nats": ("night/tc", ".2f"),
     "seconds of training": ("training", ".0f"),
 }
+CHANGES = {f"mIoU by {name}": (f"{name}/miou", ".4f") for name in TESTED}
 SHOWN = ("none", "MiMIc")
 N_SHOWN = 4
 COLOURS = ("#6b4e71", "#d9a5c7", "#8c8c8c", "#4f9d4b", "#9fd0f0", "#e4312b", "#2b50c8")
@@ -104,7 +97,15 @@ def domains(
         out / "domains.png", dpi=120
     )
     write_csv(out / "domains.csv", results)
-    write_report(out / "domains.md", report(results, seeds, size))
+    text = (
+        "# Domains: rendered streets, trained by day\n\n"
+        f"{seeds} seeds; mean ± standard deviation. {epochs} epochs on {n_train} scenes by day, "
+        f"penalties at `{LAYER}`; tested on {n_test} other scenes by day and on the same scenes "
+        "by night. TC of the bottleneck is measured by a newly made critic.\n\n"
+        f"{compared_table(results, COLUMNS, 'penalty at the bottleneck', 'none', CHANGES)}\n\n"
+        "![answers by night](domains.png)"
+    )
+    write_report(out / "domains.md", text)
 
 
 def run(folder: Path, settings: Mapping[str, Any], seed: int) -> Scores:
@@ -149,25 +150,6 @@ def answers(module: SupervisedModule, data: RenderedScenes) -> np.ndarray:
 
 def _answers_file(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name}_{seed}_answers.npy"
-
-
-def report(results: Results, seeds: int, size: Mapping[str, int]) -> str:
-    """Table and differences, in Markdown."""
-    lines = [
-        "# Domains: rendered streets, trained by day",
-        f"{seeds} seeds; mean ± standard deviation. {size['epochs']} epochs on {size['n_train']} "
-        f"scenes by day, penalties at `{LAYER}`; tested on {size['n_test']} other scenes by day "
-        "and on the same scenes by night. TC of the bottleneck is measured by a newly made "
-        "critic.",
-        results_table(results, COLUMNS, "penalty at the bottleneck"),
-        *(
-            f"mIoU by {name} less that of none: "
-            f"{differences(results, 'none', f'{name}/miou', '.4f')}."
-            for name in TESTED
-        ),
-        "![answers by night](domains.png)",
-    ]
-    return "\n\n".join(lines)
 
 
 def pictures(folder: Path, n_test: int, names: list[str]) -> Figure:

@@ -10,27 +10,74 @@ print a table each and write it under `--out`.
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 
 from common.errors import check_counts
 from common.experiments import Scores, markdown, mean_std, run_grid, write_report
 from common.training.cli import run_command
+from mimic.critic.critics import CriticFactory, HybridCritic, MLPCritic
+from mimic.critic.estimators import EstimatorName, make_estimator
+from mimic.critic.game import Game, Values
 from mimic.critic.terms import Decomposition
-from mimic.measure import measure_total_correlation
+from mimic.features.rows import Rows
+from mimic.measure import fit_critics, measure_total_correlation
 from mimic.studies import OUT
-from mimic.studies.distributions import (
-    Cubed,
-    Distribution,
-    Equicorrelated,
-    ExclusiveOr,
-    GaussianVectors,
-    Independent,
-    Pairs,
-    RotatedUniforms,
-)
+from mimic.studies import distributions as known
+from mimic.studies.distributions import Distribution
 from mimic.studies.fitting import Settings
-from mimic.studies.methods import METHODS, ON_BATCHES, Budget, MethodName, estimate
+
+MethodName = Literal["mimic", "perceptron", "dv", "mine", "nwj", "infonce"]
+ON_BATCHES = ", on batches"  # end of a column's name
+
+
+class Method(NamedTuple):
+    """Training of a critic, and the estimates that are read from it.
+
+    Attributes:
+        critic: Factory of critics.
+        objective: Estimator whose objective the critic ascends.
+        columns: Estimators that are read from the critic, by name of their column.
+    """
+
+    critic: CriticFactory
+    objective: EstimatorName
+    columns: dict[str, EstimatorName]
+
+
+METHODS: dict[MethodName, Method] = {
+    "mimic": Method(HybridCritic, "smile", {"MiMIc": "smile"}),
+    # These three ascend the same objective: one critic serves them all.
+    "perceptron": Method(
+        MLPCritic, "smile", {"SMILE": "smile", "JS": "js", "density ratio": "density_ratio"}
+    ),
+    "dv": Method(MLPCritic, "dv", {"DV": "dv"}),
+    "mine": Method(MLPCritic, "mine", {"MINE": "mine"}),
+    "nwj": Method(MLPCritic, "nwj", {"NWJ": "nwj"}),
+    "infonce": Method(MLPCritic, "infonce", {"InfoNCE": "infonce"}),
+}
+
+
+class Budget(NamedTuple):
+    """Samples and steps for which a critic is trained and read.
+
+    Attributes:
+        steps: Number of training steps, each on a fresh batch.
+        batch_size: Number of samples of a step.
+        lr: Learning rate of Adam, which falls to zero as a cosine.
+        held_out: Number of fresh samples that the critic is read on.
+        shuffles: Number of shuffles of these, for samples of the product of marginals.
+        batches: Number of fresh batches that the critic is also read on; their mean counts.
+    """
+
+    steps: int
+    batch_size: int
+    lr: float = 3e-3
+    held_out: int = 20_000
+    shuffles: int = 10
+    batches: int = 0
+
 
 GOOD = 0.1  # relative error up to which an estimate is shown in bold
 WAYS: tuple[Decomposition, ...] = ("direct", "line", "tree")
@@ -81,30 +128,30 @@ def table(
     """
     check_counts(1, steps=steps, seeds=seeds)
     chosen = methods or [name for name in METHODS if name != "infonce"]
-    known = {_label(each): each for each in table_distributions()}
+    every = {_label(each): each for each in table_distributions()}
     budget = Budget(steps, 256, lr)._asdict()
     rows = {
         f"{label} by {method}": {"of": label, "method": method, "budget": budget}
-        for label in known
+        for label in every
         for method in chosen
     }
 
     def run(settings: Settings, seed: int) -> Scores:
         method = METHODS[settings["method"]]
-        return estimate(known[settings["of"]], method, Budget(**settings["budget"]), seed)
+        return estimate(every[settings["of"]], method, Budget(**settings["budget"]), seed)
 
     results = run_grid(out / "table", rows, seeds, run)
     columns = {column: method for method in chosen for column in METHODS[method].columns}
     lines: list[list[str]] = []
     good = dict.fromkeys(columns, 0)
-    for label, distribution in known.items():
+    for label, distribution in every.items():
         line = [distribution.name, f"{distribution.truth:.3f}"]
         for column, method in columns.items():
             values = [scores[column] for scores in results[f"{label} by {method}"]]
             good[column] += _is_good(values, distribution.truth)
             line.append(_with_error(values, distribution.truth))
         lines.append(line)
-    lines.append(["*within 10 %*", "", *(f"{n} of {len(known)}" for n in good.values())])
+    lines.append(["*within 10 %*", "", *(f"{n} of {len(every)}" for n in good.values())])
     text = markdown(["channels", "truth, nats", *columns], lines)
     write_report(out / "table.md", f"{text}\n\n{TABLE_NOTE}")
 
@@ -130,7 +177,7 @@ def published(out: Path = OUT, steps: int = 4000, batch_size: int = 64, seeds: i
     }
 
     def run(settings: Settings, seed: int) -> Scores:
-        vectors, given = GaussianVectors(settings["tc"]), Budget(**settings["budget"])
+        vectors, given = known.GaussianVectors(settings["tc"]), Budget(**settings["budget"])
         return estimate(vectors, METHODS["mimic"], given, seed, settings["way"])
 
     results = run_grid(out / "published", rows, seeds, run)
@@ -160,16 +207,16 @@ def samples(out: Path = OUT, sizes: list[int] | None = None, seeds: int = 3) -> 
     """
     sizes = sizes or [500, 2000, 8000]
     check_counts(1, seeds=seeds)
-    known = {_label(each): each for each in sample_distributions()}
-    rows = {f"{label}, {n} samples": {"of": label, "size": n} for label in known for n in sizes}
+    every = {_label(each): each for each in sample_distributions()}
+    rows = {f"{label}, {n} samples": {"of": label, "size": n} for label in every for n in sizes}
 
     def run(settings: Settings, seed: int) -> Scores:
-        z = known[settings["of"]].draw(settings["size"], torch.Generator().manual_seed(seed))
+        z = every[settings["of"]].draw(settings["size"], torch.Generator().manual_seed(seed))
         return {"tc": measure_total_correlation(z, noise=0.0, seed=seed).value}
 
     results = run_grid(out / "samples", rows, seeds, run)
     lines = []
-    for label, distribution in known.items():
+    for label, distribution in every.items():
         cells = [[s["tc"] for s in results[f"{label}, {size} samples"]] for size in sizes]
         shown = [mean_std(values, ".2f") for values in cells]
         lines.append([distribution.name, f"{distribution.truth:.3f}", *shown])
@@ -177,30 +224,63 @@ def samples(out: Path = OUT, sizes: list[int] | None = None, seeds: int = 3) -> 
     write_report(out / "samples.md", f"{text}\n\n{SAMPLES_NOTE}")
 
 
+def estimate(
+    distribution: Distribution,
+    method: Method,
+    budget: Budget,
+    seed: int,
+    decomposition: Decomposition = "direct",
+) -> dict[str, float]:
+    """Estimates of a newly trained critic, by column."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(n: int, generator: torch.Generator) -> Rows:
+        return Rows(distribution.draw(n, generator))
+
+    sample = draw(1, generator).z[0]
+    game = Game(
+        range(len(sample)),
+        sample[0].numel(),
+        critic=method.critic,
+        estimator=method.objective,
+        decomposition=decomposition,
+        lr=budget.lr,
+        seed=seed,
+    )
+    fit_critics(game, draw, budget.steps, budget.batch_size, generator)
+    with torch.no_grad():
+        values = game.values(draw(budget.held_out, generator), generator, budget.shuffles)
+        batches = [
+            game.values(draw(budget.batch_size, generator), generator)
+            for _ in range(budget.batches)
+        ]
+    found = {}
+    for column, name in method.columns.items():
+        found[column] = _read(name, values)
+        if batches:
+            found[column + ON_BATCHES] = statistics.mean(_read(name, batch) for batch in batches)
+    return found
+
+
+def _read(name: EstimatorName, values: Values) -> float:
+    """Sum of the estimates of all terms."""
+    return sum(float(make_estimator(name)(*pair)) for pair in values)
+
+
 def table_distributions() -> list[Distribution]:
     """Rows of `table`."""
-    shares = [(c, tc) for c in (4, 16, 64) for tc in (2.0, 6.0, 8.0)]
-    return [
-        ExclusiveOr(),
-        RotatedUniforms(),
-        *(Equicorrelated(c, tc) for c, tc in shares),
-        *(Pairs(c, tc) for c, tc in shares),
-        Cubed(Equicorrelated(4, 2.0)),
-        Cubed(Pairs(4, 2.0)),
-    ]
+    of = [(c, tc) for c in (4, 16, 64) for tc in (2.0, 6.0, 8.0)]
+    correlated = [kind(c, tc) for kind in (known.Equicorrelated, known.Pairs) for c, tc in of]
+    cubed = [known.Cubed(kind(4, 2.0)) for kind in (known.Equicorrelated, known.Pairs)]
+    return [known.ExclusiveOr(), known.RotatedUniforms(), *correlated, *cubed]
 
 
 def sample_distributions() -> list[Distribution]:
     """Rows of `samples`."""
-    return [
-        Independent(16),
-        ExclusiveOr(),
-        RotatedUniforms(),
-        *(Equicorrelated(16, tc) for tc in (2.0, 6.0, 10.0)),
-        Pairs(16, 6.0),
-        Cubed(Pairs(4, 2.0)),
-        Cubed(Equicorrelated(16, 6.0)),
-    ]
+    correlated = [known.Equicorrelated(16, tc) for tc in (2.0, 6.0, 10.0)]
+    cubed = [known.Cubed(each) for each in (known.Pairs(4, 2.0), known.Equicorrelated(16, 6.0))]
+    simple = [known.Independent(16), known.ExclusiveOr(), known.RotatedUniforms()]
+    return [*simple, *correlated, known.Pairs(16, 6.0), *cubed]
 
 
 def _label(distribution: Distribution) -> str:

@@ -10,14 +10,7 @@ layer of a network on digits, where it is audited.
 from pathlib import Path
 
 from common.errors import check_counts
-from common.experiments import (
-    Scores,
-    differences,
-    results_table,
-    run_grid,
-    write_report,
-    write_results,
-)
+from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from mimic.studies import OUT
 from mimic.studies.closed_forms import encode
@@ -57,6 +50,7 @@ DIGITS = {
     "dead channels": ("dead", ".1f"),
     "ms a step": ("ms", ".0f"),
 }
+DIGITS_CHANGES = {"TC": ("tc_last", ".2f"), "Accuracy": ("accuracy", ".1f")}
 EXACT_PANELS = {"exact TC, nats": "tc", "ms a step": "ms"}
 DIGITS_PANELS = {"TC, nats": "tc_last", "test accuracy, %": "accuracy"}
 
@@ -94,14 +88,10 @@ def minmax(
     text = (
         f"Linear encoder of 16 Gaussian numbers to 8, {steps} steps, weight 0.3, {seeds} "
         "seeds.\n\n"
-        f"{results_table(exact, EXACT, 'game')}\n\n"
-        f"TC less that of alternating: {differences(exact, 'alternating', 'tc', '.4f')}.\n\n"
+        f"{compared_table(exact, EXACT, 'game', 'alternating', {'TC': ('tc', '.4f')})}\n\n"
         f"Last layer of a network on {n_train} digits, {epochs} epochs, weight 0.1, {seeds} "
         "seeds; audited on 2500 test images.\n\n"
-        f"{results_table(digits, DIGITS, 'game')}\n\n"
-        f"TC less that of alternating: {differences(digits, 'alternating', 'tc_last', '.2f')}.\n\n"
-        "Accuracy less that of alternating: "
-        f"{differences(digits, 'alternating', 'accuracy', '.1f')}."
+        f"{compared_table(digits, DIGITS, 'game', 'alternating', DIGITS_CHANGES)}"
     )
     write_report(out / "minmax.md", text)
 

@@ -14,14 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.errors import check_counts
-from common.experiments import (
-    Scores,
-    differences,
-    results_table,
-    run_grid,
-    write_report,
-    write_results,
-)
+from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from mimic.studies import OUT
 from mimic.studies.digits import (
@@ -32,6 +25,7 @@ from mimic.studies.digits import (
     LAYERS,
     MIDDLE,
     HalvedDigits,
+    at,
     evaluated,
     fitted,
 )
@@ -49,16 +43,8 @@ PLACES: dict[str, Settings | None] = {
     "last, within classes": AT_LAST["MiMIc within classes"],
     "last, covariance": AT_LAST["covariance"],
     "last, VCReg": AT_LAST["VCReg"],
-    "last, distance correlation": {
-        "layers": LAST,
-        "weight": 2.0,
-        "penalty": "distance_correlation",
-    },
-    "first, orthogonality": {
-        "layers": "network.conv1.conv",
-        "weight": 0.1,
-        "penalty": "orthogonality",
-    },
+    "last, distance correlation": at(LAST, 2.0, "distance_correlation"),
+    "first, orthogonality": at("network.conv1.conv", 0.1, "orthogonality"),
 }
 DRAWN = {"none": "none", "first": "MiMIc", "first, orthogonality": "orthogonality"}
 COLUMNS = {
@@ -72,6 +58,7 @@ COLUMNS = {
     "dead channels": ("dead", ".1f"),
     "ms a step": ("ms", ".0f"),
 }
+CHANGES = {"Accuracy": ("accuracy", ".1f"), "ECE": ("ece", ".1f"), "Gap": ("gap", ".3f")}
 PANELS = {
     "test accuracy, %": "accuracy",
     "TC of the first layer, nats": "tc_first",
@@ -81,11 +68,7 @@ PANELS = {
 
 
 def placement(
-    seeds: int = 3,
-    out: Path = OUT,
-    epochs: int = 8,
-    n_train: int = 2000,
-    audit_steps: int = 2000,
+    seeds: int = 3, out: Path = OUT, epochs: int = 8, n_train: int = 2000, audit_steps: int = 2000
 ) -> None:
     """Runs what is not done yet; writes `placement` (.md, .csv, .png), `placement_filters.png`.
 
@@ -108,10 +91,7 @@ def placement(
         f"{n_train} digits to train on, {epochs} epochs, {seeds} seeds. Cross-entropy of test "
         "less training images; total correlations (TC) in nats, audited on 2500 test images. "
         f"Weights: {weights}.\n\n"
-        f"{results_table(results, COLUMNS, 'MiMIc at layer')}\n\n"
-        f"Accuracy less that of none: {differences(results, 'none', 'accuracy', '.1f')}.\n\n"
-        f"ECE less that of none: {differences(results, 'none', 'ece', '.1f')}.\n\n"
-        f"Gap less that of none: {differences(results, 'none', 'gap', '.3f')}."
+        f"{compared_table(results, COLUMNS, 'MiMIc at layer', 'none', CHANGES)}"
     )
     write_report(out / "placement.md", text)
 

@@ -19,15 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import check_counts
-from common.experiments import (
-    Results,
-    Scores,
-    differences,
-    results_table,
-    run_grid,
-    write_report,
-    write_results,
-)
+from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from common.typing import Pixels
 from mimic.studies import OUT
@@ -44,16 +36,12 @@ COLUMNS = {
     "as it is": ("as_it_is", ".1f"),
     **{f"probe, {n} a class": (f"probe_{n}", ".1f") for n in SHOTS},
     **{f"fine-tuned, {n} a class": (f"tuned_{n}", ".1f") for n in SHOTS},
-    "on its own set": ("own", ".1f"),
 }
+OWN = {"on its own set": ("own", ".1f")}
 
 
 def transfer(
-    seeds: int = 3,
-    out: Path = OUT,
-    epochs: int = 8,
-    n_train: int = 2000,
-    steps: int = 100,
+    seeds: int = 3, out: Path = OUT, epochs: int = 8, n_train: int = 2000, steps: int = 100
 ) -> None:
     """Runs what is not done yet; writes `transfer.md`, and a `.csv` and a `.png` each direction.
 
@@ -66,7 +54,8 @@ def transfer(
     """
     size = {"epochs": epochs, "n_train": n_train, "steps": steps}
     check_counts(1, **size)
-    panels = {f"{heading}, %": key for heading, (key, _) in list(COLUMNS.items())[:-1]}
+    panels = {f"{heading}, %": key for heading, (key, _) in COLUMNS.items()}
+    weights = "; ".join(f"{name}: {p['weight']:g}" for name, p in COMPARED.items() if p)
     parts = []
     for source, title in DIRECTIONS.items():
         settings = {"source": source, **size}
@@ -74,25 +63,12 @@ def transfer(
         rows[UNTRAINED] = {"penalty": None, **settings, "epochs": 0}
         results = run_grid(out / f"transfer_{source}", rows, seeds, run)
         write_results(out / f"transfer_{source}", results, panels, "none")
-        parts.append(_text(title, results, seeds))
-    write_report(out / "transfer.md", "\n\n".join(parts))
-
-
-def _text(title: str, results: Results, seeds: int) -> str:
-    weights = "; ".join(f"{name}: {p['weight']:g}" for name, p in COMPARED.items() if p)
-    lines = [
-        f"{heading}, less that of none: {differences(results, 'none', key, '.1f')}."
-        for heading, (key, _) in COLUMNS.items()
-        if key.startswith(("as", "probe", "tuned"))
-    ]
-    return "\n\n".join(
-        [
+        parts += [
             f"{title}: accuracy in percent, {seeds} seeds. `probe` is a logistic regression on "
             f"the last feature. Weights: {weights}.",
-            results_table(results, COLUMNS, "penalty at the source"),
-            *lines,
+            compared_table(results, COLUMNS | OWN, "penalty at the source", "none", COLUMNS),
         ]
-    )
+    write_report(out / "transfer.md", "\n\n".join(parts))
 
 
 def run(settings: Settings, seed: int) -> Scores:

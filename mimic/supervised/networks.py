@@ -1,6 +1,7 @@
-"""Networks to train with labels, whose layers have names that the plug-in can be given.
+"""Networks for supervised training, whose layers have names that the plug-in can be given.
 
-All take images in `[0, 1]`; none standardises them, as the norm after the first convolution does.
+All take images in `[0, 1]`. None standardises images, as the norm after the first convolution
+does so.
 """
 
 from collections import OrderedDict
@@ -24,16 +25,16 @@ class Layers(nn.Sequential):
 
 
 class SmallCNN(Layers):
-    """A plain convolutional network for small images.
+    """Plain convolutional network for small images.
 
     Layers: `conv1`, `conv2`, … (convolution, batch norm, ReLU, 2x2 max pooling), `features`
-    (`[b hidden]`, what the last layer sees) and `head`. Parts of a layer have names as well:
+    (`[b hidden]`, the input of the last layer) and `head`. Parts of a layer have names as well:
     `conv1.norm` is the first layer before its ReLU, `features.linear` the last one.
 
     Args:
         shape: Channels, height and width of an image.
-        n_out: Outputs.
-        widths: Channels of each convolution.
+        n_out: Number of outputs.
+        widths: Number of channels of each convolution.
         hidden: Size of the feature.
         kernel: Side of the filters, odd.
     """
@@ -53,37 +54,30 @@ class SmallCNN(Layers):
             )
         height, width = _halved(shape, len(widths))
         channels = (shape[0], *widths)
-        layers: dict[str, nn.Module] = {
-            f"conv{i + 1}": nn.Sequential(
-                OrderedDict(
-                    conv=nn.Conv2d(channels[i], c, kernel, padding=kernel // 2, bias=False),
-                    norm=nn.BatchNorm2d(c),
-                    relu=nn.ReLU(),
-                    pool=nn.MaxPool2d(2),
-                )
-            )
-            for i, c in enumerate(widths)
-        }
+        layers: dict[str, nn.Module] = {}
+        for i, c in enumerate(widths):
+            layers[f"conv{i + 1}"] = conv_norm_relu(channels[i], c, kernel)
+            layers[f"conv{i + 1}"].add_module("pool", nn.MaxPool2d(2))
         layers["features"] = _dense(channels[-1] * height * width, hidden)
         layers["head"] = nn.Linear(hidden, n_out)
         super().__init__(OrderedDict(layers))
         self.shape, self.n_out = shape, n_out
-        # The norm behind them undoes any scale. From a small start, its noise doesn't hide what
-        # the filters have learned.
+        # The norm after the filters undoes any scale. From a small start, the noise of the start
+        # does not hide what the filters have learned.
         self.get_parameter("conv1.conv.weight").data.mul_(0.1)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a way round them, `relu(x + F(x))` (He et al. 2016, eq. 1).
+    """Residual block of two 3x3 convolutions, `relu(x + F(x))` (He et al. 2016, eq. 1).
 
-    Where the size changes, the way round takes every `stride`-th pixel and has zeros for new
+    Where the size changes, the shortcut takes every `stride`-th pixel and has zeros for new
     channels; it has no parameters (their option A).
 
     Args:
-        n_in: Channels of the input.
-        n_out: Channels of the output, no fewer.
-        stride: Of the first convolution.
-        dilation: Of both.
+        n_in: Number of channels of the input.
+        n_out: Number of channels of the output, not below `n_in`.
+        stride: Stride of the first convolution.
+        dilation: Dilation of both convolutions.
     """
 
     def __init__(self, n_in: int, n_out: int, stride: int = 1, dilation: int = 1) -> None:
@@ -96,22 +90,22 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Sample) -> Sample:
         residual = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        way_round = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.n_new))
-        return F.relu(way_round + residual)
+        shortcut = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.n_new))
+        return F.relu(shortcut + residual)
 
 
 class ResNet(Layers):
-    """The residual networks for CIFAR (He et al. 2016, sec. 4.2): 6n + 2 layers for n blocks.
+    """Residual network for CIFAR (He et al. 2016, sec. 4.2): 6n + 2 layers for n blocks.
 
-    Layers: `conv1`, `layer1`, `layer2`, … (each of half the side and twice the channels of the
-    last), `pool` (`[b c]`) and `head`. ResNet-20 has 269,722 parameters for ten classes.
+    Layers: `conv1`, `layer1`, `layer2`, … (each with half the side and twice the channels of the
+    one before), `pool` (`[b c]`) and `head`. ResNet-20 has 269,722 parameters for ten classes.
 
     Args:
         shape: Channels, height and width of an image.
-        n_out: Outputs.
-        blocks: Residual blocks of each layer; 3, 5, 7, 9 or 18 in each of three make ResNet-20,
-            32, 44, 56 or 110.
-        width: Channels of the first layer.
+        n_out: Number of outputs.
+        blocks: Number of residual blocks of each layer; 3, 5, 7, 9 or 18 in each of three layers
+            make ResNet-20, 32, 44, 56 or 110.
+        width: Number of channels of the first layer.
     """
 
     def __init__(
@@ -142,17 +136,17 @@ class ResNet(Layers):
 
 
 class Coder(nn.Module):
-    """Images to a few codes, and from these by one linear map to the outputs.
+    """Encoder of images to a few codes, and one linear map from the codes to the outputs.
 
     Layers: `conv1`, `conv2`, … (4x4 convolution of stride 2, batch norm, ReLU), `features`,
     `code` (linear, so that a code may be any number) and `head`. A linear head can undo any
-    linear mixture of the codes, so the task alone doesn't tell which axes they shall have.
+    linear mixture of the codes, so the task alone does not fix the axes of the codes.
 
     Args:
         shape: Channels, height and width of an image.
-        n_out: Outputs.
-        n_codes: Codes.
-        widths: Channels of each convolution.
+        n_out: Number of outputs.
+        n_codes: Number of codes.
+        widths: Number of channels of each convolution.
         hidden: Size of the feature.
     """
 
@@ -176,7 +170,7 @@ class Coder(nn.Module):
         self.head = nn.Linear(n_codes, n_out)
 
     def encode(self, images: Image) -> Sample:
-        """The codes `[b n_codes]`."""
+        """Codes `[b n_codes]`."""
         x = images
         for name, layer in self.named_children():
             if name != "head":
@@ -190,7 +184,7 @@ class Coder(nn.Module):
 def conv_norm_relu(
     n_in: int, n_out: int, kernel: int = 3, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps the size but for its stride, batch norm, ReLU."""
+    """Convolution that keeps the size except for its stride, batch norm and ReLU."""
     padding = dilation * (kernel - 1) // 2
     conv = nn.Conv2d(n_in, n_out, kernel, stride, padding, dilation, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(n_out), relu=nn.ReLU()))
@@ -202,7 +196,7 @@ def _dense(n_in: int, n_out: int) -> nn.Sequential:
 
 
 def _halved(shape: tuple[int, int, int], times: int) -> tuple[int, int]:
-    """Height and width after so many halvings, rounded down."""
+    """Height and width after that many halvings, rounded down."""
     height, width = shape[1] >> times, shape[2] >> times
     if min(height, width) < 1:
         raise InputError(

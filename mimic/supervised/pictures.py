@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned."""
+"""Pictures of a network's filters."""
 
 import math
 
@@ -11,16 +11,15 @@ GROUND = 255
 
 
 def filter_grid(weight: Tensor, columns: int | None = None, zoom: int = 12) -> Tensor:
-    """The filters of a first convolution side by side: grey for one channel, RGB for three.
+    """Filters of a first convolution side by side: grey for one channel, RGB for three.
 
-    Each filter is scaled by its own largest absolute weight, so that mid-grey is zero, white (or
-    full colour) as positive and black as negative as that filter gets; a dead one is all grey.
+    Each filter is scaled by its own largest absolute weight: mid-grey is zero, white (or full
+    colour) is that weight and black its negative; a dead filter is all grey.
 
     Args:
-        weight: `[o c h w]`.
-        columns: Filters in a row; as many as fill a picture that is not much wider than high if
-            none.
-        zoom: Pixels for a weight, along each side.
+        weight: Weights `[o c h w]`.
+        columns: Number of filters in a row. None: a picture that is not much wider than high.
+        zoom: Number of pixels of a weight along each side.
 
     Returns:
         The picture, bytes `[c h w]`, on a white ground.

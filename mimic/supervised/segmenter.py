@@ -1,4 +1,4 @@
-"""A small network of the kind of DeepLabV3+: a class for every pixel (Chen et al. 2018)."""
+"""A small DeepLabV3+: a class for every pixel (Chen et al. 2018)."""
 
 import torch
 from torch import nn
@@ -10,17 +10,18 @@ from mimic.supervised.networks import BasicBlock, conv_norm_relu
 
 
 class SmallSegmenter(nn.Module):
-    """Encoder, atrous spatial pyramid pooling, and a decoder that also sees early features.
+    """Encoder, atrous spatial pyramid pooling, and a decoder that also uses early features.
 
     The bottleneck is `decoder.aspp`, as in the DeepLabV3Plus of segmentation-models-pytorch; the
     others are `encoder.layer1` … `encoder.layer4`, `decoder.low`, `decoder.refine` and `head`.
 
     Args:
         shape: Channels, height and width of an image.
-        n_classes: Classes of a pixel.
-        width: Channels of the first layer; the bottleneck has four times as many.
-        rates: Of the atrous convolutions at the bottleneck, an eighth of the image's side. The
-            paper's 6, 12 and 18 are for a side of 33; here they would see little but padding.
+        n_classes: Number of classes of a pixel.
+        width: Number of channels of the first layer; the bottleneck has four times as many.
+        rates: Dilations of the atrous convolutions at the bottleneck, whose side is an eighth of
+            the image's. The paper's 6, 12 and 18 are for a side of 33; here they would see
+            little but padding.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class SmallSegmenter(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features at half the side and at an eighth of it; the last layer is atrous instead."""
+    """Features at half the side and at an eighth of the side; the last layer is atrous."""
 
     def __init__(self, n_in: int, width: int) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Brings the bottleneck to the size of the early features and joins the two."""
+    """Decoder: scales the bottleneck to the size of the early features and joins the two."""
 
     def __init__(self, n_low: int, n_high: int, rates: tuple[int, ...]) -> None:
         super().__init__()
@@ -76,10 +77,10 @@ class Decoder(nn.Module):
 
 
 class AtrousPyramid(nn.Module):
-    """Views of several sizes on the same feature, of one pixel up to the whole image.
+    """Atrous spatial pyramid: views of a feature from one pixel up to the whole image.
 
     Args:
-        width: Channels of the input and of the output.
+        width: Number of channels of the input and of the output.
         rates: Dilation of each 3x3 convolution.
     """
 
@@ -87,7 +88,7 @@ class AtrousPyramid(nn.Module):
         super().__init__()
         atrous = (conv_norm_relu(width, width, dilation=rate) for rate in rates)
         self.views = nn.ModuleList([conv_norm_relu(width, width, kernel=1), *atrous])
-        # Without a norm, which a batch of one would leave a single value of each channel.
+        # Without a norm, which would have a single value of each channel in a batch of one.
         self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width, 1), nn.ReLU())
         self.project = conv_norm_relu((len(rates) + 2) * width, width, kernel=1)
 

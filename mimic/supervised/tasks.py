@@ -1,4 +1,4 @@
-"""What a network is trained for with labels: a loss, and what it is judged by."""
+"""Tasks with labels: a loss for training and metrics for evaluation."""
 
 import abc
 
@@ -16,12 +16,12 @@ from common.errors import InputError, check_counts
 
 
 class Task(nn.Module, abc.ABC):
-    """What the outputs of a network mean.
+    """Meaning of the outputs of a network.
 
     Attributes:
-        n_out: Outputs that a network needs.
+        n_out: Number of outputs that a network needs.
         classes: Number of classes of a label, or of each factor.
-        labels_like: What the labels look like, as messages say it.
+        labels_like: Description of the labels in messages.
     """
 
     n_out: int
@@ -30,23 +30,23 @@ class Task(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """What training minimises, the mean over the batch."""
+        """Loss that training minimises, the mean over the batch."""
 
     @abc.abstractmethod
     def metrics(self) -> MetricCollection:
         """New metrics by name, to be updated with `estimate(output)` and `target(labels)`."""
 
-    @abc.abstractmethod
     def estimate(self, output: Tensor) -> Tensor:
-        """What the metrics compare with the target."""
+        """Estimate that the metrics compare with the target; by default the answer."""
+        return self.answer(output)
 
     def target(self, labels: Tensor) -> Tensor:
-        """The labels as the metrics see them."""
+        """Labels as the metrics see them."""
         return labels
 
     @abc.abstractmethod
     def answer(self, output: Tensor) -> Tensor:
-        """The labels that the network would give."""
+        """Labels that the network predicts."""
 
     def _check(self, labels: Tensor, fits: bool) -> None:
         if not fits:
@@ -60,10 +60,11 @@ class Classification(Task):
     """One of `n_classes` for each image: cross-entropy in nats; accuracy and calibration error.
 
     `ece` is the expected calibration error: the mean of |accuracy - confidence| over 15 bins of
-    equal width of the confidence, weighted by what falls in them (Guo et al. 2017, eq. 3).
+    equal width of the confidence, weighted by the number of images in a bin (Guo et al. 2017,
+    eq. 3).
 
     Args:
-        n_classes: Classes.
+        n_classes: Number of classes.
         label_smoothing: Share of the label that is spread evenly over all classes, in training
             and in the logged losses.
     """
@@ -83,12 +84,9 @@ class Classification(Task):
         return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
 
     def metrics(self) -> MetricCollection:
-        return MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(self.n_out, average="micro"),
-                "ece": MulticlassCalibrationError(self.n_out, n_bins=15),
-            }
-        )
+        accuracy = MulticlassAccuracy(self.n_out, average="micro")
+        ece = MulticlassCalibrationError(self.n_out, n_bins=15)
+        return MetricCollection({"accuracy": accuracy, "ece": ece})
 
     def estimate(self, output: Tensor) -> Tensor:
         # Not the logits: torchmetrics would take those within [0, 1] for probabilities.
@@ -101,14 +99,14 @@ class Classification(Task):
 class FactorRegression(Task):
     """The class of every factor as a number: mean squared error; `mse` and `r2`.
 
-    Class c of a factor of m is the number (c - (m - 1) / 2) / sqrt((m² - 1) / 12): from -1 to 1 in
-    even steps, divided by their standard deviation. So with all classes equally frequent the
-    targets have mean 0 and variance 1, and no factor counts for more than another; whoever
-    answers 0 has an `mse` of 1. `r2` is the coefficient of determination, 1 at best, the mean over
-    factors. Factors without an order (such as shape) are numbered nevertheless.
+    Class c of a factor with m classes is the number (c - (m - 1) / 2) / sqrt((m² - 1) / 12): from
+    -1 to 1 in even steps, divided by their standard deviation. If all classes are equally
+    frequent, the targets have mean 0 and variance 1, so that all factors count alike and the
+    answer 0 has an `mse` of 1. `r2` is the coefficient of determination, 1 at best, the mean over
+    factors. Factors without an order (such as shape) are numbered too.
 
     Args:
-        factor_sizes: Classes of each factor, the labels' columns.
+        factor_sizes: Number of classes of each factor, the columns of the labels.
     """
 
     def __init__(self, factor_sizes: tuple[int, ...]) -> None:
@@ -137,11 +135,11 @@ class FactorRegression(Task):
         return output.to(self.scale)
 
     def target(self, labels: Tensor) -> Tensor:
-        """The numbers that the classes stand for, `[b k]`."""
+        """Numbers of the classes, `[b k]`."""
         return (labels - self.middle) / self.scale
 
     def answer(self, output: Tensor) -> Tensor:
-        """The classes in fractions, `[b k]`."""
+        """Classes as fractions, `[b k]`."""
         return output * self.scale + self.middle
 
 
@@ -149,11 +147,11 @@ class Segmentation(Task):
     """One of `n_classes` for each pixel: cross-entropy in nats; mean IoU and pixel accuracy.
 
     `miou` is the mean over classes of intersection over union, both counted over the whole set;
-    classes that neither labels nor answers have are left out.
+    classes that occur neither in labels nor in answers are left out.
 
     Args:
-        n_classes: Classes.
-        ignore: The label of pixels that don't count.
+        n_classes: Number of classes.
+        ignore: Label of pixels that do not count.
     """
 
     labels_like = "[b h w], a class for each pixel"
@@ -171,17 +169,9 @@ class Segmentation(Task):
         return total / (labels != self.ignore).sum().clamp(min=1)
 
     def metrics(self) -> MetricCollection:
-        return MetricCollection(
-            {
-                "miou": MulticlassJaccardIndex(self.n_out, ignore_index=self.ignore),
-                "accuracy": MulticlassAccuracy(
-                    self.n_out, average="micro", ignore_index=self.ignore
-                ),
-            }
-        )
-
-    def estimate(self, output: Tensor) -> Tensor:
-        return output.argmax(1)
+        miou = MulticlassJaccardIndex(self.n_out, ignore_index=self.ignore)
+        accuracy = MulticlassAccuracy(self.n_out, average="micro", ignore_index=self.ignore)
+        return MetricCollection({"miou": miou, "accuracy": accuracy})
 
     def answer(self, output: Tensor) -> Tensor:
         return output.argmax(1)

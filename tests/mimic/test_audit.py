@@ -21,9 +21,9 @@ from mimic import (
     measure_total_correlation,
     mutual_information,
 )
-from mimic.studies.distributions import Equicorrelated
-from mimic.features.layers import Catcher, find_layers
 from mimic.critic.terms import Decomposition
+from mimic.features.layers import Catcher, find_layers
+from mimic.studies.distributions import Equicorrelated
 
 QUICK = {"steps": 400, "noise": 0.0}
 

@@ -233,7 +233,7 @@ def test_a_critic_trains_where_gradients_are_off():
     regularizer, z = MiMIcRegularizer(), feature(32, 4)
     with torch.no_grad():
         regularizer.critic_step(z)
-    assert regularizer.game.critics[0].rest.layers[0].weight.grad.abs().sum() > 0
+    assert regularizer.game.critics[0].layers[0].weight.grad.abs().sum() > 0
 
 
 def test_accelerators_random_states_are_left_alone(monkeypatch):

@@ -44,21 +44,21 @@ class Layout(NamedTuple):
 
 LAYOUTS: dict[str, Layout] = {
     "cityscapes": Layout(
-        "leftImg8bit/{split}",
-        "gtFine/{split}",
-        "*/*_leftImg8bit.png",
-        "_leftImg8bit.png",
-        ("_gtFine_labelTrainIds.png",),
-        "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of Cityscapes and run "
-        "csCreateTrainIdLabelImgs of cityscapesscripts",
+        images="leftImg8bit/{split}",
+        labels="gtFine/{split}",
+        pattern="*/*_leftImg8bit.png",
+        ending="_leftImg8bit.png",
+        label_endings=("_gtFine_labelTrainIds.png",),
+        advice="unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of Cityscapes and "
+        "run csCreateTrainIdLabelImgs of cityscapesscripts",
     ),
     "bdd100k": Layout(
-        "images/10k/{split}",
-        "labels/sem_seg/masks/{split}",
-        "*.jpg",
-        ".jpg",
-        (".png", "_train_id.png"),
-        "unpack the 10K images and the semantic segmentation labels of BDD100K",
+        images="images/10k/{split}",
+        labels="labels/sem_seg/masks/{split}",
+        pattern="*.jpg",
+        ending=".jpg",
+        label_endings=(".png", "_train_id.png"),
+        advice="unpack the 10K images and the semantic segmentation labels of BDD100K",
     ),
 }
 

@@ -7,7 +7,6 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from common.errors import InputError
-from mimic.critic.game import Game, ranking_of
 from mimic.critic.critics import GaussianRatio, HybridCritic, MapCritic, MLPCritic
 from mimic.critic.estimators import (
     DV,
@@ -21,9 +20,10 @@ from mimic.critic.estimators import (
     make_estimator,
     total_correlation,
 )
-from mimic.features.shuffling import shuffle_channels
+from mimic.critic.game import Game, ranking_of
 from mimic.critic.terms import terms
 from mimic.features.rows import Rows
+from mimic.features.shuffling import shuffle_channels
 
 RHO = torch.tensor([[1.0, 0.5, 0.2], [0.5, 1.0, -0.3], [0.2, -0.3, 1.0]])
 TRUTH = -0.5 * math.log(torch.linalg.det(RHO.double()).item())

@@ -7,8 +7,8 @@ import scipy.stats
 import torch
 
 from mimic import measure_total_correlation
-from mimic.studies.distributions import Equicorrelated
 from mimic.features.normal_scores import KNOTS, NormalScores
+from mimic.studies.distributions import Equicorrelated
 
 
 def test_scores_of_the_sample_are_van_der_waerdens():

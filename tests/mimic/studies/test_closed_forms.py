@@ -4,11 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+from mimic.studies.blindness import penalty_values, sensitivity
 from scipy.linalg import hadamard
 from scipy.stats import multivariate_normal, norm
 
+from mimic.regularizer import MiMIcRegularizer
 from mimic.studies import blindness
-from mimic.studies.blindness import penalty_values, sensitivity
 from mimic.studies.closed_forms import (
     Penalty,
     amari_index,
@@ -18,7 +19,6 @@ from mimic.studies.closed_forms import (
     unmix,
 )
 from mimic.studies.distributions import ExclusiveOr, RotatedUniforms
-from mimic.regularizer import MiMIcRegularizer
 
 
 def rival(name):

@@ -8,9 +8,9 @@ import torch
 from sklearn.ensemble import GradientBoostingClassifier
 
 from common.errors import InputError
+from mimic.studies.disentanglement import FACTORS, SCORES, disentanglement, scores
 from mimic.supervised.data.factors import factors_of
 from mimic.supervised.data.sprites import RenderedSprites
-from mimic.studies.disentanglement import FACTORS, SCORES, disentanglement, scores
 
 SIZES = RenderedSprites.factor_sizes
 

@@ -1,10 +1,11 @@
 """Estimates come near closed forms at a small budget; what was worked out isn't again."""
 
 import pytest
+from mimic.studies.estimation import METHODS, Budget, cell, estimate
 
 from common.errors import InputError
+from mimic.measure import Measurement
 from mimic.studies import cells, estimators
-from mimic.studies.estimation import METHODS, Budget, cell, estimate
 from mimic.studies.distributions import (
     Equicorrelated,
     ExclusiveOr,
@@ -13,7 +14,6 @@ from mimic.studies.distributions import (
     RotatedUniforms,
 )
 from mimic.studies.estimates import PUBLISHED, main
-from mimic.measure import Measurement
 
 QUICK = Budget(600, 256, shuffles=3)
 FEW = QUICK._replace(steps=400)

@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-
 from mimic.studies.report import against, dots, write_csv
 
 

@@ -7,9 +7,9 @@ import torch
 from matplotlib.image import imread
 from torch import nn
 
-from mimic.supervised.data.labelled import SmallDigits
 from mimic.studies import transfer as study
 from mimic.studies.digits import PARTS, HalvedDigits, digit_network
+from mimic.supervised.data.labelled import SmallDigits
 
 
 def test_the_study_of_transfer_writes_tables_and_pictures(tmp_path, monkeypatch):

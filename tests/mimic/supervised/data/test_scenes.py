@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from mimic.supervised.data.streets import CLASSES, Canvas
 from sklearn.ensemble import RandomForestClassifier
 
 from common.errors import InputError
 from mimic.supervised.data.labelled import Labelled
 from mimic.supervised.data.scenes import RenderedScenes
-from mimic.supervised.data.streets import CLASSES, Canvas
 
 ROAD, PAVEMENT, BUILDING, TREE, SKY, PERSON, CAR = range(7)
 FEW = {"n_train": 100, "n_val": 20, "n_test": 40, "batch_size": 10}
