@@ -77,20 +77,13 @@ def measure_total_correlation(
             outside them, or other options out of range.
     """
     check_options(
-        {
-            "decomposition": decomposition,
-            "estimator": estimator,
-            "steps": steps,
-            "batch_size": batch_size,
-            "lr": lr,
-            "noise": noise,
-            "shuffles": shuffles,
-        }
+        dict(decomposition=decomposition, estimator=estimator, steps=steps, lr=lr, noise=noise)
+        | dict(batch_size=batch_size, shuffles=shuffles)
     )
     n = _check_samples(z, labels, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
-    labels = None if labels is None else labels.long()
-    rows, _ = standardize(Rows(z.detach().float(), labels, positions), n_classes)
+    rows = Rows(z.detach().float(), None if labels is None else labels.long(), positions)
+    rows, _ = standardize(rows, n_classes)
     order = torch.randperm(n, generator=generator, device=generator.device)
     of_check = max(FEWEST // 5, n // 10)
     split = order.split([n // 2 - of_check, of_check, n - n // 2])
@@ -106,13 +99,8 @@ def measure_total_correlation(
 
     with alone():
         game = Game(
-            groups or range(z.shape[1]),
-            z[0, 0].numel(),
-            n_classes,
-            critic or HybridCritic,
-            estimator,
-            decomposition,
-            lr,
+            *(groups or range(z.shape[1]), z[0, 0].numel(), n_classes, critic or HybridCritic),
+            *(estimator, decomposition, lr),
             seed=seed,
             device=z.device,
         )

@@ -11,12 +11,12 @@ be any rotation of them.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pytorch_lightning import seed_everything
 from torch import Tensor
@@ -66,19 +66,20 @@ TASK = {
     "explicitness": ("explicitness", ".3f"),
     "seconds of training": ("training", ".0f"),
 }
-SCORES = {
-    "MIG": "mig",
-    "MIG-sup": "mig_sup",
-    "DCI disentanglement": "dci_disentanglement",
-    "DCI completeness": "dci_completeness",
-    "SAP": "sap",
-    "modularity": "modularity",
-    "IRS": "irs",
-    "FactorVAE": "factor_vae",
-    "β-VAE": "beta_vae",
+CHANGES = {
+    "MIG": ("mig", ".3f"),
+    "DCI disentanglement": ("dci_disentanglement", ".3f"),
+    "modularity": ("modularity", ".3f"),
 }
-COMPARED = ("MIG", "DCI disentanglement", "modularity")
-DOTS = {heading: SCORES[heading] for heading in COMPARED} | {"TC, nats": "tc"}
+SCORES = CHANGES | {
+    "MIG-sup": ("mig_sup", ".3f"),
+    "DCI completeness": ("dci_completeness", ".3f"),
+    "SAP": ("sap", ".3f"),
+    "IRS": ("irs", ".3f"),
+    "FactorVAE": ("factor_vae", ".3f"),
+    "β-VAE": ("beta_vae", ".3f"),
+}
+DOTS = {heading: key for heading, (key, _) in CHANGES.items()} | {"TC, nats": "tc"}
 
 
 def disentanglement(
@@ -105,13 +106,8 @@ def disentanglement(
     """
     if 0 < more_codes <= len(FACTORS):
         raise InputError(f"got more_codes {more_codes} for {len(FACTORS)} factors; give more or 0")
-    size = {
-        "epochs": epochs,
-        "n_train": n_train,
-        "n_test": n_test,
-        "n_trees": n_trees,
-        "audit_steps": audit_steps,
-    }
+    size = dict(epochs=epochs, n_train=n_train, n_test=n_test, n_trees=n_trees)
+    size["audit_steps"] = audit_steps
     check_counts(1, **size)
     parts: dict[int, Results] = {}
     wanted = {len(FACTORS): tuple(ROWS)} | ({more_codes: MORE_CODES} if more_codes else {})
@@ -127,9 +123,8 @@ def disentanglement(
 
 def run(settings: Mapping[str, Any], seed: int) -> Scores:
     """Trains and evaluates one network."""
-    data = RenderedSprites(
-        n_train=settings["n_train"], n_test=settings["n_test"], n_val=100, batch_size=128
-    )
+    counts = {"n_train": settings["n_train"], "n_test": settings["n_test"], "n_val": 100}
+    data = RenderedSprites(**counts, batch_size=128)
     seed_everything(seed, verbose=False)
     network = Coder(data.shape, len(FACTORS), settings["codes"], (8, 16), 128)
     callbacks = penalties(settings["penalty"], seed)
@@ -184,13 +179,11 @@ def report(parts: Mapping[int, Results], seeds: int, size: Mapping[str, int]) ->
         "by a newly made critic; its Gaussian part is the part that covariances show. All scores "
         "are from 0 to 1, and more is better.",
     ]
-    columns = {heading: (key, ".3f") for heading, key in SCORES.items()}
-    changes = {heading: columns[heading] for heading in COMPARED}
     for codes, results in parts.items():
         lines += [
             f"## {codes} codes for {len(FACTORS)} factors",
             results_table(results, TASK, "penalty on the codes"),
-            compared_table(results, columns, "penalty on the codes", "none", changes),
+            compared_table(results, SCORES, "penalty on the codes", "none", CHANGES),
             f"![information of each code about each factor](disentanglement_matrix_{codes}.png)",
             f"![scores](disentanglement_scores_{codes}.png)",
         ]
@@ -207,22 +200,16 @@ def matrices(results: Results, codes: int) -> Figure:
         told = [[numbers[f"told_{i}_{k}"] for k in range(len(FACTORS))] for i in range(codes)]
         # Codes have no order: they are sorted by their factor, so that a diagonal appears.
         told.sort(key=lambda row: (row.index(max(row)), -max(row)))
-        image = _matrix(panel, told)
+        image = panel.imshow(told, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        for (i, k), x in np.ndenumerate(told):
+            colour = "white" if x > 0.55 else "0.25"
+            panel.text(k, i, f"{x:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        panel.set_xticks(range(len(FACTORS)), FACTORS, rotation=30, ha="right")
+        panel.set_yticks([])
         panel.set_title(name)
     panels[0].set_ylabel("code")
     figure.colorbar(image, ax=list(panels), label="told, share of the factor's entropy")
     return figure
-
-
-def _matrix(panel: Axes, told: Sequence[Sequence[float]]) -> Any:
-    image = panel.imshow(told, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    for i, row in enumerate(told):
-        for k, x in enumerate(row):
-            colour = "white" if x > 0.55 else "0.25"
-            panel.text(k, i, f"{x:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    panel.set_xticks(range(len(FACTORS)), FACTORS, rotation=30, ha="right")
-    panel.set_yticks([])
-    return image
 
 
 if __name__ == "__main__":

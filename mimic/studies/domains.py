@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -35,13 +34,8 @@ from mimic.supervised.tasks import Segmentation
 LAYER = "network.decoder.aspp"
 TESTED: tuple[DomainName, ...] = ("day", "night")
 # The critic learns for an epoch before its estimate counts.
-AT_BOTTLENECK: Settings = {
-    "layers": [LAYER],
-    "weight": 0.01,
-    "reduce": "per_location",
-    "warmup_steps": 31,
-    "ramp_steps": 31,
-}
+BEGIN = {"warmup_steps": 31, "ramp_steps": 31}
+AT_BOTTLENECK: Settings = {"layers": [LAYER], "weight": 0.01, "reduce": "per_location", **BEGIN}
 ROWS: dict[str, Settings | None] = {
     "none": None,
     "covariance": {"penalty": "covariance", **AT_BOTTLENECK},
@@ -82,20 +76,13 @@ def domains(
         width: Number of channels of the network's first layer.
         audit_steps: Number of steps of the critic that measures the total correlation.
     """
-    size = {
-        "epochs": epochs,
-        "n_train": n_train,
-        "n_test": n_test,
-        "width": width,
-        "audit_steps": audit_steps,
-    }
+    size = dict(epochs=epochs, n_train=n_train, n_test=n_test, width=width)
+    size["audit_steps"] = audit_steps
     check_counts(1, **size)
     folder = out / "domains"
     rows = {name: {"name": name, "penalty": penalty, **size} for name, penalty in ROWS.items()}
     results = run_grid(folder, rows, seeds, partial(run, folder))
-    pictures(folder, n_test, [name for name in SHOWN if name in results]).savefig(
-        out / "domains.png", dpi=120
-    )
+    pictures(folder, n_test).savefig(out / "domains.png", dpi=120)
     write_csv(out / "domains.csv", results)
     text = (
         "# Domains: rendered streets, trained by day\n\n"
@@ -110,17 +97,8 @@ def domains(
 
 def run(folder: Path, settings: Mapping[str, Any], seed: int) -> Scores:
     """Trains one network by day, evaluates it in all domains, and keeps some answers in a file."""
-    data = {
-        name: RenderedScenes(
-            "day",
-            name,
-            n_train=settings["n_train"],
-            n_val=32,
-            n_test=settings["n_test"],
-            flip=True,
-        )
-        for name in TESTED
-    }
+    counts = {"n_train": settings["n_train"], "n_test": settings["n_test"], "n_val": 32}
+    data = {name: RenderedScenes("day", name, **counts, flip=True) for name in TESTED}
     seed_everything(seed, verbose=False)
     network = SmallSegmenter(data["day"].shape, data["day"].n_classes, settings["width"])
     callbacks = penalties(settings["penalty"], seed)
@@ -129,9 +107,8 @@ def run(folder: Path, settings: Mapping[str, Any], seed: int) -> Scores:
     module, _ = trained(network, task, data["day"], callbacks, settings["epochs"], lr=3e-3)
     scores = {"training": time.perf_counter() - begin}
     for name in TESTED:
-        audit = TotalCorrelationAudit(
-            LAYER, "per_location", positions=16, steps=settings["audit_steps"]
-        )
+        options = {"positions": 16, "steps": settings["audit_steps"]}
+        audit = TotalCorrelationAudit(LAYER, "per_location", **options)
         found = tested(module, data[name], [audit])
         scores |= {f"{name}/{key.split('/', 1)[1]}": x for key, x in found.items()}
         scores[f"{name}/tc"] = audit.measured[LAYER].value
@@ -152,32 +129,26 @@ def _answers_file(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name}_{seed}_answers.npy"
 
 
-def pictures(folder: Path, n_test: int, names: list[str]) -> Figure:
+def pictures(folder: Path, n_test: int) -> Figure:
     """First test scenes by night, the truth, and the answers of the first run of some rows."""
     scenes = RenderedScenes("day", "night", n_test=n_test)
     shown = scenes.dataset("test").__getitems__(list(range(N_SHOWN)))
-    found = [np.load(_answers_file(folder, name, 0)) for name in names]
-    figure = Figure((2.6 * (2 + len(names)), 1.95 * N_SHOWN + 0.6), layout="constrained")
-    panels = figure.subplots(N_SHOWN, 2 + len(names))
+    found = [np.load(_answers_file(folder, name, 0)) for name in SHOWN]
+    figure = Figure((2.6 * (2 + len(SHOWN)), 1.95 * N_SHOWN + 0.6), layout="constrained")
+    panels = figure.subplots(N_SHOWN, 2 + len(SHOWN))
+    norm = BoundaryNorm(range(len(COLOURS) + 1), len(COLOURS))
     for i, row in enumerate(panels):
         row[0].imshow(shown.images[i].permute(1, 2, 0), interpolation="nearest")
         for panel, classes in zip(row[1:], [shown.labels.numpy(), *found], strict=True):
-            _draw_classes(panel, classes[i])
+            panel.imshow(classes[i], cmap=ListedColormap(COLOURS), norm=norm, interpolation="none")
         for panel in row:
             panel.set_axis_off()
-    headings = ("night", "truth", *(f"penalty: {name}" for name in names))
+    headings = ("night", "truth", *(f"penalty: {name}" for name in SHOWN))
     for panel, heading in zip(panels[0], headings, strict=True):
         panel.set_title(heading, fontsize=11)
     legend = [Patch(color=c, label=n) for c, n in zip(COLOURS, scenes.class_names, strict=True)]
-    figure.legend(
-        handles=legend, loc="outside lower center", ncols=len(legend), frameon=False, fontsize=9
-    )
+    figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
     return figure
-
-
-def _draw_classes(panel: Axes, classes: np.ndarray) -> None:
-    norm = BoundaryNorm(range(len(COLOURS) + 1), len(COLOURS))
-    panel.imshow(classes, cmap=ListedColormap(COLOURS), norm=norm, interpolation="nearest")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.errors import InputError, check_counts
 
-GROUND = 255
+WHITE = 255
 
 
 def filter_grid(weight: Tensor, columns: int | None = None, zoom: int = 12) -> Tensor:
@@ -33,26 +33,19 @@ def filter_grid(weight: Tensor, columns: int | None = None, zoom: int = 12) -> T
             "channels, as the first convolution on images has"
         )
     n, c, h, w = weight.shape
-    columns = _columns(n) if columns is None else min(columns, n)
+    if columns is None:
+        side = math.ceil(math.sqrt(n))
+        columns = next((k for k in range(side, 2 * side + 1) if n % k == 0), side)
+    columns = min(columns, n)
     check_counts(1, columns=columns, zoom=zoom)
     rows, margin = math.ceil(n / columns), max(2, zoom // 3)
     height, width = h * zoom + margin, w * zoom + margin
-    picture = torch.full(
-        (c, rows * height + margin, columns * width + margin), GROUND, dtype=torch.uint8
-    )
-    for i, tile in enumerate(_bytes(weight)):
+    size = (c, rows * height + margin, columns * width + margin)
+    picture = torch.full(size, WHITE, dtype=torch.uint8)
+    weight = weight.detach().cpu().float()
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo().tiny)
+    for i, tile in enumerate((127.5 + 127.5 * weight / largest).round().to(torch.uint8)):
         top, left = i // columns * height + margin, i % columns * width + margin
         big = tile.repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
         picture[:, top : top + h * zoom, left : left + w * zoom] = big
     return picture
-
-
-def _columns(n: int) -> int:
-    side = math.ceil(math.sqrt(n))
-    return next((k for k in range(side, 2 * side + 1) if n % k == 0), side)
-
-
-def _bytes(weight: Tensor) -> Tensor:
-    weight = weight.detach().cpu().float()
-    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo().tiny)
-    return (127.5 + 127.5 * weight / largest).round().to(torch.uint8)

@@ -29,24 +29,8 @@ def factors_of(indices: Integers, sizes: tuple[int, ...]) -> Tensor:
             f"got indices from {indices.min()} to {indices.max()}, factors of sizes {sizes} have "
             f"0 to {count - 1}"
         )
-    return indices[:, None] // _places(sizes).to(indices) % torch.tensor(sizes).to(indices)
-
-
-def index_of(factors: Tensor, sizes: tuple[int, ...]) -> Integers:
-    """Indices of the images with these classes of the factors, `int64 [b k]`.
-
-    Raises:
-        InputError: There is no such class of a factor.
-    """
-    if factors.ndim != 2 or factors.shape[1] != len(sizes):
-        raise InputError(f"got factors of shape {list(factors.shape)}; give [b {len(sizes)}]")
-    if not ((factors >= 0) & (factors < torch.tensor(sizes).to(factors))).all():
-        raise InputError(f"got a class below 0 or beyond its factor's size, of {sizes}")
-    return (factors * _places(sizes).to(factors)).sum(1)
-
-
-def _places(sizes: tuple[int, ...]) -> Tensor:
-    return torch.tensor([math.prod(sizes[i + 1 :]) for i in range(len(sizes))])
+    places = torch.tensor([math.prod(sizes[i + 1 :]) for i in range(len(sizes))])
+    return indices[:, None] // places.to(indices) % torch.tensor(sizes).to(indices)
 
 
 class FactorData(LabelledData):
@@ -123,12 +107,3 @@ class FactorData(LabelledData):
 
     def _part(self, everything: Tensor, split: Split) -> Tensor:
         return everything.split(list(self.counts.values()))[list(self.counts).index(split)]
-
-    def values(self, labels: Tensor) -> Tensor:
-        """Classes `[b k]` as numbers from -1 (first class) to 1 (last class), `float [b k]`.
-
-        The ends of a periodic factor (a hue, an orientation) are neighbours, but their numbers are
-        far apart; the numbers of a factor without an order (a shape) are mere names.
-        """
-        last = torch.tensor(self.factor_sizes, device=labels.device) - 1
-        return (2 * labels - last) / last.clamp(min=1)

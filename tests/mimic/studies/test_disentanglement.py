@@ -8,7 +8,7 @@ import torch
 from sklearn.ensemble import GradientBoostingClassifier
 
 from common.errors import InputError
-from mimic.studies.disentanglement import FACTORS, SCORES, disentanglement, scores
+from mimic.studies.disentanglement import FACTORS, LAYER, SCORES, disentanglement, scores
 from mimic.supervised.data.factors import factors_of
 from mimic.supervised.data.sprites import RenderedSprites
 
@@ -23,7 +23,7 @@ def few_trees(monkeypatch):
 
 
 def test_command_writes_tables_and_figures(tmp_path, capsys, monkeypatch):
-    rows = {"none": None, "MiMIc": {"weight": 0.1}}
+    rows = {"none": None, "MiMIc": {"layers": [LAYER], "weight": 0.1}}
     monkeypatch.setattr("mimic.studies.disentanglement.ROWS", rows)
     monkeypatch.setattr("mimic.studies.disentanglement.MORE_CODES", ("none",))
     tiny = {"epochs": 1, "n_train": 256, "n_test": 400, "n_trees": 100, "audit_steps": 20}
@@ -48,7 +48,7 @@ def test_factors_themselves_score_best_and_their_mixture_low():
     codes = (factors - factors.double().mean(0)) / factors.double().std(0)
     pure = scores(codes.float(), factors, n_trees=300)
     mixed = scores((codes @ torch.linalg.qr(torch.randn(5, 5).double()).Q).float(), factors, 300)
-    for key in SCORES.values():
+    for key, _ in SCORES.values():
         assert 0 <= pure[key] <= 1
     for key in ("mig", "modularity", "dci_disentanglement"):
         assert pure[key] > 0.9

@@ -2,11 +2,11 @@
 
 import json
 
-from mimic.studies.domains import domains
+from mimic.studies.domains import AT_BOTTLENECK, domains
 
 
 def test_command_writes_table_and_figure(tmp_path, monkeypatch):
-    rows = {"none": None, "MiMIc": {"weight": 0.1, "reduce": "per_location"}}
+    rows = {"none": None, "MiMIc": {**AT_BOTTLENECK, "weight": 0.1}}
     monkeypatch.setattr("mimic.studies.domains.ROWS", rows)
     domains(1, tmp_path, epochs=1, n_train=32, n_test=40, width=4, audit_steps=10)
     text = (tmp_path / "domains.md").read_text()

@@ -1,11 +1,10 @@
-"""Estimates come near closed forms at a small budget; what was worked out isn't again."""
+"""Estimates come near closed forms at a small budget; no critic is trained twice."""
 
 import pytest
-from mimic.studies.estimation import METHODS, Budget, cell, estimate
 
 from common.errors import InputError
 from mimic.measure import Measurement
-from mimic.studies import cells, estimators
+from mimic.studies import estimates
 from mimic.studies.distributions import (
     Equicorrelated,
     ExclusiveOr,
@@ -13,7 +12,7 @@ from mimic.studies.distributions import (
     Independent,
     RotatedUniforms,
 )
-from mimic.studies.estimates import PUBLISHED, main
+from mimic.studies.estimates import METHODS, PUBLISHED, Budget, estimate, main
 
 QUICK = Budget(600, 256, shuffles=3)
 FEW = QUICK._replace(steps=400)
@@ -55,30 +54,20 @@ def test_batches_are_read_too():
 def test_a_seed_decides():
     for method in METHODS.values():
         once, again = (estimate(Independent(3), method, TINY, 0) for _ in range(2))
-        assert once.keys() == {*method.columns, "seconds"}
+        assert once.keys() == method.columns.keys()
         assert all(once[column] == again[column] for column in method.columns)
-
-
-def test_a_cell_is_worked_out_once(tmp_path, monkeypatch):
-    once = cell(tmp_path, Independent(3), "dv", TINY, 0)
-    monkeypatch.setattr("mimic.studies.estimation.estimate", lambda *_: {"DV": 7.0})
-    assert cell(tmp_path, Independent(3), "dv", TINY, 0) == once
-    other = TINY._replace(steps=2)
-    assert cell(tmp_path, Independent(3), "dv", other, 0) == {"DV": 7.0}
-    assert cell(tmp_path, Independent(3), "dv", TINY, 1) == {"DV": 7.0}
 
 
 def test_table(tmp_path, monkeypatch, capsys):
     """Bold is what all seeds have within 10 %; shown is their mean with the worst error."""
-    errors = {("mimic", 0): 0.0, ("mimic", 1): 0.08, ("dv", 0): 0.0, ("dv", 1): -0.3}
+    errors = {("MiMIc", 0): 0.0, ("MiMIc", 1): 0.08, ("DV", 0): 0.0, ("DV", 1): -0.3}
 
-    def says(folder, distribution, method, budget, seed):
-        assert (folder, budget) == (tmp_path / "table", Budget(7, 256, 0.1))
-        value = distribution.truth * (1 + errors[method, seed])
-        return dict.fromkeys(METHODS[method].columns, value)
+    def says(distribution, method, budget, seed):
+        assert budget == Budget(7, 256, 0.1)
+        return {c: distribution.truth * (1 + errors[c, seed]) for c in method.columns}
 
-    monkeypatch.setattr(estimators, "cell", says)
-    monkeypatch.setattr(estimators, "table_distributions", lambda: [Equicorrelated(4, 2.0)])
+    monkeypatch.setattr(estimates, "estimate", says)
+    monkeypatch.setattr(estimates, "table_distributions", lambda: [Equicorrelated(4, 2.0)])
     options = ["--steps", "7", "--seeds", "2", "--methods", "[mimic, dv]", "--lr", "0.1"]
     main(["table", "--out", str(tmp_path), *options])
     assert (tmp_path / "table.md").read_text().splitlines()[:4] == [
@@ -90,19 +79,35 @@ def test_table(tmp_path, monkeypatch, capsys):
     assert str(tmp_path / "table.md") in capsys.readouterr().out
 
 
+def test_critics_are_trained_once(tmp_path, monkeypatch):
+    asked = []
+
+    def says(distribution, method, budget, seed):
+        asked.append((distribution.name, budget.steps, seed))
+        return {"DV": 7.0}
+
+    monkeypatch.setattr(estimates, "estimate", says)
+    known = [Equicorrelated(4, 2.0), Equicorrelated(4, 6.0)]
+    monkeypatch.setattr(estimates, "table_distributions", lambda: known)
+    for steps, seeds in ((3, 1), (3, 1), (3, 2), (4, 1)):
+        estimates.table(tmp_path, steps, seeds, ["dv"])
+    found = [(steps, seed) for _, steps, seed in asked]
+    assert found == [*[(3, 0)] * 2, *[(3, 1)] * 2, *[(4, 0)] * 2]
+
+
 def test_table_of_what_diverged(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimators, "cell", lambda *_: {"DV": -123456.0})
-    monkeypatch.setattr(estimators, "table_distributions", lambda: [Equicorrelated(4, 2.0)])
-    estimators.table(str(tmp_path), methods=["dv"])
+    monkeypatch.setattr(estimates, "estimate", lambda *_: {"DV": -123456.0})
+    monkeypatch.setattr(estimates, "table_distributions", lambda: [Equicorrelated(4, 2.0)])
+    estimates.table(tmp_path, methods=["dv"])
     assert "| 2.000 | -1.235e+05 |" in (tmp_path / "table.md").read_text()
 
 
 def test_published(tmp_path, monkeypatch):
-    def says(folder, distribution, method, budget, seed, way):
+    def says(distribution, method, budget, seed, way):
         assert (budget.steps, budget.batch_size) == (4000, 64)
         return {"MiMIc": distribution.truth + seed, "MiMIc, on batches": 1.0}
 
-    monkeypatch.setattr(estimators, "cell", says)
+    monkeypatch.setattr(estimates, "estimate", says)
     main(["published", "--out", str(tmp_path)])
     lines = (tmp_path / "published.md").read_text().splitlines()
     assert lines[0] == "| truth, nats | 2 | 4 | 6 | 8 | 10 |"
@@ -119,12 +124,12 @@ def test_samples(tmp_path, monkeypatch):
         measurements.append((len(z), noise, seed))
         return Measurement(float(len(z) + seed), 0.0)
 
-    monkeypatch.setattr(cells, "measure_total_correlation", measure)
-    monkeypatch.setattr(estimators, "sample_distributions", lambda: [Equicorrelated(4, 2.0)])
+    monkeypatch.setattr(estimates, "measure_total_correlation", measure)
+    monkeypatch.setattr(estimates, "sample_distributions", lambda: [Equicorrelated(4, 2.0)])
     command = ["samples", "--sizes", "[30, 1000]", "--out", str(tmp_path)]
     main(command)
     main(command)  # measures nothing again
-    assert measurements == [(n, 0.0, seed) for n in (30, 1000) for seed in range(3)]
+    assert measurements == [(n, 0.0, seed) for seed in range(3) for n in (30, 1000)]
     assert (tmp_path / "samples.md").read_text().splitlines()[:3] == [
         "| channels | truth, nats | 30 samples | 1,000 samples |",
         "| --- | --- | --- | --- |",
@@ -137,4 +142,4 @@ def test_a_count_must_be_at_least_one(tmp_path, capsys):
         main(["table", "--steps", "0", "--out", str(tmp_path)])
     assert "got steps 0; give 1 or more" in capsys.readouterr().err
     with pytest.raises(InputError, match="seeds 0"):
-        estimators.published(seeds=0)
+        estimates.published(seeds=0)

@@ -6,9 +6,10 @@ import pytest
 from matplotlib.image import imread
 
 from mimic.plugin import MiMIc
-from mimic.regularizer import MiMIcRegularizer
 from mimic.studies import minmax as study
-from mimic.studies.digits import PARTS, penalties
+from mimic.studies.digits import PARTS
+from mimic.studies.fitting import penalties
+from mimic.studies.games import GAMES
 
 
 def read(path):
@@ -18,8 +19,8 @@ def read(path):
 
 def test_the_study_of_the_game_writes_tables_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setitem(PARTS, "test", slice(2500, 2700))
-    games = {name: study.GAMES[name] for name in ("alternating", "simultaneous")}
-    monkeypatch.setattr(study, "GAMES", games)
+    games = {name: study.VARIANTS[name] for name in ("alternating", "simultaneous")}
+    monkeypatch.setattr(study, "VARIANTS", games)
     monkeypatch.setattr(study, "BY_STEP", {})
     study.minmax(seeds=1, out=tmp_path, steps=150, epochs=1, n_train=128, audit_steps=10)
     for name in ("minmax_exact", "minmax_digits"):
@@ -34,14 +35,12 @@ def test_the_study_of_the_game_writes_tables_and_pictures(tmp_path, monkeypatch)
     assert (tmp_path / "minmax.md").read_text().count("| alternating |") == 2
 
 
-@pytest.mark.parametrize("name", [*study.GAMES, *study.BY_STEP])
+@pytest.mark.parametrize("name", [*study.VARIANTS, *study.BY_STEP])
 def test_a_row_differs_from_the_usual_game_where_it_says(name):
-    usual, game = study._at_last(**study.GAME, **study.BEGIN), (study.GAMES | study.BY_STEP)[name]
-    (callback,) = penalties(usual | game, 0)
+    usual, variant = study.at_last({}), (study.VARIANTS | study.BY_STEP)[name]
+    (callback,) = penalties(study.at_last(variant), 0)
     assert isinstance(callback, MiMIc)
-    changed = {key for key, value in game.items() if usual.get(key, object()) != value}
-    assert changed == set(game)
-    if name in study.GAMES:
-        options = {key: value for key, value in game.items() if key != "critic"}
-        known = MiMIcRegularizer()
-        assert all(getattr(known, key) != value for key, value in options.items())
+    known = {"game": "alternating", "n_critic": 1, "estimator": "smile", "critic_lr": 1e-3}
+    assert all((known | usual).get(key) != value for key, value in variant.items())
+    if "game" in variant:
+        assert callback.options["game"] is GAMES[variant["game"]]

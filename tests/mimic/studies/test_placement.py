@@ -1,4 +1,4 @@
-"""The study of layers, at the size of a test."""
+"""The study of the penalty's place, at the size of a test."""
 
 import csv
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from mimic.studies import layers as study
+from mimic.studies import placement as study
 from mimic.studies.digits import (
     FIRST,
     LAST,
@@ -18,17 +18,17 @@ from mimic.studies.digits import (
 )
 
 
-def test_the_study_of_layers_writes_tables_and_pictures(tmp_path, monkeypatch):
+def test_the_study_of_places_writes_tables_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setitem(PARTS, "test", slice(2500, 2700))
     kept = list(study.DRAWN)
-    rows = {name: study.PENALTIES[name] for name in kept}
-    monkeypatch.setattr(study, "PENALTIES", rows)
-    study.layers(seeds=1, out=tmp_path, epochs=1, n_train=128, audit_steps=10)
-    for name in ("layers", "layers_filters"):
+    rows = {name: study.PLACES[name] for name in kept}
+    monkeypatch.setattr(study, "PLACES", rows)
+    study.placement(seeds=1, out=tmp_path, epochs=1, n_train=128, audit_steps=10)
+    for name in ("placement", "placement_filters"):
         picture = imread(tmp_path / f"{name}.png")
         assert min(picture.shape[:2]) > 200
         assert picture[..., :3].std() > 0.02
-    with (tmp_path / "layers.csv").open(newline="") as file:
+    with (tmp_path / "placement.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["row"] for line in lines] == kept
     for line in lines:
@@ -41,15 +41,15 @@ def test_the_study_of_layers_writes_tables_and_pictures(tmp_path, monkeypatch):
     assert all(f"| {name} |" in text for name in kept)
     assert "128 digits" in text
     # Nothing is trained again.
-    done = sorted((tmp_path / "layers").iterdir())
+    done = sorted((tmp_path / "placement").iterdir())
     before = [path.stat().st_mtime_ns for path in done]
-    study.layers(seeds=1, out=tmp_path, epochs=1, n_train=128, audit_steps=10)
+    study.placement(seeds=1, out=tmp_path, epochs=1, n_train=128, audit_steps=10)
     assert [path.stat().st_mtime_ns for path in done] == before
     assert (tmp_path / "layers.md").read_text() == text
 
 
 def test_all_rows_of_the_study_can_be_had():
-    for settings in study.PENALTIES.values():
+    for settings in study.PLACES.values():
         fit = fitted(HalvedDigits(64), {"epochs": 1, "penalty": settings}, 0)
         assert all(p.isfinite().all() for p in fit.network.parameters())
 
@@ -67,7 +67,7 @@ def test_the_parts_of_the_digits_do_not_overlap():
 
 
 def test_a_row_differs_from_none_by_its_penalty_alone():
-    settings = {"epochs": 1, "penalty": {"layers": [FIRST, LAST], "weight": 0.0}}
+    settings = {"epochs": 1, "penalty": {"placement": [FIRST, LAST], "weight": 0.0}}
     data = HalvedDigits(128)
     with_it, without = fitted(data, settings, 3), fitted(data, {**settings, "penalty": None}, 3)
     for a, b in zip(with_it.network.parameters(), without.network.parameters(), strict=True):

@@ -14,15 +14,15 @@ from mimic.supervised.data.labelled import SmallDigits
 
 def test_the_study_of_transfer_writes_tables_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setitem(PARTS, "test", slice(2500, 2700))
-    penalties = {name: study.PENALTIES[name] for name in ("none", "MiMIc within classes")}
-    monkeypatch.setattr(study, "PENALTIES", penalties)
+    penalties = {name: study.COMPARED[name] for name in ("none", "MiMIc within classes")}
+    monkeypatch.setattr(study, "COMPARED", penalties)
     study.transfer(seeds=1, out=tmp_path, epochs=1, n_train=256, steps=3)
     for source in study.DIRECTIONS:
         assert imread(tmp_path / f"transfer_{source}.png")[..., :3].std() > 0.02
         with (tmp_path / f"transfer_{source}.csv").open(newline="") as file:
             rows = {line["row"]: line for line in csv.DictReader(file)}
-        assert list(rows) == [*penalties, study.SCRATCH]
-        assert rows[study.SCRATCH]["as_it_is"] == ""
+        assert list(rows) == [*penalties, study.UNTRAINED]
+        assert rows[study.UNTRAINED]["as_it_is"] == ""
         for row in rows.values():
             # A regression on 50 images a class is far above chance whatever the features.
             assert 30 < float(row["probe_50"]) <= 100

@@ -6,22 +6,24 @@ from pytorch_lightning import Trainer
 from torch import nn
 from torch.nn import functional as F
 
-from common.data.base import Data
 from common.errors import InputError
-from mimic.supervised.data.labelled import LabelledStack
+from mimic.supervised.data.labelled import LabelledData, LabelledStack
 from mimic.supervised.module import SupervisedModule
 from mimic.supervised.networks import Coder, ResNet, SmallCNN
 from mimic.supervised.segmenter import SmallSegmenter
 from mimic.supervised.tasks import Classification, FactorRegression, Segmentation
 
 
-class Noise(Data):
+class Noise(LabelledData):
     """Random images, whose labels are random as well."""
 
-    def __init__(self, shape, label_shape=(), **known):
+    def __init__(self, shape, label_shape=(), n_classes=3):
         super().__init__(batch_size=4)
-        self.shape, self.label_shape = shape, label_shape
-        vars(self).update(known)
+        self.shape, self.label_shape, self.n_classes = shape, label_shape, n_classes
+
+    @property
+    def classes(self):
+        return (self.n_classes,) * 2 if self.label_shape == (2,) else self.n_classes
 
     def dataset(self, split):
         images = torch.randint(0, 256, (10, *self.shape), dtype=torch.uint8)
@@ -136,7 +138,7 @@ def test_a_network_of_other_outputs_than_the_task_needs_is_refused():
     [
         ("classes", Noise((1, 16, 16)), "images are 1 × 16 × 16 but the network .* 3 × 16 × 16"),
         ("classes", Noise(SHAPE, n_classes=4), "labels have 4 classes"),
-        ("factors", Noise(SHAPE, (2,), factor_sizes=(3, 4)), r"labels have \(3, 4\) classes"),
+        ("factors", Noise(SHAPE, (2,), n_classes=4), r"labels have \(4, 4\) classes"),
         ("pixels", Noise(SHAPE), r"labels of shape \[4\], Segmentation needs \[b h w\]"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.errors import InputError
-from mimic.supervised.data import rows
+from mimic.supervised.data import array_rows
 from mimic.supervised.data.factor_files import MPI3D, DSprites, Shapes3D
 
 
@@ -106,7 +106,7 @@ def number(kind, images):
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_come_with_their_factors(kind, packed, block, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK", block)
+    monkeypatch.setattr(array_rows, "ROWS_AT_ONCE", block)
     path = write(kind, tmp_path, packed=packed)
     data = kind(tmp_path, **FEW)
     for split, count in (("train", 50), ("val", 20), ("test", 30)):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common.errors import InputError
-from mimic.supervised.data.factors import FactorData, factors_of, index_of
+from mimic.supervised.data.factors import FactorData, factors_of
 from mimic.supervised.data.labelled import Labelled
 
 SPLITS = ("train", "val", "test")
@@ -40,8 +40,6 @@ def test_factors_are_the_digits_of_the_index(sizes):
     indices = torch.randint(math.prod(sizes), (500,))
     expected = np.stack(np.unravel_index(indices.numpy(), sizes), 1)
     assert (factors_of(indices, sizes).numpy() == expected).all()
-    assert (index_of(torch.from_numpy(expected), sizes) == indices).all()
-    assert index_of(torch.from_numpy(expected), sizes).dtype == torch.int64
 
 
 def test_every_combination_has_an_index_of_its_own():
@@ -50,32 +48,16 @@ def test_every_combination_has_an_index_of_its_own():
     factors = factors_of(everything, sizes)
     assert len(factors.unique(dim=0)) == 120
     assert (factors == torch.cartesian_prod(*map(torch.arange, sizes))).all()
-    assert (index_of(factors, sizes) == everything).all()
 
 
 def test_no_images_have_no_factors():
     assert factors_of(torch.tensor([], dtype=torch.int64), (3, 2)).shape == (0, 2)
-    assert index_of(torch.zeros(0, 2, dtype=torch.int64), (3, 2)).shape == (0,)
 
 
 @pytest.mark.parametrize("bad", [-1, 120])
 def test_indices_that_cannot_be_are_refused(bad):
     with pytest.raises(InputError, match=rf"{bad}.* 0 to 119"):
         factors_of(torch.tensor([3, bad]), (3, 2, 5, 4))
-
-
-@pytest.mark.parametrize(
-    ("factors", "says"),
-    [
-        ([[0, 2]], "a class below 0 or beyond"),
-        ([[-1, 0]], "a class below 0 or beyond"),
-        ([[0, 0, 0]], r"shape \[1, 3\]; give \[b 2\]"),
-        ([0, 0], r"shape \[2\]; give \[b 2\]"),
-    ],
-)
-def test_factors_that_cannot_be_are_refused(factors, says):
-    with pytest.raises(InputError, match=says):
-        index_of(torch.tensor(factors), (3, 2))
 
 
 # Splits -------------------------------------------------------------------------------------
@@ -135,25 +117,5 @@ def test_counts_below_one_are_refused(bad):
 
 
 def test_mirror_images_are_refused():
-    with pytest.raises(InputError, match="mirror images show other factors"):
+    with pytest.raises(TypeError, match="flip"):
         made(flip=True)
-
-
-# Values -------------------------------------------------------------------------------------
-
-
-def test_values_go_evenly_from_minus_one_to_one():
-    data = made()
-    for column, size in enumerate(data.factor_sizes):
-        labels = torch.zeros(size, 4, dtype=torch.int64)
-        labels[:, column] = torch.arange(size)
-        values = data.values(labels)
-        assert values.dtype == torch.float32
-        np.testing.assert_allclose(values[:, column], np.linspace(-1, 1, size), atol=1e-6)
-
-
-def test_a_factor_of_one_class_has_value_zero():
-    class Constant(Numbered):
-        factor_sizes = (1, 2, 25, 4)
-
-    assert Constant().values(torch.zeros(1, 4, dtype=torch.int64)).tolist() == [[0, -1, -1, -1]]

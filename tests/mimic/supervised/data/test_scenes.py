@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from mimic.supervised.data.streets import CLASSES, Canvas
 from sklearn.ensemble import RandomForestClassifier
 
+from common.data.streets import STREET_CLASSES
 from common.errors import InputError
 from mimic.supervised.data.labelled import Labelled
 from mimic.supervised.data.scenes import RenderedScenes
@@ -45,7 +45,7 @@ def test_every_pixel_has_a_class(size):
 
 def test_every_class_is_seen_often(day):
     shares = day.labels.flatten().bincount(minlength=7) / day.labels.numel()
-    assert RenderedScenes.n_classes == len(RenderedScenes.class_names) == len(CLASSES) == 7
+    assert RenderedScenes.n_classes == len(RenderedScenes.class_names) == len(STREET_CLASSES) == 7
     assert shares.min() > 0.01
     seen = torch.stack([(day.labels == c).flatten(1).any(1) for c in range(7)]).double().mean(1)
     assert seen.min() > 0.75
@@ -106,18 +106,6 @@ def test_a_pixel_has_the_class_that_covers_most_of_it():
     clear = shares.amax(-1) > 0.65
     assert (shares.argmax(-1) == coarse)[clear].double().mean() > 0.998
     assert (shares.gather(-1, coarse[..., None]) > 0.3).double().mean() > 0.99
-
-
-def test_paint_covers_what_is_behind_it_in_part():
-    canvas, red, k = Canvas(3, 1, 3), np.array([1.0, 0.0, 0.0]), np.array([2])
-    canvas.paint(k, np.array([[[0.25, 0.75, 0.0]]], np.float32), CAR, red, 5.0, glow=0.5 * red)
-    canvas.paint(k, np.array([[[0.5, 0.0, 0.0]]], np.float32), TREE, 0 * red, 3.0)
-    red_glow_sky = [[0.125, 0.0625, 0.375], [0.75, 0.375, 0.25], [0, 0, 1]]
-    np.testing.assert_allclose(canvas.light[2, 0][:, [0, 3, 6]], red_glow_sky)
-    assert canvas.labels[2].tolist() == [[SKY, CAR, SKY]]
-    assert canvas.depth[2].tolist() == [[np.inf, 5, np.inf]]
-    assert (canvas.labels[:2] == SKY).all()
-    assert (canvas.light[:2] == [0, 0, 0, 0, 0, 0, 1]).all()
 
 
 def features(batch):
