@@ -15,7 +15,7 @@ from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import save_png
 from common.training.checkpoints import read_checkpoint
 from common.training.cli import CommandLine, run
-from mimic.supervised import networks, segmenter, tasks  # noqa: F401  short names in a config
+from mimic.supervised import networks, tasks  # noqa: F401  short names in a config
 from mimic.supervised.data import factor_files, labelled, scenes, sprites  # noqa: F401
 from mimic.supervised.module import SupervisedModule
 from mimic.supervised.pictures import filter_grid

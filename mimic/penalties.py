@@ -108,8 +108,7 @@ def _scaled(z: Tensor) -> Tensor:
 
 def _distances(z: Tensor) -> Tensor:
     """Distances `|z_ik - z_jk|` of each channel k, `[c n n]`."""
-    columns = z.T
-    return (columns[:, :, None] - columns[:, None]).abs()
+    return (z.T[:, :, None] - z.T[:, None]).abs()
 
 
 def _centred(matrices: Tensor) -> Tensor:

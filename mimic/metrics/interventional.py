@@ -50,17 +50,16 @@ class Interventions:
 
     def batches(self, count: int) -> list[Tensor]:
         """Row numbers `[_ batch_size]` for each factor, one value a draw, `count` draws in all."""
-        sized = zip(self.groups, self._sizes(count), strict=True)
-        return [groups.batches(size, self.batch_size, self.draws) for groups, size in sized]
+        return [g.batches(n, self.batch_size, self.draws) for g, n in self._sized(count)]
 
     def pairs(self, count: int) -> list[tuple[Tensor, Tensor]]:
         """Twice `[_ batch_size]` for each factor: different rows that share one value a pair."""
-        sized = zip(self.groups, self._sizes(count), strict=True)
-        return [groups.pairs(size, self.batch_size, self.draws) for groups, size in sized]
+        return [g.pairs(n, self.batch_size, self.draws) for g, n in self._sized(count)]
 
-    def _sizes(self, count: int) -> list[int]:
+    def _sized(self, count: int) -> list[tuple["_Groups", int]]:
         chosen = torch.randint(len(self.groups), (count,), generator=self.draws)
-        return torch.bincount(chosen, minlength=len(self.groups)).tolist()
+        sizes = torch.bincount(chosen, minlength=len(self.groups)).tolist()
+        return list(zip(self.groups, sizes, strict=True))
 
 
 class _Groups:
@@ -141,20 +140,14 @@ def irs(codes: Tensor, factors: Tensor, quantile: float = 0.99, bins: int = 20) 
     if codes.shape[1] == 0:
         return torch.zeros((), dtype=torch.float64)
     greatest = (codes - codes.mean(0)).abs().amax(0)
-    fixed = torch.stack([_deviations(codes, factor, quantile) for factor in classes.T])
-    scores = 1 - fixed.amin(0) / greatest
-    return (scores * greatest).sum() / greatest.sum()
-
-
-def _deviations(codes: Tensor, classes: Tensor, quantile: float) -> Tensor:
-    """Quantile of each code's deviations from its mean within a class, averaged over classes."""
-    found = []
-    for value in range(int(classes.max()) + 1):
-        group = codes[classes == value]
+    fixed = []
+    for factor in classes.T:
+        groups = [codes[factor == value] for value in range(int(factor.max()) + 1)]
         # torch.quantile refuses more than 2^24 numbers.
-        far = np.quantile((group - group.mean(0)).abs().numpy(), quantile, axis=0)
-        found.append(torch.from_numpy(far))
-    return torch.stack(found).mean(0)
+        far = [np.quantile((g - g.mean(0)).abs().numpy(), quantile, axis=0) for g in groups]
+        fixed.append(torch.stack([torch.from_numpy(each) for each in far]).mean(0))
+    scores = 1 - torch.stack(fixed).amin(0) / greatest
+    return (scores * greatest).sum() / greatest.sum()
 
 
 class _DrawingMetric(DisentanglementMetric):

@@ -92,11 +92,12 @@ def predictability_matrix(
     columns = []
     for j, flag in enumerate(flags):
         v, v_test = train.factors[:, j], test.factors[:, j]
-        columns.append(
-            _squared_correlations(train.codes, v.double())
-            if flag
-            else _accuracies(train.codes, v.long(), test.codes, v_test.long(), seed)
-        )
+        if flag:
+            codes, v = train.codes - train.codes.mean(0), v.double() - v.double().mean()
+            scale = codes.square().sum(0) * v.square().sum()
+            columns.append(torch.where(codes.var(0) > 1e-12, (v @ codes).square() / scale, 0))
+        else:
+            columns.append(_accuracies(train.codes, v.long(), test.codes, v_test.long(), seed))
     return torch.stack(columns, 1)
 
 
@@ -194,12 +195,6 @@ class Explicitness(_PredictiveMetric):
 def _check(train: CodesAndFactors, test: CodesAndFactors) -> None:
     check_rows(*train)
     check_classes(train.factors, "training ")
-
-
-def _squared_correlations(codes: Tensor, v: Tensor) -> Tensor:
-    codes, v = codes - codes.mean(0), v - v.mean()
-    scale = codes.square().sum(0) * v.square().sum()
-    return torch.where(codes.var(0) > 1e-12, (v @ codes).square() / scale, 0)
 
 
 def _accuracies(codes: Tensor, v: Tensor, test: Tensor, v_test: Tensor, seed: int) -> Tensor:

@@ -28,7 +28,7 @@ from mimic.studies import OUT
 from mimic.studies.fitting import Settings, penalties, tested, trained
 from mimic.supervised.data.scenes import DomainName, RenderedScenes
 from mimic.supervised.module import SupervisedModule
-from mimic.supervised.segmenter import SmallSegmenter
+from mimic.supervised.networks import SmallSegmenter
 from mimic.supervised.tasks import Segmentation
 
 LAYER = "network.decoder.aspp"

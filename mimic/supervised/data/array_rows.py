@@ -22,7 +22,14 @@ def array_layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     Raises:
         InputError: There is no such file or array, or the file is damaged.
     """
-    return loaded(path, lambda: _hdf5_layout(path, key) if _hdf5(path) else layout(path, key)[:2])
+
+    def found() -> tuple[tuple[int, ...], np.dtype[Any]]:
+        if path.suffix == ".npz":
+            return layout(path, key)[:2]
+        with h5py.File(path) as file:
+            return file[key].shape, file[key].dtype
+
+    return loaded(path, found)
 
 
 def array_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:
@@ -34,16 +41,8 @@ def array_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:
     Raises:
         InputError: There is no such file or array, or the file is damaged.
     """
-    return loaded(path, lambda: (_hdf5_rows if _hdf5(path) else _npz_rows)(path, key, rows))
-
-
-def _hdf5(path: Path) -> bool:
-    return path.suffix != ".npz"
-
-
-def _hdf5_layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with h5py.File(path) as file:
-        return file[key].shape, file[key].dtype
+    read = _npz_rows if path.suffix == ".npz" else _hdf5_rows
+    return loaded(path, lambda: read(path, key, rows))
 
 
 def _hdf5_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:

@@ -52,6 +52,11 @@ class FactorFile(FactorData):
             )
         return array_rows(self.path, key, rows)
 
+    def _colours(self, indices: Integers) -> Pixels:
+        """Colour images of the array `images`."""
+        pixels = self._rows("images", indices.numpy(), np.uint8, 64, 64, 3)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
     def _compare(self, key: str, classes: np.ndarray, indices: Integers) -> None:
         if (classes != factors_of(indices, self.factor_sizes).numpy()).any():
             raise InputError(
@@ -101,8 +106,7 @@ class Shapes3D(FactorFile):
         # Labels are values of the factors; in ascending order they are the classes 0, 1, …
         classes = np.stack([np.unique(c, return_inverse=True)[1] for c in labels.T], 1)
         self._compare("labels", classes[indices.numpy()], indices)
-        pixels = self._rows("images", indices.numpy(), np.uint8, 64, 64, 3)
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return self._colours(indices)
 
 
 class MPI3D(FactorFile):
@@ -147,5 +151,4 @@ class MPI3D(FactorFile):
         return by_count[shape[0]]
 
     def read(self, indices: Integers) -> Pixels:
-        pixels = self._rows("images", indices.numpy(), np.uint8, 64, 64, 3)
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return self._colours(indices)

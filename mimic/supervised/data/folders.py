@@ -66,9 +66,9 @@ LAYOUTS: dict[str, Layout] = {
 class SegmentationFolders(LabelledData):
     """Photographs of streets with the 19 training classes of Cityscapes for each pixel.
 
-    Labels are `[b h w]`, 255 where there is no class. The test split is
-    the official validation set (the labels of the official test set aren't public), the
-    validation split a part of the official training set. Files are read when they are served.
+    Labels are `[b h w]`, 255 where there is no class. The test split is the official validation
+    set (the labels of the official test set are not public), the validation split a part of the
+    official training set. Files are read when they are served.
 
     Args:
         root: Folder with `leftImg8bit` and `gtFine`, or with `images` and `labels`.
@@ -131,31 +131,25 @@ class SegmentationFolders(LabelledData):
         return [pairs[k] for k in sorted(order[:n_val] if split == "val" else order[n_val:])]
 
     def _official(self, split: str) -> list[Pair]:
-        images, labels = (
-            self.root / part.format(split=split)
-            for part in (self.layout.images, self.layout.labels)
-        )
-        found = sorted(images.glob(self.layout.pattern))
+        where, advice = self.layout, self.layout.advice
+        folder, labels = (self.root / p.format(split=split) for p in (where.images, where.labels))
+        found = sorted(folder.glob(where.pattern))
         if not found:
             raise InputError(
-                f"found no {self.layout.pattern} in {images}; {self.layout.advice}, then give "
-                "the folder as data.root"
+                f"found no {where.pattern} in {folder}; {advice}, then give the folder as "
+                "data.root"
             )
-        return [
-            (image, self._label(image, labels / image.parent.relative_to(images)))
-            for image in found
-        ]
-
-    def _label(self, image: Path, folder: Path) -> Path:
-        stem = image.name.removesuffix(self.layout.ending)
-        names = [stem + ending for ending in self.layout.label_endings]
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-        raise InputError(
-            f"found no {' or '.join(names)} in {folder}, the labels of {image}; "
-            f"{self.layout.advice}"
-        )
+        pairs = []
+        for image in found:
+            beside = labels / image.parent.relative_to(folder)
+            names = [image.name.removesuffix(where.ending) + end for end in where.label_endings]
+            there = [beside / name for name in names if (beside / name).is_file()]
+            if not there:
+                raise InputError(
+                    f"found no {' or '.join(names)} in {beside}, the labels of {image}; {advice}"
+                )
+            pairs.append((image, there[0]))
+        return pairs
 
 
 class SegmentationFiles(Dataset[Labelled]):
@@ -189,7 +183,15 @@ class SegmentationFiles(Dataset[Labelled]):
 
 def _read(pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Image `uint8 [h w 3]` and its labels `uint8 [h w]`."""
-    image, label = (_opened(path) for path in pair)
+    opened = []
+    for path in pair:
+        try:
+            with Image.open(path) as file:
+                file.load()
+                opened.append(file)
+        except (OSError, SyntaxError, ValueError) as error:  # errors of Pillow for broken files
+            raise InputError(f"{path} isn't a whole image ({error}); unpack it again") from error
+    image, label = opened
     if image.size != label.size:
         raise InputError(
             f"{pair[0]} has {image.width}x{image.height} pixels, its labels {pair[1]} have "
@@ -209,12 +211,3 @@ def _read(pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         )
     pixels = image.convert("RGB").resize(scale, Image.Resampling.BILINEAR)
     return np.asarray(pixels), classes
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError) as error:  # errors of Pillow for broken files
-        raise InputError(f"{path} isn't a whole image ({error}); unpack it again") from error

@@ -9,8 +9,7 @@ from torch.nn import functional as F
 from common.errors import InputError
 from mimic.supervised.data.labelled import LabelledData, LabelledStack
 from mimic.supervised.module import SupervisedModule
-from mimic.supervised.networks import Coder, ResNet, SmallCNN
-from mimic.supervised.segmenter import SmallSegmenter
+from mimic.supervised.networks import Coder, ResNet, SmallCNN, SmallSegmenter
 from mimic.supervised.tasks import Classification, FactorRegression, Segmentation
 
 

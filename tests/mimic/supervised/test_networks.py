@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.errors import InputError
-from mimic.supervised.networks import BasicBlock, Coder, ResNet, SmallCNN
-from mimic.supervised.segmenter import SmallSegmenter
+from mimic.supervised.networks import BasicBlock, Coder, ResNet, SmallCNN, SmallSegmenter
 
 NETWORKS = {
     "SmallCNN": lambda: SmallCNN((1, 12, 14), 5, widths=(4, 6), hidden=7),
