@@ -71,7 +71,9 @@ class MINE(DV):
 
     def objective(self, joint: Tensor, marginal: Tensor) -> Tensor:
         batch = log_mean_exp(marginal)
-        shared = _shared_log_mean(batch.detach())
+        place = torch.zeros(world_size(), device=batch.device, dtype=batch.dtype)
+        place[rank()] = batch.detach()
+        shared = log_mean_exp(sum_over_devices(place))
         old = torch.where(self.log_mean.isnan(), shared, self.log_mean)
         self.log_mean = torch.logaddexp(
             old + math.log(self.decay), shared + math.log1p(-self.decay)
@@ -98,13 +100,6 @@ class Discriminator(Estimator):
         return discrimination(joint, marginal)
 
 
-class JS(Discriminator):
-    """Critic trained by the Jensen-Shannon objective and read by DV: SMILE without its clip."""
-
-    def forward(self, joint: Tensor, marginal: Tensor) -> Tensor:
-        return joint.mean() - log_mean_exp(marginal)
-
-
 class SMILE(Discriminator):
     """JS-trained critic read by DV with a clipped partition (Song and Ermon 2020).
 
@@ -126,6 +121,13 @@ class SMILE(Discriminator):
         return joint.mean() - log_mean_exp(marginal.clamp(-clip, clip))
 
 
+class JS(SMILE):
+    """Critic trained by the Jensen-Shannon objective and read by DV: SMILE without its clip."""
+
+    def __init__(self) -> None:
+        super().__init__(clip=math.inf)
+
+
 class DensityRatio(Discriminator):
     """JS-trained critic read as the mean log density ratio, `E[T]` (Kim and Mnih 2018)."""
 
@@ -144,15 +146,8 @@ class InfoNCE(Estimator):
         return (joint - total).mean() + math.log(len(marginal) + 1)
 
 
-ESTIMATORS: dict[str, type[Estimator]] = {
-    "dv": DV,
-    "mine": MINE,
-    "nwj": NWJ,
-    "js": JS,
-    "smile": SMILE,
-    "infonce": InfoNCE,
-    "density_ratio": DensityRatio,
-}
+ESTIMATORS: dict[str, type[Estimator]] = {"dv": DV, "mine": MINE, "nwj": NWJ, "js": JS}
+ESTIMATORS |= {"smile": SMILE, "infonce": InfoNCE, "density_ratio": DensityRatio}
 
 
 def make_estimator(name: str) -> Estimator:
@@ -217,10 +212,3 @@ def discrimination(joint: Tensor, marginal: Tensor) -> Tensor:
 def log_mean_exp(x: Tensor) -> Tensor:
     """`log(1/n Σ e^x)` over all entries."""
     return x.logsumexp(0) - math.log(len(x))
-
-
-def _shared_log_mean(log_mean: Tensor) -> Tensor:
-    """Logarithm of the mean over devices."""
-    place = torch.zeros(world_size(), device=log_mean.device, dtype=log_mean.dtype)
-    place[rank()] = log_mean
-    return log_mean_exp(sum_over_devices(place))

@@ -179,8 +179,7 @@ class Game(nn.Module):
 
     def read(self, values: Values) -> Tensor:
         """Sum of the estimates of all terms, in nats."""
-        each = zip(self.estimators, values, strict=True)
-        return torch.stack([estimator(*pair) for estimator, pair in each]).sum()
+        return torch.stack([e(*v) for e, v in zip(self.estimators, values, strict=True)]).sum()
 
     def update(self) -> None:
         """Step of the optimiser on the mean gradient of all devices."""

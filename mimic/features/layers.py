@@ -4,7 +4,6 @@ import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,35 +31,31 @@ def find_layers(model: nn.Module, layers: Sequence[Layer]) -> dict[str, nn.Modul
     names = {name.replace("._orig_mod", ""): module for name, module in every if name}
     found: dict[str, nn.Module] = {}
     for layer in layers:
-        matches = _matching(names, layer)
+        matches = {name: x for name, x in names.items() if _is_meant(layer, name, x)}
         if not matches:
-            raise InputError(_unknown(model, names, layer))
+            of = type(model).__name__
+            if isinstance(layer, nn.Module):
+                kind = type(layer).__name__
+                raise InputError(
+                    f"got a {kind} that is no part of the {of}; give one of its layers"
+                )
+            close = difflib.get_close_matches(layer, names, 4, cutoff=0.4) or list(names)[:6]
+            like = ", ".join(close)
+            raise InputError(f"the {of} has no layer {layer!r}; there are, for instance, {like}")
         found |= matches
     return found
+
+
+def _is_meant(layer: Layer, name: str, module: nn.Module) -> bool:
+    if isinstance(layer, nn.Module):
+        return module is layer
+    parts, wanted = name.split("."), layer.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def is_glob(layer: Layer) -> bool:
     """Whether a name may stand for several layers."""
     return isinstance(layer, str) and any(sign in layer for sign in "*?[")
-
-
-def _matching(names: dict[str, nn.Module], layer: Layer) -> dict[str, nn.Module]:
-    if isinstance(layer, nn.Module):
-        return {name: module for name, module in names.items() if module is layer}
-    wanted = layer.split(".")
-    return {
-        name: module
-        for name, module in names.items()
-        if len(parts := name.split(".")) == len(wanted) and all(map(fnmatchcase, parts, wanted))
-    }
-
-
-def _unknown(model: nn.Module, names: dict[str, nn.Module], layer: Layer) -> str:
-    of = type(model).__name__
-    if isinstance(layer, nn.Module):
-        return f"got a {type(layer).__name__} that is no part of the {of}; give one of its layers"
-    close = difflib.get_close_matches(layer, names, n=4, cutoff=0.4) or list(names)[:6]
-    return f"the {of} has no layer {layer!r}; there are, for instance, {', '.join(close)}"
 
 
 class Catcher:
@@ -96,12 +91,18 @@ class Catcher:
         """Keeps an output while switched on; returns the output that goes on in its place."""
         if not self._on:
             return output
-        feature = selected(name, output, self._select)
+        feature = output
+        if self._select is not None:
+            feature = entry(f"the output of layer {name}", output, self._select, "select")
+        if not isinstance(feature, Tensor):
+            raise InputError(
+                f"the output of layer {name} is a {type(feature).__name__}, not a tensor; say by "
+                "select= which entry of it to take"
+            )
         self._features[name].append(feature)
         # The next layer may work in place (a ReLU, a sum), and must not change what is kept.
-        if self._select is None:
-            return feature.clone()
-        return _with_entry(output, self._select, feature.clone())
+        again = feature.clone()
+        return again if self._select is None else _with_entry(output, self._select, again)
 
     def remove(self) -> None:
         """Removes the hooks."""
@@ -110,20 +111,16 @@ class Catcher:
 
 
 class _Hook:
-    """Forward hook that is lost when the model is copied or saved."""
+    """Forward hook of a catcher; copied or saved with the model, it does nothing."""
 
-    def __init__(self, catcher: Catcher, name: str) -> None:
+    def __init__(self, catcher: Catcher | None = None, name: str = "") -> None:
         self.catcher, self.name = catcher, name
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        return self.catcher.keep(self.name, output)
+        return None if self.catcher is None else self.catcher.keep(self.name, output)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial, (_do_nothing,)
-
-
-def _do_nothing(module: nn.Module, inputs: Any, output: Any) -> None:
-    """Hook that does nothing."""
+        return _Hook, ()
 
 
 def one_feature(
@@ -154,22 +151,6 @@ def one_feature(
     if len(calls) == 1:
         return calls[0], labels
     return torch.cat(calls), None if labels is None else labels.repeat(len(calls))
-
-
-def selected(name: str, output: Any, select: Select | None) -> Tensor:
-    """The tensor in a layer's output.
-
-    Raises:
-        InputError: The output, or the entry that `select` names, is not a tensor.
-    """
-    if select is not None:
-        output = entry(f"the output of layer {name}", output, select, "select")
-    if not isinstance(output, Tensor):
-        raise InputError(
-            f"the output of layer {name} is a {type(output).__name__}, not a tensor; say by "
-            "select= which entry of it to take"
-        )
-    return output
 
 
 def _with_entry(holder: Any, key: Select, value: Tensor) -> Any:

@@ -183,7 +183,7 @@ class Coder(nn.Module):
 
 
 class SmallSegmenter(nn.Module):
-    """Small DeepLabV3+ (Chen et al. 2018): encoder, atrous spatial pyramid pooling, and a decoder that also uses early features.
+    """Small DeepLabV3+: encoder, atrous pyramid, decoder with early features (Chen et al. 2018).
 
     The bottleneck is `decoder.aspp`, as in the DeepLabV3Plus of segmentation-models-pytorch; the
     others are `encoder.layer1` … `encoder.layer4`, `decoder.low`, `decoder.refine` and `head`.
