@@ -10,6 +10,7 @@ time on one thread.
 
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -52,8 +53,6 @@ UNMIXERS: dict[str, Settings] = {
     "MiMIc": {"weight": 1.0},
     "MiMIc, DV and perceptron": {"weight": 1.0, **REPORTED},
 }
-
-
 COMPARED: dict[PenaltyName, str] = {
     "covariance": "covariance",
     "barlow": "Barlow",
@@ -96,27 +95,42 @@ def encode(steps: int, seed: int, penalty: Settings | None) -> Scores:
     wanted = wanted / (wanted @ mixing).norm(dim=1, keepdim=True)  # targets of variance 1
     encoder, head = nn.Linear(16, 8, bias=False), nn.Linear(8, 4)
     optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=1e-3)
+
+    def step() -> tuple[Tensor, Tensor]:
+        x = torch.randn(256, 16) @ mixing.T
+        codes = encoder(x)
+        return codes, (head(codes) - x @ wanted.T).square().mean()
+
+    seconds = _descend(step, steps, optimizer, penalty, seed)
+    codes_of = encoder.weight.detach() @ mixing  # codes of white data
+    errors_of = head.weight.detach() @ codes_of - wanted @ mixing
+    mse = errors_of.square().sum(1).mean() + head.bias.detach().square().mean()
+    deviation = float(codes_of.norm(dim=1).mean())
+    tc = total_correlation_of(codes_of)
+    return {"tc": tc, "mse": float(mse), "deviation": deviation, "cpu_seconds": seconds}
+
+
+def _descend(
+    step: Callable[[], tuple[Tensor, Tensor]],
+    steps: int,
+    optimizer: torch.optim.Optimizer,
+    penalty: Settings | None,
+    seed: int,
+    rate: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> float:
+    """Trains on codes and task losses with a penalty on the codes; returns processor seconds."""
     added = None if penalty is None else regularizer(penalty, seed)
     begin = time.process_time()
     for _ in range(steps):
-        x = torch.randn(256, 16) @ mixing.T
-        codes = encoder(x)
-        loss = (head(codes) - x @ wanted.T).square().mean()
+        codes, loss = step()
         if penalty is not None and added is not None:
             loss = loss + penalty["weight"] * added(codes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    seconds = time.process_time() - begin
-    codes_of = encoder.weight.detach() @ mixing  # codes of white data
-    errors_of = head.weight.detach() @ codes_of - wanted @ mixing
-    mse = errors_of.square().sum(1).mean() + head.bias.detach().square().mean()
-    return {
-        "tc": total_correlation_of(codes_of),
-        "mse": float(mse),
-        "deviation": float(codes_of.norm(dim=1).mean()),
-        "cpu_seconds": seconds,
-    }
+        if rate is not None:
+            rate.step()
+    return time.process_time() - begin
 
 
 def total_correlation_of(weight: Tensor) -> float:
@@ -143,10 +157,7 @@ def ica(steps: int = 2000, seeds: int = 3, mixing: Mixing = "hadamard", out: Pat
         out: Folder of the results.
     """
     check_counts(1, steps=steps, seeds=seeds)
-    rows = {
-        name: {"steps": steps, "penalty": penalty, "mixing": mixing}
-        for name, penalty in UNMIXERS.items()
-    }
+    rows = {name: {"steps": steps, "penalty": penalty} for name, penalty in UNMIXERS.items()}
     work = lambda settings, seed: unmix(settings["steps"], seed, settings["penalty"], mixing)
     results = run_grid(out / f"ica_{mixing}", rows, seeds, work)
     first = next(iter(results.values()))
@@ -165,24 +176,23 @@ def unmix(steps: int, seed: int, penalty: Settings, mixing: Mixing = "hadamard")
         Amari index `before` and `after` training, and `cpu_seconds` of training.
     """
     torch.manual_seed(seed)
-    mixed = _hadamard() if mixing == "hadamard" else torch.linalg.qr(torch.randn(4, 4)).Q
+    two = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    hadamard = torch.kron(two, two) / 2
+    mixed = hadamard if mixing == "hadamard" else torch.linalg.qr(torch.randn(4, 4)).Q
     encoder, decoder = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
     with torch.no_grad():
         encoder.weight.copy_(torch.eye(4) + 0.01 * torch.randn(4, 4))
         decoder.weight.copy_(torch.eye(4))
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=5e-3)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    added, before = regularizer(penalty, seed), amari_index(encoder.weight @ mixed)
-    begin = time.process_time()
-    for _ in range(steps):
+    before = amari_index(encoder.weight @ mixed)
+
+    def step() -> tuple[Tensor, Tensor]:
         x = (2 * torch.rand(256, 4) - 1) * 3**0.5 @ mixed.T
         codes = encoder(x)
-        loss = (decoder(codes) - x).square().mean() + penalty["weight"] * added(codes)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
-    seconds = time.process_time() - begin
+        return codes, (decoder(codes) - x).square().mean()
+
+    seconds = _descend(step, steps, optimizer, penalty, seed, rate)
     after = amari_index(encoder.weight @ mixed)
     return {"before": before, "after": after, "cpu_seconds": seconds}
 
@@ -200,19 +210,14 @@ def amari_index(matrix: Tensor) -> float:
     return float((by_row + by_column) / (2 * c * (c - 1)))
 
 
-def _hadamard() -> Tensor:
-    two = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    return torch.kron(two, two) / 2
-
-
 def blindness(
     batch_size: int = 512, draws: int = 50, critic_steps: int = 1000, out: Path = OUT
 ) -> None:
     """Values of each penalty on channels that depend on one another, before any training.
 
-    The table shows how well its values on batches stand out from those on batches of independent
-    channels with the same marginals: the sensitivity index d′, see `sensitivity`. Near 0 the
-    penalty is blind to the dependence.
+    The table shows how much its values on batches exceed those on batches of independent channels
+    with the same marginals: the sensitivity index d′, see `sensitivity`. Near 0 the penalty is
+    blind to the dependence.
 
     Args:
         batch_size: Number of samples of a batch.
@@ -222,10 +227,8 @@ def blindness(
     """
     check_counts(2, batch_size=batch_size, draws=draws)
     check_counts(1, critic_steps=critic_steps)
-    gaussians = (known.Equicorrelated(4, 0.3), known.Independent(4))
-    every: dict[str, Distribution] = {
-        each.name: each for each in (known.ExclusiveOr(), known.RotatedUniforms(), *gaussians)
-    }
+    dependent = (known.ExclusiveOr(), known.RotatedUniforms(), known.Equicorrelated(4, 0.3))
+    every = {each.name: each for each in (*dependent, known.Independent(4))}
     size = {"n": batch_size, "draws": draws, "critic_steps": critic_steps}
 
     def run(settings: Settings, seed: int) -> Scores:
@@ -233,18 +236,14 @@ def blindness(
         scores = {"truth": of.truth}
         for name in COMPARED:
             joint, apart = (penalty_values(name, each, **size) for each in (of, known.Apart(of)))
-            scores[name] = sensitivity(joint, apart)
-            if name == "mimic":
-                scores["nats"] = statistics.mean(joint)
+            scores |= {name: sensitivity(joint, apart), f"{name}, nats": statistics.mean(joint)}
         return scores
 
     rows = {name: {"of": name, **size} for name in every}
     results = run_grid(out / "blindness", rows, 1, run)
-    columns = {
-        "truth, nats": ("truth", ".3f"),
-        **{f"d′ of {shown}": (name, ".1f") for name, shown in COMPARED.items()},
-        "MiMIc, nats": ("nats", ".3f"),
-    }
+    columns = {"truth, nats": ("truth", ".3f")}
+    columns |= {f"d′ of {shown}": (name, ".1f") for name, shown in COMPARED.items()}
+    columns["MiMIc, nats"] = ("mimic, nats", ".3f")
     seconds = sum(scores["seconds"] for (scores,) in results.values())
     text = results_table(results, columns, "channels")
     write_report(out / "blindness.md", f"{text}\n\n{seconds:.0f} seconds in all.")
@@ -256,9 +255,8 @@ def penalty_values(
     """Values of a penalty on batches of n samples, after its critic trained on other batches."""
     penalty = MiMIcRegularizer(name)
     generator = torch.Generator().manual_seed(0)
-    if penalty.trains_critic:
-        for _ in range(critic_steps):
-            penalty.critic_step(distribution.draw(n, generator))
+    for _ in range(critic_steps if penalty.trains_critic else 0):
+        penalty.critic_step(distribution.draw(n, generator))
     return [float(penalty(distribution.draw(n, generator))) for _ in range(draws)]
 
 
