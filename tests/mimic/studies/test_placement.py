@@ -37,7 +37,7 @@ def test_the_study_of_places_writes_tables_and_pictures(tmp_path, monkeypatch):
         assert 0 <= int(float(line["dead"])) <= 40
         assert abs(float(line["tc_first"])) < 50
         assert float(line["ms"]) > 0
-    text = (tmp_path / "layers.md").read_text()
+    text = (tmp_path / "placement.md").read_text()
     assert all(f"| {name} |" in text for name in kept)
     assert "128 digits" in text
     # Nothing is trained again.
@@ -45,7 +45,7 @@ def test_the_study_of_places_writes_tables_and_pictures(tmp_path, monkeypatch):
     before = [path.stat().st_mtime_ns for path in done]
     study.placement(seeds=1, out=tmp_path, epochs=1, n_train=128, audit_steps=10)
     assert [path.stat().st_mtime_ns for path in done] == before
-    assert (tmp_path / "layers.md").read_text() == text
+    assert (tmp_path / "placement.md").read_text() == text
 
 
 def test_all_rows_of_the_study_can_be_had():
@@ -67,7 +67,7 @@ def test_the_parts_of_the_digits_do_not_overlap():
 
 
 def test_a_row_differs_from_none_by_its_penalty_alone():
-    settings = {"epochs": 1, "penalty": {"placement": [FIRST, LAST], "weight": 0.0}}
+    settings = {"epochs": 1, "penalty": {"layers": [FIRST, LAST], "weight": 0.0}}
     data = HalvedDigits(128)
     with_it, without = fitted(data, settings, 3), fitted(data, {**settings, "penalty": None}, 3)
     for a, b in zip(with_it.network.parameters(), without.network.parameters(), strict=True):
