@@ -80,17 +80,10 @@ def measure_total_correlation(
         dict(decomposition=decomposition, estimator=estimator, steps=steps, lr=lr, noise=noise)
         | dict(batch_size=batch_size, shuffles=shuffles)
     )
-    n = _check_samples(z, labels, n_classes, positions, groups)
+    _check_samples(z, labels, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
     rows = Rows(z.detach().float(), None if labels is None else labels.long(), positions)
-    rows, _ = standardize(rows, n_classes)
-    order = torch.randperm(n, generator=generator, device=generator.device)
-    of_check = max(FEWEST // 5, n // 10)
-    split = order.split([n // 2 - of_check, of_check, n - n // 2])
-    scores = NormalScores(rows.images(split[0]).z)
-    rows = rows._replace(z=scores(rows.z))
-    clean, check, held_out = (rows.images(part) for part in split)
-    check, held_out = (part.noisy(noise, generator) for part in (check, held_out))
+    clean, check, held_out = _split(standardize(rows, n_classes)[0], noise, generator)
 
     def draw(count: int, generator: torch.Generator) -> Rows:
         images, wanted = len(clean.z) // positions, (max(2, count // positions),)
@@ -99,14 +92,34 @@ def measure_total_correlation(
 
     with alone():
         game = Game(
-            *(groups or range(z.shape[1]), z[0, 0].numel(), n_classes, critic or HybridCritic),
-            *(estimator, decomposition, lr),
+            groups or range(z.shape[1]),
+            z[0, 0].numel(),
+            n_classes,
+            critic or HybridCritic,
+            estimator,
+            decomposition,
+            lr,
             seed=seed,
             device=z.device,
         )
         game.limit(len(clean.z) // positions)
         fit_critics(game, draw, steps, batch_size, generator, check)
         return read(game, held_out, shuffles, generator)
+
+
+def _split(rows: Rows, noise: float, generator: torch.Generator) -> tuple[Rows, Rows, Rows]:
+    """Random images to train on, to choose the critic's best state on, and to hold out.
+
+    Heavy-tailed channels are made normal. Only the last two parts have noise.
+    """
+    n = len(rows.z) // rows.positions
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    of_check = max(FEWEST // 5, n // 10)
+    split = order.split([n // 2 - of_check, of_check, n - n // 2])
+    scores = NormalScores(rows.images(split[0]).z)
+    rows = rows._replace(z=scores(rows.z))
+    clean, check, held_out = (rows.images(part) for part in split)
+    return clean, check.noisy(noise, generator), held_out.noisy(noise, generator)
 
 
 def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
@@ -141,8 +154,8 @@ def _check_samples(
     n_classes: int | None,
     positions: int,
     groups: Sequence[int] | None,
-) -> int:
-    """Number of images, if the samples are fit to be measured."""
+) -> None:
+    """Raises an `InputError` if the samples are not fit to be measured."""
     n = len(z) // positions
     if n < FEWEST or n * positions != len(z):
         raise InputError(
@@ -157,7 +170,6 @@ def _check_samples(
         raise InputError("within classes, give both labels and n_classes; otherwise neither")
     if labels is not None and n_classes is not None:
         check_labels(labels, n_classes)
-    return n
 
 
 def fit_critics(

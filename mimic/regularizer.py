@@ -77,16 +77,8 @@ class MiMIcRegularizer:
         seed: int = 0,
         game: type[Game] = Game,
     ) -> None:
-        check_words(
-            (penalty, PenaltyName),
-            (reduce, Reduce),
-            (estimator, EstimatorName),
-            (decomposition, Decomposition),
-        )
-        if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
-            raise InputError(f"{penalty} has no form within classes; leave out n_classes")
-        if penalty != "mimic" and reduce == "map":
-            raise InputError(f"{penalty} looks at numbers; reduce by pool or per_location")
+        check_words((estimator, EstimatorName), (decomposition, Decomposition))
+        _check_penalty(penalty, reduce, n_classes)
         if min(n_critic, group, rows) < 1 or noise < 0 or critic_lr <= 0:
             raise InputError(
                 f"got n_critic {n_critic}, group {group}, rows {rows}, noise {noise:g} and "
@@ -97,7 +89,6 @@ class MiMIcRegularizer:
             raise InputError("subset chooses single channels; leave out group and decomposition")
         self.penalty, self.n_classes, self.group, self.seed = penalty, n_classes, group, seed
         self.reduction = Reduction(reduce, channel_dim, rows, subset, n_classes)
-        self.critic = critic
         self._new_game = partial(
             game,
             n_classes=n_classes,
@@ -109,8 +100,7 @@ class MiMIcRegularizer:
             n_critic=n_critic,
             seed=seed,
         )
-        self.calls = 0
-        self.dead_channels = torch.zeros(())
+        self.critic, self.calls, self.dead_channels = critic, 0, torch.zeros(())
         self.game: Game | None = None
         self._stored: dict[str, Any] | None = None
 
@@ -207,3 +197,11 @@ class MiMIcRegularizer:
                 "regularizer of its own"
             )
         return self.game
+
+
+def _check_penalty(penalty: PenaltyName, reduce: Reduce, n_classes: int | None) -> None:
+    check_words((penalty, PenaltyName), (reduce, Reduce))
+    if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
+        raise InputError(f"{penalty} has no form within classes; leave out n_classes")
+    if penalty != "mimic" and reduce == "map":
+        raise InputError(f"{penalty} looks at numbers; reduce by pool or per_location")
