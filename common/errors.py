@@ -1,5 +1,7 @@
 """Error for a mistake in the user's input; the command line prints it without a traceback."""
 
+from typing import Any, get_args
+
 
 class InputError(ValueError):
     """Error in the user's input; the message says what was got and what to do."""
@@ -18,3 +20,10 @@ def check_counts(least: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < least:
             raise InputError(f"got {name} {count}; give {least} or more")
+
+
+def check_words(*pairs: tuple[str, Any]) -> None:
+    """Raises an `InputError` if a word is not one of the words of its `Literal` type."""
+    for word, literal in pairs:
+        if word not in get_args(literal):
+            raise InputError(f"got {word!r}; give one of {', '.join(get_args(literal))}")

@@ -153,6 +153,17 @@ def differences(results: Results, base: str, key: str, form: str) -> str:
     return "; ".join(parts)
 
 
+def compared_table(
+    results: Results, columns: Columns, first: str, base: str, compared: Columns
+) -> str:
+    """A `results_table`, and below it a line of `differences` from a base row for some scores."""
+    lines = [
+        f"{heading} less that of {base}: {differences(results, base, key, form)}."
+        for heading, (key, form) in compared.items()
+    ]
+    return "\n\n".join([results_table(results, columns, first), *lines])
+
+
 def write_csv(path: Path, results: Results) -> None:
     """Writes one line for every run."""
     keys = list(dict.fromkeys(key for runs in results.values() for run in runs for key in run))
@@ -161,6 +172,19 @@ def write_csv(path: Path, results: Results) -> None:
         writer.writeheader()
         for name, runs in results.items():
             writer.writerows({"row": name, "seed": i, **run} for i, run in enumerate(runs))
+
+
+def write_results(
+    path: Path,
+    results: Results,
+    panels: Mapping[str, str],
+    base: str,
+    log: Sequence[str] = (),
+) -> None:
+    """Writes every run to `path` with the ending .csv, and its `dot_plot` with .png."""
+    write_csv(path.with_name(f"{path.name}.csv"), results)
+    figure = dot_plot(results, panels, base, log)
+    figure.savefig(path.with_name(f"{path.name}.png"), dpi=120)
 
 
 def write_report(path: Path, text: str) -> None:

@@ -1,11 +1,11 @@
 """MiMIc: minimization of mutual interaction among a network's channels (Predoc III, chapter 7)."""
 
 from mimic.audit import TotalCorrelationAudit
-from mimic.estimators import gaussian_total_correlation, total_correlation
+from mimic.critic.estimators import gaussian_total_correlation, total_correlation
+from mimic.features.shuffling import shuffle_channels
 from mimic.measure import measure_total_correlation, mutual_information
 from mimic.plugin import MiMIc
 from mimic.regularizer import MiMIcRegularizer
-from mimic.shuffling import shuffle_channels
 
 __all__ = [
     "MiMIc",

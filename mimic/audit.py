@@ -1,8 +1,8 @@
-"""The audit as a callback: total correlation of layers on data that nothing was trained on."""
+"""Audit as a callback: total correlation of layers on data that nothing was trained on."""
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -10,50 +10,38 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from common.errors import InputError
-from mimic.critics import CriticFactory, MapCritic
-from mimic.estimators import gaussian_total_correlation
-from mimic.features import Reduce, Reduction, standardize
-from mimic.layers import Catcher, Layer, Select, entry, find_layers
-from mimic.marginals import NormalScores
-from mimic.measure import (
-    FEWEST,
-    NOISE,
-    Measurement,
-    check_options,
-    measure_total_correlation,
-)
-from mimic.terms import Rows, check_words
-
-
-class Kept(NamedTuple):
-    """Channels of a batch, `[b positions c …]`, and its classes."""
-
-    z: Tensor
-    labels: Tensor | None
+from common.errors import InputError, check_words
+from mimic.critic.critics import CriticFactory, MapCritic
+from mimic.critic.estimators import gaussian_total_correlation
+from mimic.features.layers import Catcher, Layer, Select, entry, find_layers, one_feature
+from mimic.features.normal_scores import NormalScores
+from mimic.features.rows import Reduce, Reduction, Rows, standardize
+from mimic.measure import FEWEST, NOISE, Measurement, check_options, measure_total_correlation
 
 
 class TotalCorrelationAudit(Callback):
-    """Measures what layers' channels share, on validation and test data, by critics made anew.
+    """Audit of layers: total correlation on validation and test data, by newly made critics.
 
-    Works with `MiMIc` and without: the same audit judges a network trained either way. Logs
+    Works with `MiMIc` and without: the same audit evaluates a network trained either way. Logs
     `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error, and
     `audit/<layer>/tc_gaussian`, the part that covariances show, of the same channels with the same
-    noise; of several loaders each by itself, with `/dataloader_idx_1` and so on behind the name.
+    noise. Several loaders are audited one by one, with `/dataloader_idx_1` and so on behind the
+    name.
 
     Args:
         layers: A name or glob, or a list of them or of modules, see `find_layers`.
         reduce: See `MiMIcRegularizer`.
         channel_dim: See `MiMIcRegularizer`.
-        positions: `per_location` takes so many positions of each image.
-        labels: Where the classes are in a batch, an index or a name, if `n_classes` is given.
-        n_classes: Classes, if within classes.
-        select: Which entry of a layer's output, if that is no tensor.
-        critic: Makes a critic; `MapCritic` for maps, `HybridCritic` otherwise if none.
-        samples: The first so many images of a set, on all devices together.
-        every_n_epochs: In validation, so often; at the end of training only if none.
-        name: First part of what is logged; different ones for several audits of one layer.
-        **options: Those of `measure_total_correlation`.
+        positions: Number of positions of each image under `per_location`.
+        labels: Index or name of the classes in a batch, if `n_classes` is given.
+        n_classes: Number of classes, for total correlation within classes. None: over all classes.
+        select: Entry to take of a layer's output, if that is no tensor. None: the output itself.
+        critic: Factory of critics. None: `MapCritic` for maps, otherwise `HybridCritic`.
+        samples: Number of images, the first of a set, on all devices together.
+        every_n_epochs: Number of epochs from one audit in validation to the next. None: only at
+            the end of training.
+        name: First part of the names in the log; give several audits of one layer different names.
+        **options: Options of `measure_total_correlation`.
     """
 
     def __init__(
@@ -71,35 +59,31 @@ class TotalCorrelationAudit(Callback):
         name: str = "audit",
         **options: Any,
     ) -> None:
-        if (
-            positions < 1
-            or samples < FEWEST
-            or (every_n_epochs is not None and every_n_epochs < 1)
-        ):
+        often = 1 if every_n_epochs is None else every_n_epochs
+        if min(positions, often) < 1 or samples < FEWEST:
             raise InputError(
                 f"got positions {positions}, samples {samples} and every_n_epochs "
                 f"{every_n_epochs}; give {FEWEST} samples or more, and 1 or more of the others"
             )
-        # So that a wrong option is refused here, not after training.
+        # A wrong option is refused here, not after training.
         inspect.signature(measure_total_correlation).bind(None, **options)
         check_words((reduce, Reduce))
         check_options(options)
         if (n_classes is None) != (labels is None):
             raise InputError(
                 f"got n_classes {n_classes} and labels {labels}; an audit within classes needs "
-                "both, any other neither"
+                "both, any other audit neither"
             )
         self.layers: list[Layer] = [layers] if isinstance(layers, str) else list(layers)
         self.reduction, self.positions = Reduction(reduce, channel_dim), positions
         self.labels, self.n_classes, self.select = labels, n_classes, select
-        self.critic = critic
-        self.samples, self.every_n_epochs = samples, every_n_epochs
-        self.options = options  # by itself, else the command line wouldn't find out what it holds
+        self.critic, self.samples, self.every_n_epochs = critic, samples, every_n_epochs
+        self.options = options  # on a line of its own, else jsonargparse would not find its names
         self.name = name
         self.measured: dict[str, Measurement] = {}
         self._catcher: Catcher | None = None
         self._reductions: dict[str, Reduction] = {}
-        self._kept: dict[int, dict[str, list[Kept]]] = {}  # by loader and layer
+        self._kept: dict[int, dict[str, list[Rows]]] = {}  # by loader and layer
         self._share = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -132,17 +116,6 @@ class TotalCorrelationAudit(Callback):
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer, trainer.num_test_batches)
 
-    def on_validation_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._wants(dataloader_idx) and self._catcher is not None:
-            self._catcher.start()
-
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -152,13 +125,19 @@ class TotalCorrelationAudit(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if self._catcher is None or not self._kept:
+            return
+        caught = self._catcher.stop()
         if self._wants(dataloader_idx):
-            self._keep(batch, dataloader_idx)
+            self._keep(caught, batch, dataloader_idx)
+        if any(map(self._wants, self._kept)):
+            self._catcher.start()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._catcher is not None:
+            self._catcher.stop()
         self._finish(pl_module)
 
-    on_test_batch_start = on_validation_batch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
@@ -181,34 +160,28 @@ class TotalCorrelationAudit(Callback):
         names = self._catcher.names
         self._kept = {loader: {name: [] for name in names} for loader in range(len(batches))}
         self._share = -(-self.samples // trainer.world_size)
+        self._catcher.start()
 
     def _wants(self, loader: int) -> bool:
-        """Whether an audit is on, and this device hasn't kept its share of the samples yet."""
-        of_layers = self._kept.get(loader, {}).values()
-        return any(sum(len(part.z) for part in parts) < self._share for parts in of_layers)
+        """Whether this device has not kept its share of a loader's images yet."""
+        counts = [sum(len(p.z) // p.positions for p in x) for x in self._kept[loader].values()]
+        return min(counts) < self._share
 
-    def _keep(self, batch: Any, loader: int) -> None:
-        """Reduces and keeps what the layers put out for a batch."""
-        assert self._catcher is not None
+    def _keep(self, caught: dict[str, list[Tensor]], batch: Any, loader: int) -> None:
+        """Keeps the rows of the layers' outputs for a batch."""
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
-        for name, features in self._catcher.stop().items():
-            if not features:
-                raise InputError(
-                    f"layer {name} was not called on this batch, so there is nothing to audit"
-                )
-            self._kept[loader][name].append(self._reduced(name, features, labels))
-
-    def _reduced(self, name: str, features: list[Tensor], labels: Tensor | None) -> Kept:
-        feature = torch.cat(features).detach()
-        reduction = self._reductions[name]._replace(rows=self.positions * len(feature))
-        # The same positions in every run and on every device.
-        generator = torch.Generator(feature.device).manual_seed(0)
-        try:
-            rows = reduction(feature, None, generator)
-        except ValueError as error:
-            raise InputError(f"audit of layer {name}: {error}") from error
-        z = rows.z.unflatten(0, (-1, rows.positions)).cpu()
-        return Kept(z, None if labels is None else labels.repeat(len(features)).cpu())
+        for name, calls in caught.items():
+            feature, own = one_feature(name, calls, labels)
+            reduction = self._reductions[name]._replace(rows=self.positions * len(feature))
+            # The same positions in every run and on every device.
+            generator = torch.Generator(feature.device).manual_seed(0)
+            try:
+                z, _, positions = reduction(feature.detach(), None, generator)
+            except ValueError as error:
+                raise InputError(f"audit of layer {name}: {error}") from error
+            if own is not None:
+                own = own.repeat_interleave(positions).cpu()
+            self._kept[loader][name].append(Rows(z.cpu(), own, positions))
 
     def _finish(self, pl_module: LightningModule) -> None:
         every, self._kept = self._kept, {}
@@ -216,56 +189,51 @@ class TotalCorrelationAudit(Callback):
             suffix = f"/dataloader_idx_{loader}" if len(every) > 1 else ""
             for name, parts in kept.items():
                 try:
-                    # What evaluation made may not be trained on, but copies may.
+                    # Tensors of evaluation may not be trained on, but copies may.
                     with torch.inference_mode(False), torch.enable_grad():
-                        z, labels = _together(parts, self.samples, pl_module.device)
-                        found, gaussian = self._measure(z, labels)
+                        rows = _gathered(parts, self.samples, pl_module.device)
+                        found, gaussian = self._measure(rows)
                 except ValueError as error:  # no reason to lose a run
                     rank_zero_warn(f"no audit of layer {name}: {error}")
                     continue
                 self.measured[name + suffix] = found
                 values = {"tc": found.value, "tc_error": found.error, "tc_gaussian": gaussian}
-                pl_module.log_dict(
-                    {
-                        f"{self.name}/{name}/{key}{suffix}": value
-                        for key, value in values.items()
-                        if value is not None
-                    },
-                    add_dataloader_idx=False,  # by Lightning, which knows of none here
-                )
+                logged = {
+                    f"{self.name}/{name}/{key}{suffix}": value
+                    for key, value in values.items()
+                    if value is not None
+                }
+                # The names say the loader.
+                pl_module.log_dict(logged, add_dataloader_idx=False)
 
-    def _measure(self, z: Tensor, labels: Tensor | None) -> tuple[Measurement, float | None]:
-        """Of features `[b positions c …]`, and the part that covariances show, unless of maps."""
-        positions = z.shape[1]
-        if labels is not None:
-            labels = labels.long().repeat_interleave(positions)
-        z = z.flatten(0, 1)
+    def _measure(self, rows: Rows) -> tuple[Measurement, float | None]:
+        """Measurement, and the part that covariances show. None: channels are maps."""
         usual = MapCritic if self.reduction.reduce == "map" else None
         found = measure_total_correlation(
-            z,
-            labels=labels,
-            n_classes=self.n_classes,
-            positions=positions,
+            rows.z,
+            rows.labels,
+            self.n_classes,
+            rows.positions,
             critic=self.critic or usual,
             **self.options,
         )
-        if z.ndim > 2:
+        if rows.z.ndim > 2:
             return found, None
-        z = standardize(Rows(z, labels), self.n_classes)[0].z
+        z = standardize(rows, self.n_classes)[0].z
         noise = self.options.get("noise", NOISE)
         return found, float(gaussian_total_correlation(NormalScores(z)(z), noise))
 
 
-def _together(
-    parts: list[Kept], samples: int, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """All images of all devices, in an order that is the same on each, `[n positions c …]`."""
+def _gathered(parts: list[Rows], samples: int, device: torch.device) -> Rows:
+    """Rows of the first images of all devices, in the same order on each device."""
     if dist.is_available() and dist.is_initialized():
         gathered: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, parts)
         parts = [part for of_device in gathered for part in of_device]
     if not parts:
         raise InputError("no samples came")
-    z = torch.cat([part.z for part in parts])[:samples].to(device, copy=True)
+    count = samples * parts[0].positions
+    z = torch.cat([part.z for part in parts])[:count].to(device, copy=True)
     labels = [part.labels for part in parts if part.labels is not None]
-    return z, torch.cat(labels)[:samples].to(device, copy=True) if labels else None
+    kept = torch.cat(labels)[:count].to(device, copy=True).long() if labels else None
+    return Rows(z, kept, parts[0].positions)

@@ -15,14 +15,14 @@ from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import save_png
 from common.training.checkpoints import read_checkpoint
 from common.training.cli import CommandLine, run
-from mimic import networks, segmenter, tasks  # noqa: F401  so that a config may name them shortly
-from mimic.data import factor_files, labelled, scenes, sprites  # noqa: F401
-from mimic.module import SupervisedModule
-from mimic.pictures import filter_grid
+from mimic.supervised import networks, tasks  # noqa: F401  short names in a config
+from mimic.supervised.data import factor_files, labelled, scenes, sprites  # noqa: F401
+from mimic.supervised.module import SupervisedModule
+from mimic.supervised.pictures import filter_grid
 
 
 class SupervisedTrainer(Trainer):
-    """Lightning's trainer, which can also draw filters."""
+    """Lightning's trainer with a command that draws filters."""
 
     def filters(
         self,
@@ -35,20 +35,27 @@ class SupervisedTrainer(Trainer):
         """Draws the filters of a trained network's first convolution.
 
         Args:
-            model: The system.
+            model: System whose network is drawn.
             datamodule: Not needed.
-            ckpt_path: Its weights: best, last or a file's path.
-            zoom: Pixels for a weight, along each side.
-            out: PNG file to write; filters.png in the run's folder if none.
+            ckpt_path: Checkpoint: best, last or a file's path.
+            zoom: Number of pixels of a weight along each side.
+            out: PNG file to write. None: filters.png in the run's folder.
 
         Returns:
             The file.
+
+        Raises:
+            InputError: The network has no convolution.
         """
         assert ckpt_path is not None
         checkpoint = read_checkpoint(ckpt_path)
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
-        picture = filter_grid(first_filters(model.network), zoom=zoom)
+        convolutions = [x for x in model.network.modules() if isinstance(x, nn.Conv2d)]
+        if not convolutions:
+            kind = type(model.network).__name__
+            raise InputError(f"{kind} has no convolution of which to show filters")
+        picture = filter_grid(convolutions[0].weight, zoom=zoom)
         folder = Path(self.log_dir or self.default_root_dir)
         path = save_png(picture, folder / "filters.png" if out is None else out, zoom=1)
         print(f"filters: {path}")
@@ -56,7 +63,7 @@ class SupervisedTrainer(Trainer):
 
 
 class SupervisedCommandLine(CommandLine):
-    """The shared command line, with `filters`; the least validation loss is kept."""
+    """The shared command line with `filters`; the checkpoint of least validation loss is kept."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -68,10 +75,10 @@ class SupervisedCommandLine(CommandLine):
 
 
 class Answers(PredictionTable):
-    """Writes the labels that a network gives.
+    """Writer of the labels that a network predicts.
 
-    One an image as `predictions.csv`; more as `predictions.npz`, with the arrays `index` `[n]`
-    and `answer` `[n k]` (factors) or `[n h w]` (pixels).
+    One label an image goes to `predictions.csv`; several go to `predictions.npz`, with the arrays
+    `index` `[n]` and `answer` `[n k]` (factors) or `[n h w]` (pixels).
     """
 
     def __init__(self) -> None:
@@ -96,20 +103,8 @@ class Answers(PredictionTable):
         print(f"predictions: {path.resolve()}")
 
 
-def first_filters(network: nn.Module) -> Tensor:
-    """The weights of the first convolution, `[o c h w]`.
-
-    Raises:
-        InputError: There is none.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.weight
-    raise InputError(f"{type(network).__name__} has no convolution of which to show filters")
-
-
 def main(args: list[str] | None = None) -> None:
-    """Trains or judges a network with labels, or shows its filters."""
+    """Trains or evaluates a network with labels, or draws its filters."""
     run(
         Data,
         Path(__file__).parent / "configs",

@@ -1,4 +1,4 @@
-"""Total correlation as it is: a new critic on frozen features, judged on samples it never saw."""
+"""Measurement of total correlation: a new critic, evaluated on samples that it never saw."""
 
 import copy
 import math
@@ -8,25 +8,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.errors import InputError
-from mimic.adversary import Adversary, seeded
-from mimic.critics import CriticFactory, HybridCritic
-from mimic.devices import alone
-from mimic.estimators import discrimination, log_mean_exp, make_estimator
-from mimic.features import add_noise, standardize
-from mimic.marginals import NormalScores
-from mimic.regularizer import EstimatorName
-from mimic.terms import Decomposition, Rows, check_labels, check_words
+from common.errors import InputError, check_words
+from mimic.critic.critics import CriticFactory, HybridCritic
+from mimic.critic.devices import alone
+from mimic.critic.estimators import EstimatorName, discrimination, log_mean_exp
+from mimic.critic.game import Game
+from mimic.critic.terms import Decomposition
+from mimic.features.normal_scores import NormalScores
+from mimic.features.rows import Rows, check_labels, standardize
 
-FEWEST = 40  # samples, of which a critic trains on twelve
-NOISE = 0.1  # deviation, in deviations of a channel; that of the plug-in
-Draw = Callable[[int, torch.Generator], Rows]  # so many fresh samples
+FEWEST = 40  # samples, so that a critic trains on twelve
+NOISE = 0.1  # standard deviation of the noise, in deviations of a channel, as in the plug-in
+Draw = Callable[[int, torch.Generator], Rows]  # fresh samples, as many as asked for
 
 
 class Measurement(NamedTuple):
-    """A total correlation in nats, and its standard error over held-out samples.
+    """Total correlation in nats, and its standard error over held-out samples.
 
-    The error is that of reading the critic; that a critic may be poor is beside it.
+    The error is that of reading a given critic; it does not include that a critic may be poor.
     """
 
     value: float
@@ -49,87 +48,87 @@ def measure_total_correlation(
     shuffles: int = 10,
     seed: int = 0,
 ) -> Measurement:
-    """Total correlation of the channels of a sample, measured on a half that the critic never saw.
+    """Total correlation of a sample's channels, measured on a half that the critic never saw.
 
-    The channels are standardised, heavy-tailed ones made normal, which leaves total correlation
-    as it is, and then made noisy. Of one half of the images the critic trains on four fifths; on
-    the last fifth it is judged as it trains, and its best state is kept.
+    The channels are standardised; heavy-tailed channels are made normal, which leaves total
+    correlation as it is; then noise is added. The critic trains on four fifths of one half of the
+    images; it is evaluated on the last fifth as it trains, and its best state is kept.
 
     Args:
         z: Channels `[n c …]`.
-        labels: Classes `[n]`, if within classes.
-        n_classes: Their number.
-        positions: Consecutive rows that come from one image.
-        groups: Number of the group that each channel belongs to, from 0, for the interaction
-            among groups; every channel is one if none.
-        decomposition: `direct`; `line` and `tree` are sums of mutual informations.
-        estimator: What the critic ascends and what is read from it.
-        critic: Makes a critic; `HybridCritic` if none.
-        steps: Of the critic.
-        batch_size: Rows of a step.
-        lr: Of the critic's Adam; a cosine leads it down to zero.
-        noise: Deviation of the noise, in deviations of a channel, of a heavy-tailed one once it
-            is normal. What is measured is the total correlation of the noisy channels.
-        shuffles: Of the held-out rows, for samples of the product of marginals.
-        seed: Of everything random.
+        labels: Classes `[n]`, for the total correlation within classes. None: over all classes.
+        n_classes: Number of classes.
+        positions: Number of consecutive rows that come from one image.
+        groups: Group of each channel, from 0, for the total correlation among groups. None: every
+            channel is a group.
+        decomposition: `direct`, or `line` and `tree`: sums of mutual informations.
+        estimator: Objective of the critic, and what is read from it.
+        critic: Factory of critics. None: `HybridCritic`.
+        steps: Number of steps of the critic.
+        batch_size: Number of rows of a step.
+        lr: Learning rate of the critic's Adam, which falls to zero as a cosine.
+        noise: Standard deviation of the noise, in deviations of a channel (of a heavy-tailed
+            channel once it is normal). The total correlation is that of the noisy channels.
+        shuffles: Number of shuffles of the held-out rows, for samples of the product of marginals.
+        seed: Seed of everything random.
 
     Raises:
-        InputError: Fewer than 40 images, values that aren't finite, labels without classes or
+        InputError: Fewer than 40 images, values that are not finite, labels without classes or
             outside them, or other options out of range.
     """
     check_options(
-        {
-            "decomposition": decomposition,
-            "estimator": estimator,
-            "steps": steps,
-            "batch_size": batch_size,
-            "lr": lr,
-            "noise": noise,
-            "shuffles": shuffles,
-        }
+        dict(decomposition=decomposition, estimator=estimator, steps=steps, lr=lr, noise=noise)
+        | dict(batch_size=batch_size, shuffles=shuffles)
     )
-    n = _check_samples(z, labels, n_classes, positions, groups)
+    _check_samples(z, labels, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
-    labels = None if labels is None else labels.long()
-    rows, _ = standardize(Rows(z.detach().float(), labels, positions), n_classes)
-    order = torch.randperm(n, generator=generator, device=generator.device)
-    of_check = max(FEWEST // 5, n // 10)
-    split = order.split([n // 2 - of_check, of_check, n - n // 2])
-    scores = NormalScores(_images(rows, split[0]).z)
-    rows = rows._replace(z=scores(rows.z))
-    clean, check, held_out = (_images(rows, part) for part in split)
-    check, held_out = (add_noise(part, noise, generator) for part in (check, held_out))
+    rows = Rows(z.detach().float(), None if labels is None else labels.long(), positions)
+    clean, check, held_out = _split(standardize(rows, n_classes)[0], noise, generator)
 
     def draw(count: int, generator: torch.Generator) -> Rows:
         images, wanted = len(clean.z) // positions, (max(2, count // positions),)
         chosen = torch.randint(images, wanted, generator=generator, device=generator.device)
-        return add_noise(_images(clean, chosen), noise, generator)
+        return clean.images(chosen).noisy(noise, generator)
 
-    def make() -> Adversary:
-        return Adversary(
+    with alone():
+        game = Game(
             groups or range(z.shape[1]),
             z[0, 0].numel(),
             n_classes,
             critic or HybridCritic,
-            make_estimator(estimator),
+            estimator,
             decomposition,
             lr,
+            seed=seed,
+            device=z.device,
         )
+        game.limit(len(clean.z) // positions)
+        fit_critics(game, draw, steps, batch_size, generator, check)
+        return read(game, held_out, shuffles, generator)
 
-    with alone():
-        adversary = seeded(make, seed, z.device)
-        adversary.limit(len(clean.z) // positions)
-        train_critic(adversary, draw, steps, batch_size, generator, check)
-        return read(adversary, held_out, shuffles, generator)
+
+def _split(rows: Rows, noise: float, generator: torch.Generator) -> tuple[Rows, Rows, Rows]:
+    """Random images to train on, to choose the critic's best state on, and to hold out.
+
+    Heavy-tailed channels are made normal. Only the last two parts have noise.
+    """
+    n = len(rows.z) // rows.positions
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    of_check = max(FEWEST // 5, n // 10)
+    split = order.split([n // 2 - of_check, of_check, n - n // 2])
+    scores = NormalScores(rows.images(split[0]).z)
+    rows = rows._replace(z=scores(rows.z))
+    clean, check, held_out = (rows.images(part) for part in split)
+    return clean, check.noisy(noise, generator), held_out.noisy(noise, generator)
 
 
 def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
     """Mutual information of two variables of any size, `[n …]` each (Predoc III, eq. 7.1).
 
     Args:
-        x: Samples of one.
-        y: Samples of the other.
-        **options: Those of `measure_total_correlation`.
+        x: Samples of the first variable.
+        y: Samples of the second variable.
+        **options: Options of `measure_total_correlation`.
     """
     both = [variable.reshape(len(variable), -1) for variable in (x, y)]
     groups = [i for i, variable in enumerate(both) for _ in range(variable.shape[1])]
@@ -155,8 +154,8 @@ def _check_samples(
     n_classes: int | None,
     positions: int,
     groups: Sequence[int] | None,
-) -> int:
-    """The number of images, if all is well."""
+) -> None:
+    """Raises an `InputError` if the samples are not fit to be measured."""
     n = len(z) // positions
     if n < FEWEST or n * positions != len(z):
         raise InputError(
@@ -164,61 +163,59 @@ def _check_samples(
             "positions of each"
         )
     if not bool(z.isfinite().all()):
-        raise InputError("got samples that aren't finite numbers; leave those out")
+        raise InputError("got samples that aren't finite numbers; leave these samples out")
     if groups is not None and len(groups) != z.shape[1]:
         raise InputError(f"got {len(groups)} groups for {z.shape[1]} channels; give one for each")
     if (labels is None) != (n_classes is None):
         raise InputError("within classes, give both labels and n_classes; otherwise neither")
     if labels is not None and n_classes is not None:
         check_labels(labels, n_classes)
-    return n
 
 
-def train_critic(
-    adversary: Adversary,
+def fit_critics(
+    game: Game,
     draw: Draw,
     steps: int,
     batch_size: int,
     generator: torch.Generator,
     check: Rows | None = None,
 ) -> None:
-    """Trains critics at a rate that falls to zero.
+    """Trains critics at a learning rate that falls to zero.
 
     Args:
-        adversary: The critics.
-        draw: Samples of the joint distribution.
-        steps: How many.
-        batch_size: Samples of each.
-        generator: Of samples and shuffles.
-        check: The weights that do best on these rows are kept; the last ones if none.
+        game: The critics.
+        draw: Function that draws samples of the joint distribution.
+        steps: Number of steps.
+        batch_size: Number of samples of a step.
+        generator: Source of samples and shuffles.
+        check: Rows on which the critics are evaluated; their best weights are kept. None: their
+            last weights are kept.
     """
-    rates = [group["lr"] for group in adversary.optimizer.param_groups]
+    rates = [group["lr"] for group in game.optimizer.param_groups]
     best, kept = -math.inf, None
-    # Often at first: of few samples a critic soon knows each by heart.
-    judged = {2**k for k in range(8)} | {*range(0, steps, max(1, steps // 40)), steps}
+    # Often at first: a critic soon knows each of a few samples by heart.
+    evaluated = {2**k for k in range(8)} | {*range(0, steps, max(1, steps // 40)), steps}
     for step in range(steps + 1):
-        if check is not None and step in judged:
-            score = _score(adversary, check, generator)
+        if check is not None and step in evaluated:
+            score = _score(game, check, generator)
             if score > best:
-                best, kept = score, copy.deepcopy(adversary.critics.state_dict())
-        for group, rate in zip(adversary.optimizer.param_groups, rates, strict=True):
+                best, kept = score, copy.deepcopy(game.critics.state_dict())
+        for group, rate in zip(game.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         if step < steps:
-            adversary.step(draw(batch_size, generator), generator)
+            game.step(draw(batch_size, generator), generator)
     if kept is not None:
-        adversary.critics.load_state_dict(kept)
+        game.critics.load_state_dict(kept)
 
 
 @torch.no_grad()
-def read(
-    adversary: Adversary, rows: Rows, shuffles: int, generator: torch.Generator
-) -> Measurement:
-    """What trained critics say of rows, with several shuffles of them."""
+def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> Measurement:
+    """Estimate of trained critics on rows and several shuffles of them."""
     value, variance, p = 0.0, 0.0, rows.positions
-    values = adversary.values(rows, generator, shuffles)
-    for estimator, (joint, marginal) in zip(adversary.estimators, values, strict=True):
+    values = game.values(rows, generator, shuffles)
+    for estimator, (joint, marginal) in zip(game.estimators, values, strict=True):
         value += float(estimator(joint, marginal))
-        # Rows of one image, and its shuffles, aren't independent of one another.
+        # Rows of one image, and their shuffles, are not independent of one another.
         of_images = joint.double().unflatten(0, (-1, p)).mean(1)
         weights = (marginal - log_mean_exp(marginal)).double().exp()
         of_shuffles = weights.unflatten(0, (shuffles, -1, p)).mean((0, 2))
@@ -227,15 +224,7 @@ def read(
 
 
 @torch.no_grad()
-def _score(adversary: Adversary, rows: Rows, generator: torch.Generator) -> float:
-    """By the discriminator's objective, which is proper whatever the critic was trained by."""
-    values = adversary.values(rows, generator, shuffles=2)
+def _score(game: Game, rows: Rows, generator: torch.Generator) -> float:
+    """Discriminator's objective, a proper score whatever objective the critics trained by."""
+    values = game.values(rows, generator, shuffles=2)
     return sum(float(discrimination(*pair)) for pair in values)
-
-
-def _images(rows: Rows, chosen: Tensor) -> Rows:
-    """The rows of some of the images."""
-    p = rows.positions
-    z = rows.z.unflatten(0, (-1, p))[chosen].flatten(0, 1)
-    labels = None if rows.labels is None else rows.labels.unflatten(0, (-1, p))[chosen].flatten()
-    return Rows(z, labels, p)

@@ -1,4 +1,4 @@
-"""Other penalties on what channels share, to stand in MiMIc's place.
+"""Baselines: penalties on dependent channels that can take MiMIc's place.
 
 Each takes rows `[n c]` of raw channels and returns a scalar that is zero when channels are
 unrelated in its sense. Covariances see second moments of pairs only; kernels and distances see
@@ -7,38 +7,45 @@ Kernels and distances take memory of the order `c n²`.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-# Of the variance term beside the covariance term: VICReg's (Bardes et al. 2022), 25 to 1.
+PenaltyName = Literal[
+    "mimic", "covariance", "vcreg", "barlow", "orthogonality", "hsic", "distance_correlation"
+]
+# Weight of the variance term relative to the covariance term, as in VICReg (Bardes et al. 2022).
 VARIANCE_WEIGHT = 25.0
 
 
 def covariance(z: Tensor) -> Tensor:
-    """`½ (‖C‖² - ‖diag C‖²)` of the covariance C (DeCov: Cogswell et al. 2016)."""
+    """DeCov penalty, `½ (‖C‖² - ‖diag C‖²)` of the covariance C (Cogswell et al. 2016)."""
     return 0.5 * off_diagonal(_covariance(z)).square().sum()
 
 
 def variance_covariance(z: Tensor) -> Tensor:
-    """`25 mean(relu(1 - √(var + 10⁻⁴))) + 1/c Σ_{i≠j} C_ij²` (VCReg: Zhu et al. 2023)."""
+    """VCReg penalty (Zhu et al. 2023).
+
+    `25 mean(relu(1 - √(var + 10⁻⁴))) + 1/c Σ_{i≠j} C_ij²` with the covariance C.
+    """
     spread = relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
     return VARIANCE_WEIGHT * spread + off_diagonal(_covariance(z)).square().sum() / z.shape[1]
 
 
 def correlation(z: Tensor) -> Tensor:
-    """`Σ_{i≠j} R_ij²` of the correlation R.
+    """Redundancy term of Barlow Twins with one view (Zbontar et al. 2021).
 
-    The redundancy term of Barlow Twins (Zbontar et al. 2021) with one view in place of two.
+    `Σ_{i≠j} R_ij²` of the correlation R.
     """
     return off_diagonal(_covariance(_scaled(z))).square().sum()
 
 
 def hsic(z: Tensor) -> Tensor:
-    """Mean over pairs of `tr(K_i H K_j H) / (n - 1)²` (Gretton et al. 2005).
+    """Hilbert-Schmidt independence criterion, the mean over pairs (Gretton et al. 2005).
 
-    Gaussian kernels of width 1 on channels of variance 1.
+    `tr(K_i H K_j H) / (n - 1)²` with Gaussian kernels of width 1 on channels of variance 1.
     """
     distances = _distances(_scaled(z))
     kernels = _centred((-0.5 * distances.square()).exp()).flatten(1)
@@ -46,7 +53,7 @@ def hsic(z: Tensor) -> Tensor:
 
 
 def distance_correlation(z: Tensor) -> Tensor:
-    """Mean over pairs of the squared distance correlation (Székely et al. 2007)."""
+    """Squared distance correlation, the mean over pairs (Székely et al. 2007)."""
     centred = _centred(_distances(_scaled(z))).flatten(1)
     products = centred @ centred.T
     size = products.diagonal().clamp(min=torch.finfo(z.dtype).tiny)
@@ -54,17 +61,25 @@ def distance_correlation(z: Tensor) -> Tensor:
     return _mean_over_pairs(products / size.sqrt()[:, None] / size.sqrt())
 
 
-def orthogonality(weight: Tensor) -> Tensor:
-    """`‖W Wᵀ - I‖²` of a layer's weights `[out, …]` (Brock et al. 2019).
+def orthogonality(weight: Tensor | None) -> Tensor:
+    """Orthogonality penalty, `‖W Wᵀ - I‖²` of a layer's weights `[out, …]` (Brock et al. 2019).
 
-    Of the smaller of `W Wᵀ` and `Wᵀ W`, the only one that can be the identity.
+    The smaller one of `W Wᵀ` and `Wᵀ W` is taken, as only that can be the identity.
+
+    Raises:
+        ValueError: The layer has no matrix of weights.
     """
+    if weight is None or weight.ndim < 2:
+        raise ValueError(
+            "orthogonality is a penalty on a layer's weights, and this layer has no matrix of its "
+            "own; name a linear or convolutional layer"
+        )
     w = weight.flatten(1)
     gram = w @ w.T if len(w) <= w.shape[1] else w.T @ w
     return (gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).square().sum()
 
 
-PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "covariance": covariance,
     "vcreg": variance_covariance,
     "barlow": correlation,
@@ -74,7 +89,7 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
-    """The matrix with zeros on its diagonal."""
+    """Matrix with zeros on its diagonal."""
     return matrix - matrix.diagonal().diag()
 
 
@@ -84,7 +99,7 @@ def _covariance(z: Tensor) -> Tensor:
 
 
 def _scaled(z: Tensor) -> Tensor:
-    """Variance 1; channels that don't vary stay at 0."""
+    """Channels of mean 0 and variance 1; constant channels stay at 0."""
     z = z - z.mean(0)
     variance = z.square().sum(0) / (len(z) - 1)
     dead = variance <= torch.finfo(z.dtype).tiny
@@ -92,9 +107,8 @@ def _scaled(z: Tensor) -> Tensor:
 
 
 def _distances(z: Tensor) -> Tensor:
-    """`|z_ik - z_jk|` of each channel k, `[c n n]`."""
-    columns = z.T
-    return (columns[:, :, None] - columns[:, None]).abs()
+    """Distances `|z_ik - z_jk|` of each channel k, `[c n n]`."""
+    return (z.T[:, :, None] - z.T[:, None]).abs()
 
 
 def _centred(matrices: Tensor) -> Tensor:

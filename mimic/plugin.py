@@ -10,36 +10,46 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from common.errors import InputError
-from mimic.layers import Catcher, Layer, Select, entry, find_layers, is_glob
+from mimic.features.layers import (
+    Catcher,
+    Layer,
+    Select,
+    entry,
+    find_layers,
+    is_glob,
+    one_feature,
+)
+from mimic.features.wrapping import Step, WrappedStep
 from mimic.regularizer import MiMIcRegularizer
-from mimic.wrapping import Step, WrappedStep
 
 
 class MiMIc(Callback):
-    """Adds `weight` times what a layer's channels share to the loss of `training_step`.
+    """Penalty on the total correlation of layers' channels, added to the loss of training.
 
     `Trainer(callbacks=[MiMIc(layers=["backbone.layer4"], weight=0.1)])`; the LightningModule stays
     as it is. Its `training_step` is wrapped while it trains, so accumulation, mixed precision,
     clipping and DDP treat the penalty as any part of the loss.
 
-    Logs, for each layer, `mimic/<layer>/penalty`, `mimic/<layer>/critic_ranking` (of pairs of a
-    joint and a shuffled sample, the share that the critic ranks right; a half where it can't tell)
-    and `mimic/<layer>/dead_channels`. The penalty is what the training critic says, not a
+    Logs, for each layer, `mimic/<layer>/penalty`, `mimic/<layer>/critic_ranking` (the share of
+    pairs of a joint and a shuffled sample that the critic ranks right; 1/2 by chance) and
+    `mimic/<layer>/dead_channels`. The penalty is the estimate of the training critic, not a
     measurement: see `TotalCorrelationAudit`.
 
     Args:
         layers: A name or glob, a list of them or of modules (`find_layers`), or weights by name.
         weight: λ of the penalty on each layer (eq. 7.2: 1).
-        warmup_steps: Training batches in which the critics train and the penalty weighs nothing.
-        ramp_steps: Training batches over which the weight then grows to λ.
-        labels: Where the classes are in a batch, an index or a name, if `n_classes` is given.
-        select: Which entry of the layer's output, if that is no tensor.
+        warmup_steps: Number of training batches in which the critics train and the penalty has no
+            weight.
+        ramp_steps: Number of training batches over which the weight then grows to λ.
+        labels: Index or name of the classes in a batch, if `n_classes` is given.
+        select: Entry to take of the layer's output, if that is no tensor. None: the output itself.
         cap: Bound on the norm of the penalty's gradient at the layer, relative to that of the
-            task's (Belghazi et al. 2018 take 1); penalties of other callbacks that come before
-            this one count as the task's. Costs one more pass backward from the loss to the layer.
-            Not bounded if none.
-        name: First part of what is logged; different ones for several penalties on one layer.
-        **options: Those of `MiMIcRegularizer`.
+            task's gradient (Belghazi et al. 2018 take 1); penalties of other callbacks that come
+            before this one count as the task's. Costs one more backward pass from the loss to the
+            layer. None: no bound.
+        name: First part of the names in the log; give several penalties on one layer different
+            names.
+        **options: Options of `MiMIcRegularizer`.
     """
 
     def __init__(
@@ -70,19 +80,18 @@ class MiMIc(Callback):
                 f"got warmup_steps {warmup_steps}, ramp_steps {ramp_steps} and cap {cap}; give "
                 "steps of 0 or more, and a cap of more than 0 or none"
             )
-        self.warmup_steps, self.ramp_steps, self.cap = warmup_steps, ramp_steps, cap
-        self.labels, self.select = labels, select
-        self.options = options  # by itself, else the command line wouldn't find out what it holds
-        self.regularizers: dict[str, MiMIcRegularizer] = {}
-        self.batches = 0
-        self._regularizer()  # so that wrong options are refused here
         if (options.get("n_classes") is None) != (labels is None):
             raise InputError(
                 f"got n_classes {options.get('n_classes')} and labels {labels}: a penalty within "
                 "classes needs their number, and where in a batch they are, such as labels=1 of "
-                "(images, labels); any other neither"
+                "(images, labels); any other penalty needs neither"
             )
-        self.name = name
+        self.warmup_steps, self.ramp_steps, self.cap = warmup_steps, ramp_steps, cap
+        self.labels, self.select, self.name = labels, select, name
+        self.options = options  # on a line of its own, else jsonargparse would not find its names
+        self._regularizer()  # so that wrong options are refused here
+        self.regularizers: dict[str, MiMIcRegularizer] = {}
+        self.batches = 0
         self._layer_of: dict[str, tuple[nn.Module, float]] = {}
         self._trained: weakref.ref[LightningModule] | None = None
         self._warned: set[str] = set()
@@ -91,7 +100,7 @@ class MiMIc(Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells several of them on one trainer apart: by name and layers."""
+        """Name and layers, which tell several penalties of one trainer apart."""
         asked = [x if isinstance(x, str) else f"{type(x).__name__} {id(x)}" for x in self.layers]
         return f"MiMIc {self.name}: {', '.join(self._layer_of or asked)}"
 
@@ -112,7 +121,7 @@ class MiMIc(Callback):
         asked = zip(self.layers, self._weights, strict=True)
         self._layer_of = {
             name: (layer, weight)
-            # Globs first, so that the weight of a name that is spelled out counts.
+            # Globs first, so that a name that is spelled out has its own weight.
             for wanted, weight in sorted(asked, key=lambda pair: not is_glob(pair[0]))
             for name, layer in find_layers(pl_module, [wanted]).items()
         }
@@ -151,83 +160,59 @@ class MiMIc(Callback):
             self.regularizers.setdefault(name, self._regularizer()).load_state_dict(state)
 
     def share(self) -> float:
-        """The part of the weight that is in force, from 0 to 1."""
+        """Share of the weight that is in force after warm-up and ramp, from 0 to 1."""
         after = self.batches - self.warmup_steps
         if after < 0:
             return 0.0
         return min(1.0, (after + 1) / (self.ramp_steps + 1))
 
     def _step(self, module: LightningModule, step: Step, *args: Any, **kwargs: Any) -> Any:
-        """The module's training step, its loss with the penalties added."""
+        """The module's training step, with the penalties added to its loss."""
         assert self._catcher is not None
         if not module.trainer.training:
             return step(*args, **kwargs)  # called by a validation step
         self._catcher.start()
         output = step(*args, **kwargs)
         caught = self._catcher.stop()
-        loss = output.get("loss") if isinstance(output, Mapping) else output
-        if loss is None:
+        task = output.get("loss") if isinstance(output, Mapping) else output
+        if task is None:
             return output  # the module leaves this batch out
         batch = args[0] if args else next(iter(kwargs.values()))
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
-        share, task = self.share(), loss
-        for name, features in caught.items():
-            loss = loss + self._weighted(module, task, name, features, labels, share)
+        loss = task
+        for name, calls in caught.items():
+            penalty = self._penalty(name, calls, labels)
+            self._log(module, name, penalty)
+            if penalty is not None:
+                loss = loss + self._weighted(penalty, name, calls, task)
         self.batches += 1
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
-    def _weighted(
-        self,
-        module: LightningModule,
-        task: Tensor,
-        name: str,
-        features: list[Tensor],
-        labels: Tensor | None,
-        share: float,
-    ) -> Tensor | float:
-        """The penalty on a layer times its weight."""
-        if not features:
-            raise InputError(
-                f"layer {name} was not called in this training step, so there is nothing to "
-                "penalise; name a layer that every step passes through (one that was compiled and "
-                "called before the hooks came may be passed by)"
-            )
-        if len({feature.shape[1:] for feature in features}) > 1:
-            raise InputError(
-                f"layer {name} was called with different sizes in one step: "
-                f"{', '.join(str(list(feature.shape)) for feature in features)}; name a layer "
-                "whose output has one size"
-            )
-        layer, weight = self._layer_of[name]
-        regularizer = self.regularizers[name]
-        feature = features[0] if len(features) == 1 else torch.cat(features)
-        if labels is not None and len(features) > 1:
-            labels = labels.repeat(len(features))
+    def _penalty(self, name: str, calls: list[Tensor], labels: Tensor | None) -> Tensor | None:
+        """Penalty on a layer. None: warm-up, in which the critic alone trains."""
+        regularizer, (layer, _) = self.regularizers[name], self._layer_of[name]
+        feature, labels = one_feature(name, calls, labels)
         if not feature.requires_grad and regularizer.penalty != "orthogonality":
             raise InputError(
                 f"the output of layer {name} has no gradient, so a penalty on it trains nothing: "
                 "its layers are frozen, or run without gradients"
             )
         try:
-            if share == 0:
-                regularizer.critic_step(feature, labels)
-                self._log(module, name, regularizer, None)
-                return 0.0
-            penalty = regularizer(feature, labels, getattr(layer, "weight", None))
+            if self.share() > 0:
+                return regularizer(feature, labels, getattr(layer, "weight", None))
+            regularizer.critic_step(feature, labels)
         except ValueError as error:
             raise InputError(f"MiMIc on layer {name}: {error}") from error
-        self._log(module, name, regularizer, penalty)
+        return None
+
+    def _weighted(self, penalty: Tensor, name: str, calls: list[Tensor], task: Tensor) -> Tensor:
+        weight, share = self._layer_of[name][1], self.share()
         if self.cap is not None:
-            penalty = penalty * _capped(task, weight * share * penalty, features, self.cap)
+            penalty = penalty * _capped(task, weight * share * penalty, calls, self.cap)
         return weight * share * penalty
 
-    def _log(
-        self,
-        module: LightningModule,
-        name: str,
-        regularizer: MiMIcRegularizer,
-        penalty: Tensor | None,
-    ) -> None:
+    def _log(self, module: LightningModule, name: str, penalty: Tensor | None) -> None:
+        regularizer = self.regularizers[name]
         values = {} if penalty is None else {"penalty": penalty.detach()}
         if regularizer.trains_critic:
             values["critic_ranking"] = regularizer.critic_ranking
@@ -237,7 +222,7 @@ class MiMIc(Callback):
 
 
 def _capped(task: Tensor, penalty: Tensor, features: list[Tensor], cap: float) -> Tensor:
-    """The factor that keeps the penalty's gradient at the features within `cap` of the task's."""
+    """Factor that keeps the penalty's gradient at the features within `cap` of the task's."""
     norms = []
     for value in (task, penalty):
         gradients = torch.autograd.grad(value, features, retain_graph=True, allow_unused=True)

@@ -1,66 +1,61 @@
-"""The penalty on one layer, for any training loop (Predoc III, eq. 7.2)."""
+"""MiMIc penalty on the features of one layer, for any training loop (Predoc III, eq. 7.2)."""
 
 import copy
 import random
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.errors import InputError
-from mimic.adversary import Adversary, seeded
-from mimic.critics import CriticFactory, HybridCritic, MapCritic, MLPCritic
-from mimic.devices import rank, sum_over_devices
-from mimic.estimators import make_estimator
-from mimic.features import Reduce, Reduction, add_noise, centre, hide_channels, standardize
-from mimic.penalties import PENALTIES, orthogonality
-from mimic.terms import Decomposition, Rows, check_labels, check_words
-
-EstimatorName = Literal["smile", "js", "density_ratio", "dv", "mine", "nwj", "infonce"]
-Scheme = Literal["alternating", "simultaneous"]
-Route = Literal["both", "joint"]
-PenaltyName = Literal[
-    "mimic", "covariance", "vcreg", "barlow", "orthogonality", "hsic", "distance_correlation"
-]
+from common.errors import InputError, check_words
+from mimic.critic.critics import CriticFactory, HybridCritic, MapCritic, MLPCritic
+from mimic.critic.devices import rank
+from mimic.critic.estimators import EstimatorName
+from mimic.critic.game import Game
+from mimic.critic.terms import Decomposition
+from mimic.features.rows import Reduce, Reduction, Rows, centre, standardize
+from mimic.penalties import BASELINES, PenaltyName, orthogonality
 
 
 class MiMIcRegularizer:
-    """What the channels of a feature share, estimated by a critic that learns along.
+    """Total correlation of a feature's channels, estimated by a critic that trains along.
 
-    `loss = task + 0.1 * regularizer(feature)` trains the critic on the feature as it is and
-    returns the estimate for the network to descend.
+    `loss = task + 0.1 * regularizer(feature)` trains the critic on the detached feature and
+    returns the estimate, which the network descends.
 
-    It is no `nn.Module`, so that the critic's weights never end up among those that the network's
-    optimiser descends: they have an optimiser of their own. Everything is made when the first
-    feature comes, on its device. Random draws depend on `seed`, the step and the device's rank
-    alone and leave the global state as it was.
+    It is no `nn.Module`, so that the critic's weights never get into the network's optimiser: they
+    have an optimiser of their own. Everything is made when the first feature comes, on its device.
+    Random draws depend only on `seed`, the number of the call and the device's rank; the global
+    random state is left as it was.
 
     Args:
-        penalty: `mimic`, or a rival in its place, see `mimic.penalties`; rivals look at raw
-            channels and have no critic, so that of the arguments below only those on channels
-            and rows concern them.
-        reduce: `pool` averages over positions, `per_location` takes every position for a sample,
-            `map` takes whole maps for channels.
-        channel_dim: Axis of the channels; the last of `[b t c]`, otherwise 1, if none.
-        rows: Rows that `per_location` looks at.
-        n_classes: Classes, to penalise what channels share within a class: `E_y TC(z | y)`.
-            Features that all tell the class must depend on one another over classes.
-        estimator: What the critic ascends and the network descends.
-        critic: Makes a critic; `MapCritic` for maps, `HybridCritic` otherwise if none.
-        n_critic: Steps of the critic before each of the network.
+        penalty: `mimic`, or a baseline in its place, see `mimic.penalties`. Baselines look at raw
+            channels and have no critic; of the arguments below they use only those on channels
+            and rows.
+        reduce: `pool`: averages over positions. `per_location`: every position is a sample.
+            `map`: channels are whole maps.
+        channel_dim: Axis of the channels. None: the last axis of `[b t c]`, otherwise 1.
+        rows: Number of rows under `per_location`.
+        n_classes: Number of classes, for a penalty within classes, `E_y TC(z | y)`: features that
+            all tell the class must depend on one another over classes. None: over all classes.
+        estimator: Objective of the critic, and the estimate that the network descends.
+        critic: Factory of critics. None: `MapCritic` for maps, `MLPCritic` with `subset`,
+            otherwise `HybridCritic`.
+        n_critic: Number of steps of the critic before each step of the network.
         critic_lr: Learning rate of the critic's Adam.
         critic_betas: Betas of the critic's Adam.
-        critic_ema: Decay of a mean of the critic's weights, which the network descends then.
-        scheme: `alternating`, or `simultaneous`: one pass serves both players, as by gradient
-            reversal.
-        route: Gradients reach the network through `both` joint and shuffled samples, as in eq.
-            7.2, or through the `joint` ones alone.
-        noise: Deviation of the noise on the standardised channels, without which features that
-            determine one another would share infinitely much.
-        group: So many consecutive channels make up one variable.
-        subset: Only so many channels, drawn anew each time.
-        decomposition: `line` and `tree` are sums of mutual informations, each with a critic.
-        seed: Of the critic's weights and of all draws.
+        noise: Standard deviation of the noise on the standardised channels. Without it, features
+            that determine one another would have infinite total correlation.
+        group: Number of consecutive channels that make up one variable.
+        subset: Number of channels to look at, drawn anew each time. None: all channels.
+        decomposition: `direct`, or `line` and `tree`: sums of mutual informations, each with a
+            critic.
+        seed: Seed of the critic's weights and of all draws.
+        game: The game between critic and network; a subclass of `Game` is a variant of it.
+
+    Attributes:
+        dead_channels: Number of channels that were constant over the last batch.
     """
 
     def __init__(
@@ -75,51 +70,38 @@ class MiMIcRegularizer:
         n_critic: int = 1,
         critic_lr: float = 1e-3,
         critic_betas: tuple[float, float] = (0.5, 0.9),
-        critic_ema: float | None = None,
-        scheme: Scheme = "alternating",
-        route: Route = "both",
         noise: float = 0.1,
         group: int = 1,
         subset: int | None = None,
         decomposition: Decomposition = "direct",
         seed: int = 0,
+        game: type[Game] = Game,
     ) -> None:
-        check_words(
-            (penalty, PenaltyName),
-            (reduce, Reduce),
-            (estimator, EstimatorName),
-            (scheme, Scheme),
-            (route, Route),
-            (decomposition, Decomposition),
-        )
-        if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
-            raise InputError(f"{penalty} has no form within classes; leave out n_classes")
-        if penalty != "mimic" and reduce == "map":
-            raise InputError(f"{penalty} looks at numbers; reduce by pool or per_location")
+        check_words((estimator, EstimatorName), (decomposition, Decomposition))
+        _check_penalty(penalty, reduce, n_classes)
         if min(n_critic, group, rows) < 1 or noise < 0 or critic_lr <= 0:
             raise InputError(
                 f"got n_critic {n_critic}, group {group}, rows {rows}, noise {noise:g} and "
                 f"critic_lr {critic_lr:g}; give 1 or more of the first three, noise from 0 on and "
                 "a positive rate"
             )
-        if critic_ema is not None and not 0 < critic_ema < 1:
-            raise InputError(f"got critic_ema {critic_ema:g}; give more than 0 and less than 1")
-        if scheme == "simultaneous" and (n_critic > 1 or critic_ema or route == "joint"):
-            raise InputError(
-                "the simultaneous scheme is one pass for both players: n_critic must be 1, "
-                "critic_ema none and route both"
-            )
         if subset is not None and (group > 1 or decomposition != "direct"):
             raise InputError("subset chooses single channels; leave out group and decomposition")
-        self.penalty, self.n_classes, self.estimator = penalty, n_classes, estimator
-        self.reduction = Reduction(reduce, channel_dim, rows, subset)
-        self.critic, self.n_critic = critic, n_critic
-        self.critic_lr, self.critic_betas, self.critic_ema = critic_lr, critic_betas, critic_ema
-        self.scheme, self.route, self.noise = scheme, route, noise
-        self.group, self.decomposition, self.seed = group, decomposition, seed
-        self.calls = 0
-        self.critic_ranking = self.dead_channels = torch.zeros(())
-        self.adversary: Adversary | None = None
+        self.penalty, self.n_classes, self.group, self.seed = penalty, n_classes, group, seed
+        self.reduction = Reduction(reduce, channel_dim, rows, subset, n_classes)
+        self._new_game = partial(
+            game,
+            n_classes=n_classes,
+            estimator=estimator,
+            decomposition=decomposition,
+            lr=critic_lr,
+            betas=critic_betas,
+            noise=noise,
+            n_critic=n_critic,
+            seed=seed,
+        )
+        self.critic, self.calls, self.dead_channels = critic, 0, torch.zeros(())
+        self.game: Game | None = None
         self._stored: dict[str, Any] | None = None
 
     @property
@@ -127,139 +109,99 @@ class MiMIcRegularizer:
         """Whether there is a critic at all."""
         return self.penalty == "mimic"
 
+    @property
+    def critic_ranking(self) -> Tensor:
+        """Share of pairs of a joint and a shuffled sample that the critic ranks right."""
+        return torch.zeros(()) if self.game is None else self.game.ranking
+
     def __call__(
         self, feature: Tensor, labels: Tensor | None = None, weight: Tensor | None = None
     ) -> Tensor:
-        """Trains the critic on a feature, then returns the penalty, in nats if it is MiMIc's.
+        """Trains the critic on a feature, then returns the penalty (MiMIc's is in nats).
 
         Args:
             feature: Output of a layer, `[b c …]`, or `[b t c]`.
-            labels: Classes `[b]`, if within classes.
-            weight: The layer's weights, for `orthogonality`.
+            labels: Classes `[b]`, for a penalty within classes.
+            weight: Weights of the layer, for `orthogonality`.
 
         Returns:
-            The penalty; NaN if the feature isn't finite, and the critic is left as it was.
+            The penalty. NaN if the feature is not finite; the critic is then left as it was.
 
         Raises:
-            ValueError: Nothing to measure on such a feature, or labels or weights are missing.
+            ValueError: The feature can't be measured, or labels or weights are missing.
         """
         with torch.autocast(feature.device.type, enabled=False):
+            if self.penalty == "orthogonality":
+                return orthogonality(None if weight is None else weight.float())
+            generator = self._generator(feature)
             if not self.trains_critic:
-                return self._rival(feature, labels, weight)
-            if (prepared := self._prepared(feature, labels)) is None:
-                return feature.sum() * torch.nan
-            rows, adversary, generator = prepared
-            if self.scheme == "simultaneous":
-                noisy = add_noise(rows, self.noise, generator)
-                estimate, self.critic_ranking = adversary.step_and_estimate(noisy, generator)
-                return estimate
-            self._train(rows, adversary, generator)
-            noisy = add_noise(rows, self.noise, generator)
-            return adversary.estimate(noisy, generator, self.route)
+                return self._baseline(feature, labels, generator)
+            rows, self.dead_channels = self.reduction.standard(feature, labels, generator)
+            return self._game(rows).play(rows, generator)
 
     def critic_step(self, feature: Tensor, labels: Tensor | None = None) -> None:
-        """Trains the critic alone, `n_critic` steps, for a warm-up; rivals have none."""
-        if self.trains_critic:
-            with torch.autocast(feature.device.type, enabled=False):
-                if (prepared := self._prepared(feature.detach(), labels)) is not None:
-                    self._train(*prepared)
+        """Trains the critic alone, `n_critic` steps, for a warm-up; baselines have no critic."""
+        if not self.trains_critic:
+            return
+        with torch.autocast(feature.device.type, enabled=False):
+            generator = self._generator(feature)
+            standard = self.reduction.standard(feature.detach(), labels, generator)
+            rows, self.dead_channels = standard
+            self._game(rows).train_critics(rows, generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs."""
-        stored = None if self.adversary is None else self.adversary.state_dict()
-        return {"calls": self.calls, "adversary": stored or self._stored}
+        """State for an exact resume."""
+        stored = None if self.game is None else self.game.state_dict()
+        return {"calls": self.calls, "game": stored or self._stored}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a state, which reaches the critic when the next feature comes."""
-        # A copy, as what was stored may be trained on before it is needed here.
-        self.calls, self._stored = state["calls"], copy.deepcopy(state["adversary"])
-        self.adversary = None
+        """Loads a state, which reaches the critic when the next feature comes."""
+        # A copy, as the stored tensors may be trained on before they are needed here.
+        self.calls, self._stored = state["calls"], copy.deepcopy(state["game"])
+        self.game = None
 
-    def _rival(self, feature: Tensor, labels: Tensor | None, weight: Tensor | None) -> Tensor:
-        if self.penalty == "orthogonality":
-            if weight is None or weight.ndim < 2:
-                raise ValueError(
-                    "orthogonality is a penalty on a layer's weights, and this layer has no "
-                    "matrix of its own; name a linear or convolutional layer"
-                )
-            return orthogonality(weight.float())
-        rows = self._rows(feature, labels, self._next(feature))
-        _, dead = standardize(rows, self.n_classes)
-        self.dead_channels = dead.sum()
-        return PENALTIES[self.penalty](centre(rows, self.n_classes).z)
+    def _baseline(
+        self, feature: Tensor, labels: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        rows = self.reduction(feature, labels, generator)
+        self.dead_channels = standardize(rows, self.n_classes)[1].sum()
+        return BASELINES[self.penalty](centre(rows, self.n_classes).z)
 
-    def _prepared(
-        self, feature: Tensor, labels: Tensor | None
-    ) -> tuple[Rows, Adversary, torch.Generator] | None:
-        """Standardised rows, the critic for them, and the source of this call's draws.
-
-        None of a feature that isn't finite on some device, as where half precision overflows: a
-        step that is going to be skipped must not reach the critic.
-        """
-        generator = self._next(feature)
-        rows = self._rows(feature, labels, generator)
-        if float(sum_over_devices((~rows.z.isfinite()).any().float())):
-            return None
-        rows, dead = standardize(rows, self.n_classes)
-        self.dead_channels = dead.sum()
-        if self.adversary is None:
-            self.adversary = self._made(rows)
-            if self._stored is not None:
-                self.adversary.load_state_dict(self._stored)
-                self._stored = None
-        if (before := self.adversary.n_channels) != (now := rows.z.shape[1]):
-            raise ValueError(
-                f"got a feature of {before} channels before and {now} now; give every layer a "
-                "regularizer of its own"
-            )
-        return hide_channels(rows, self.reduction.subset, generator), self.adversary, generator
-
-    def _train(self, rows: Rows, adversary: Adversary, generator: torch.Generator) -> None:
-        for _ in range(self.n_critic):
-            noisy = add_noise(rows, self.noise, generator)
-            self.critic_ranking = adversary.step(noisy, generator)
-
-    def _rows(self, feature: Tensor, labels: Tensor | None, generator: torch.Generator) -> Rows:
-        if len(feature) < 2:
-            raise ValueError(
-                f"got a batch of {len(feature)}: what channels share can't be seen in fewer than "
-                "2 samples; raise the batch size, or set drop_last on the loader"
-            )
-        if self.n_classes is None:
-            labels = None
-        elif labels is None:
-            raise ValueError(
-                f"n_classes is {self.n_classes}, so the penalty is within classes and needs the "
-                "labels; say where in the batch they are (labels=), or leave out n_classes"
-            )
-        else:
-            check_labels(labels, self.n_classes)
-        return self.reduction(feature, labels, generator)
-
-    def _next(self, feature: Tensor) -> torch.Generator:
-        """A generator of this step and device alone."""
+    def _generator(self, feature: Tensor) -> torch.Generator:
+        """Generator of this call and device."""
         seed = random.Random(f"{self.seed}/{self.calls}/{rank()}").getrandbits(63)
         self.calls += 1
         return torch.Generator(feature.device).manual_seed(seed)
 
-    def _made(self, rows: Rows) -> Adversary:
-        c, size = rows.z.shape[1], rows.z[0, 0].numel()
-        if c % self.group or c // self.group < 2:
-            raise ValueError(f"{c} channels can't be split in 2 or more groups of {self.group}")
-        usual = MLPCritic if self.reduction.subset else HybridCritic
-        critic = self.critic or (MapCritic if rows.z.ndim > 2 else usual)
-
-        def make() -> Adversary:
-            return Adversary(
+    def _game(self, rows: Rows) -> Game:
+        """The game for rows of this size, begun with the first ones."""
+        c = rows.z.shape[1]
+        if self.game is None:
+            if c % self.group or c // self.group < 2:
+                raise ValueError(
+                    f"{c} channels can't be split in 2 or more groups of {self.group}"
+                )
+            usual = MLPCritic if self.reduction.subset else HybridCritic
+            self.game = self._new_game(
                 [i // self.group for i in range(c)],
-                size,
-                self.n_classes,
-                critic,
-                make_estimator(self.estimator),
-                self.decomposition,
-                self.critic_lr,
-                self.critic_betas,
-                self.critic_ema,
+                rows.z[0, 0].numel(),
+                critic=self.critic or (MapCritic if rows.z.ndim > 2 else usual),
+                device=rows.z.device,
             )
+            if self._stored is not None:
+                self.game.load_state_dict(self._stored)
+                self._stored = None
+        if (before := self.game.n_channels) != c:
+            raise ValueError(
+                f"got a feature of {before} channels before and {c} now; give every layer a "
+                "regularizer of its own"
+            )
+        return self.game
 
-        return seeded(make, self.seed, rows.z.device)
+
+def _check_penalty(penalty: PenaltyName, reduce: Reduce, n_classes: int | None) -> None:
+    check_words((penalty, PenaltyName), (reduce, Reduce))
+    if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
+        raise InputError(f"{penalty} has no form within classes; leave out n_classes")
+    if penalty != "mimic" and reduce == "map":
+        raise InputError(f"{penalty} looks at numbers; reduce by pool or per_location")

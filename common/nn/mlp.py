@@ -1,5 +1,7 @@
 """Multilayer perceptron, and the vector field made of it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -7,8 +9,14 @@ from torch import Tensor, nn
 
 from common.typing import Sample
 
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
-Activation = Literal["relu", "silu", "softplus", "tanh"]
+Activation = Literal["relu", "leaky_relu", "silu", "softplus", "tanh"]
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
 
 
 class MLP(nn.Sequential):

@@ -1,4 +1,10 @@
-"""What the disentanglement metrics share: which rows they collect, use and refuse."""
+"""Common parts of the disentanglement metrics: collected rows, checks, random splits, classes.
+
+Everywhere, codes are floating point `[n d]` and factors `[n k]`: integers (classes) or floating
+point. A floating-point factor counts as classes if it has at most `bins` distinct values; any
+other one is continuous and cut into `bins` bins of equal width from its least to its greatest
+value.
+"""
 
 import abc
 from typing import Any, NamedTuple
@@ -11,27 +17,29 @@ from torchmetrics.utilities.data import dim_zero_cat
 from common.errors import InputError, check_counts
 
 
-class Rows(NamedTuple):
+class CodesAndFactors(NamedTuple):
     """Codes `[n d]` and the factors `[n k]` that belong to them."""
 
     codes: Tensor
     factors: Tensor
 
+    def rows(self, chosen: Tensor) -> "CodesAndFactors":
+        """The rows of these indices."""
+        return CodesAndFactors(self.codes[chosen], self.factors[chosen])
+
 
 class DisentanglementMetric(Metric, abc.ABC):
-    """Collects codes and their true factors; a subclass scores them all at once.
+    """Base of the metrics: collects codes and factors, and scores all of them at once.
 
-    Integer factors are classes. Floating-point factors count as classes where a column has at most
-    `bins` distinct values; other columns are cut into `bins` bins of equal width between their
-    least and greatest value. Everything is computed on the CPU in float64, with random numbers
-    that `seed` alone fixes.
-
-    Call `update`, not the metric itself, on each batch: the latter scores the batch as well.
+    Everything is computed on the CPU in float64, with random numbers that depend only on `seed`.
+    Call `update`, not the metric itself, on each batch: the latter scores the batch as well. The
+    default settings are those of disentanglement_lib.
 
     Args:
-        bins: Bins of a code or a continuous factor.
+        bins: Number of bins of a code or a continuous factor.
+        n_train: Number of rows, or of draws of rows, to use or to fit on.
         seed: Seed of all draws; the global random states are left alone.
-        **kwargs: Those of `torchmetrics.Metric`.
+        **kwargs: Options of `torchmetrics.Metric`.
     """
 
     is_differentiable = False
@@ -43,22 +51,18 @@ class DisentanglementMetric(Metric, abc.ABC):
     codes: list[Tensor]
     factors: list[Tensor]
 
-    def __init__(self, bins: int = 20, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, bins: int = 20, n_train: int = 10000, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_counts(2, bins=bins)
-        self.bins, self.seed = bins, seed
+        check_counts(2, bins=bins, n_train=n_train)
+        self.bins, self.n_train, self.seed = bins, n_train, seed
         self.add_state("codes", [], dist_reduce_fx="cat")
         self.add_state("factors", [], dist_reduce_fx="cat")
 
     def update(self, codes: Tensor, factors: Tensor) -> None:
-        """Add rows.
-
-        Args:
-            codes: Floating point, `[n d]`.
-            factors: Integer (classes) or floating point, `[n k]`.
+        """Adds rows.
 
         Raises:
-            InputError: Other shapes or types, or numbers that aren't finite.
+            InputError: Other shapes or types, or numbers that are not finite.
         """
         check_batch(codes, factors)
         for old, new in ((self.codes, codes), (self.factors, factors)):
@@ -72,28 +76,32 @@ class DisentanglementMetric(Metric, abc.ABC):
 
     @abc.abstractmethod
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """The score of all rows.
+        """Score of all rows.
 
         Raises:
-            InputError: Rows that no score can be given for; the message says why.
+            InputError: There is no score of such rows; the message says why.
         """
 
-    def collected(self) -> Rows:
+    def collected(self) -> CodesAndFactors:
         """All rows so far, on the CPU, in float64 and int64."""
         if len(self.codes) == 0:
             raise InputError("got no rows; call update before compute")
         codes, factors = dim_zero_cat(self.codes).cpu(), dim_zero_cat(self.factors).cpu()
-        return Rows(
+        return CodesAndFactors(
             codes.double(), factors.double() if factors.is_floating_point() else factors.long()
         )
 
+    def drawn(self) -> CodesAndFactors:
+        """`n_train` of the rows at random, or all rows if there are no more."""
+        return draw_rows(self.collected(), self.n_train, self.seed)
+
     def result(self, score: Tensor) -> Tensor:
-        """The score as this metric reports it."""
+        """Score as this metric reports it."""
         return score.to(torch.float32).to(self.device)
 
 
 def check_batch(codes: Tensor, factors: Tensor) -> None:
-    """Refuse what aren't codes `[n d]` and factors `[n k]`, both finite."""
+    """Raises an `InputError` unless the two are finite codes and factors of the same n."""
     shapes = f"got codes {list(codes.shape)} and factors {list(factors.shape)}"
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
         raise InputError(f"{shapes}; give [n d] and [n k] of the same n")
@@ -108,7 +116,7 @@ def check_batch(codes: Tensor, factors: Tensor) -> None:
 
 
 def check_rows(codes: Tensor, factors: Tensor, n_codes: int = 1, n_factors: int = 1) -> None:
-    """Refuse fewer than two rows, or too few codes or factors for a score."""
+    """Raises an `InputError` for one row, or for too few codes or factors for a score."""
     check_batch(codes, factors)
     if len(codes) < 2:
         raise InputError(f"got {len(codes)} row(s); a score needs two or more")
@@ -118,7 +126,7 @@ def check_rows(codes: Tensor, factors: Tensor, n_codes: int = 1, n_factors: int 
 
 
 def check_classes(classes: Tensor, where: str = "") -> None:
-    """Refuse factors that don't vary, of which nothing can be said."""
+    """Raises an `InputError` if a factor does not vary, as then it has no score."""
     constant = (classes == classes[0]).all(0).nonzero().flatten().tolist()
     if constant:
         raise InputError(
@@ -127,27 +135,23 @@ def check_classes(classes: Tensor, where: str = "") -> None:
         )
 
 
-def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
-    """That many of the rows at random, or all where there are no more."""
-    if len(rows.codes) <= count:
-        return rows
-    chosen = _shuffled(len(rows.codes), seed)[:count]
-    return Rows(rows.codes[chosen], rows.factors[chosen])
+def draw_rows(rows: CodesAndFactors, count: int, seed: int) -> CodesAndFactors:
+    """`count` of the rows at random, or all rows if there are no more."""
+    n = len(rows.codes)
+    return rows if n <= count else rows.rows(_shuffled(n, seed)[:count])
 
 
-def split_rows(rows: Rows, n_train: int, n_test: int, seed: int) -> tuple[Rows, Rows]:
-    """Random rows for training and others for testing; of fewer rows, the same proportions."""
+def split_rows(
+    rows: CodesAndFactors, n_train: int, n_test: int, seed: int
+) -> tuple[CodesAndFactors, CodesAndFactors]:
+    """Random rows for training and other rows for testing; fewer rows in the same proportions."""
     check_rows(*rows)
     count = len(rows.codes)
     if count < n_train + n_test:
         n_train = min(max(round(count * n_train / (n_train + n_test)), 1), count - 1)
         n_test = count - n_train
     order = _shuffled(count, seed)
-    train, test = order[:n_train], order[n_train : n_train + n_test]
-    return (
-        Rows(rows.codes[train], rows.factors[train]),
-        Rows(rows.codes[test], rows.factors[test]),
-    )
+    return rows.rows(order[:n_train]), rows.rows(order[n_train : n_train + n_test])
 
 
 def _shuffled(count: int, seed: int) -> Tensor:
@@ -155,6 +159,38 @@ def _shuffled(count: int, seed: int) -> Tensor:
 
 
 def top_gap(x: Tensor) -> Tensor:
-    """The greatest number of each row of `[m n]` less the second, `[m]`."""
+    """Greatest number of each row of `[m n]` less the second greatest, `[m]`."""
     first, second = x.topk(2, dim=1).values.T
     return first - second
+
+
+def histogram_bins(x: Tensor, bins: int) -> Tensor:
+    """Bin of each value of `[n d]`: `bins` of equal width from the least value of its column up.
+
+    A bin includes its lower edge; the last bin also includes the greatest value.
+
+    Returns:
+        `int64 [n d]` in `[0, bins)`.
+    """
+    x = x.double().T.contiguous()
+    low, high = torch.aminmax(x, dim=1, keepdim=True)
+    edges = low + torch.arange(bins, dtype=x.dtype) * ((high - low) / bins)
+    return torch.searchsorted(edges, x, right=True).T - 1
+
+
+def is_continuous(factors: Tensor, bins: int) -> Tensor:
+    """Whether each factor is floating point with more than `bins` distinct values, `bool [k]`."""
+    distinct = torch.tensor([len(column.unique()) for column in factors.T])
+    return (distinct > bins) & factors.is_floating_point()
+
+
+def factor_classes(factors: Tensor, bins: int) -> Tensor:
+    """Values of each factor numbered from 0 in ascending order, `int64 [n k]`.
+
+    Continuous factors are numbered by bin; empty bins get no number.
+    """
+    columns = []
+    for column, continuous in zip(factors.T, is_continuous(factors, bins).tolist(), strict=True):
+        values = histogram_bins(column[:, None], bins)[:, 0] if continuous else column
+        columns.append(values.unique(return_inverse=True)[1])
+    return torch.stack(columns, 1)

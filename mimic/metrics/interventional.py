@@ -1,8 +1,8 @@
-"""Metrics of what happens to the codes while one factor stands still.
+"""Metrics of the changes of codes while one factor is held fixed.
 
-Their definitions draw fresh images with one factor held fixed. Here only collected codes are at
-hand, so rows that share the factor's value are drawn from them instead: collect all combinations
-of the factors, or many at random. A value that only one row has is left out.
+Their definitions draw fresh images with one factor held fixed. Here only collected codes are
+available, so rows that share the factor's value are drawn from them: collect all combinations of
+the factors, or many at random. A value that only one row has is left out.
 """
 
 from typing import Any
@@ -14,25 +14,91 @@ from torch import Tensor
 
 from common.errors import InputError, check_counts
 from mimic.metrics.base import (
+    CodesAndFactors,
     DisentanglementMetric,
-    Rows,
     check_classes,
     check_rows,
     draw_rows,
+    factor_classes,
 )
-from mimic.metrics.discretize import factor_classes
-from mimic.metrics.interventions import Interventions
 
 CHUNK = 256  # draws whose codes are gathered at a time
 
 
-def count_votes(codes: Tensor, variances: Tensor, batches: list[Tensor]) -> Tensor:
-    """How often each code varied least while each factor stood still, `int64 [k d]`.
+class Interventions:
+    """Draws of rows that share the value of one factor, which is chosen at random for each draw.
+
+    The factor's values come as often as in the data.
 
     Args:
-        codes: `[n d]`.
-        variances: Of the codes over all rows, `[d]`.
-        batches: For each factor, row numbers `[_ b]`.
+        factors: Factors `[n k]`.
+        batch_size: Number of rows, or pairs of rows, in a draw.
+        bins: Number of bins of a continuous factor.
+        seed: Seed of the draws.
+
+    Raises:
+        InputError: A factor does not vary, or no two rows share a value of it.
+    """
+
+    def __init__(
+        self, factors: Tensor, batch_size: int = 64, bins: int = 20, seed: int = 0
+    ) -> None:
+        classes = factor_classes(factors, bins)
+        check_classes(classes)
+        self.groups = [_Groups(factor) for factor in classes.T]
+        self.batch_size, self.draws = batch_size, torch.Generator().manual_seed(seed)
+
+    def batches(self, count: int) -> list[Tensor]:
+        """Row numbers `[_ batch_size]` for each factor, one value a draw, `count` draws in all."""
+        return [g.batches(n, self.batch_size, self.draws) for g, n in self._sized(count)]
+
+    def pairs(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Twice `[_ batch_size]` for each factor: different rows that share one value a pair."""
+        return [g.pairs(n, self.batch_size, self.draws) for g, n in self._sized(count)]
+
+    def _sized(self, count: int) -> list[tuple["_Groups", int]]:
+        chosen = torch.randint(len(self.groups), (count,), generator=self.draws)
+        sizes = torch.bincount(chosen, minlength=len(self.groups)).tolist()
+        return list(zip(self.groups, sizes, strict=True))
+
+
+class _Groups:
+    """Rows of each value of one factor, `int64 [n]`, without values that come once."""
+
+    def __init__(self, classes: Tensor) -> None:
+        counts = torch.bincount(classes)[classes]
+        rows = classes.argsort(stable=True)
+        self.rows = rows[counts[rows] > 1]
+        if len(self.rows) == 0:
+            raise InputError(
+                f"got {len(classes)} rows in which no value of a factor comes twice; collect more "
+                "rows, or give a continuous factor as floating point"
+            )
+        _, group, sizes = classes[self.rows].unique_consecutive(
+            return_inverse=True, return_counts=True
+        )
+        self.sizes, self.starts = sizes[group], (sizes.cumsum(0) - sizes)[group]
+
+    def batches(self, count: int, batch_size: int, draws: torch.Generator) -> Tensor:
+        first = torch.randint(len(self.rows), (count, 1), generator=draws)
+        u = torch.rand(count, batch_size, generator=draws, dtype=torch.float64)
+        return self.rows[self.starts[first] + (u * self.sizes[first]).long()]
+
+    def pairs(self, count: int, batch_size: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        first = torch.randint(len(self.rows), (count, batch_size), generator=draws)
+        u = torch.rand(count, batch_size, generator=draws, dtype=torch.float64)
+        starts, sizes = self.starts[first], self.sizes[first]
+        step = 1 + (u * (sizes - 1)).long()
+        return self.rows[first], self.rows[starts + (first - starts + step) % sizes]
+
+
+def count_votes(codes: Tensor, variances: Tensor, batches: list[Tensor]) -> Tensor:
+    """Number of draws in which each code varied least, for each fixed factor, `int64 [k d]`.
+
+    Args:
+        codes: Codes `[n d]`.
+        variances: Variances of the codes over all rows, `[d]`.
+        batches: Row numbers `[_ b]` for each factor.
     """
     votes = []
     for rows in batches:
@@ -42,14 +108,11 @@ def count_votes(codes: Tensor, variances: Tensor, batches: list[Tensor]) -> Tens
 
 
 def distances(codes: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Mean distances of pairs of rows, and which factor stood still.
+    """Mean distances of pairs of rows, `mean |z - z'|` `[m d]`, and the fixed factor `int64 [m]`.
 
     Args:
-        codes: `[n d]`.
-        pairs: For each factor, row numbers twice `[_ b]`.
-
-    Returns:
-        `mean |z - z'|` in each code, `[m d]`, and the factor's number, `int64 [m]`.
+        codes: Codes `[n d]`.
+        pairs: Row numbers twice `[_ b]` for each factor.
     """
     found = [
         (codes[a] - codes[b]).abs().mean(1)
@@ -63,16 +126,11 @@ def distances(codes: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor
 def irs(codes: Tensor, factors: Tensor, quantile: float = 0.99, bins: int = 20) -> Tensor:
     """Interventional robustness score (Suter 2019).
 
-    Of each code and factor, 1 less the deviation from the mean while the factor stands still (its
-    quantile over rows, the mean over values), in parts of the code's greatest deviation of all.
-    The best factor of each code, averaged with the greatest deviations as weights. Constant codes
-    don't count; 0 if there are no others.
-
-    Args:
-        codes: `[n d]`.
-        factors: `[n k]`.
-        quantile: Of the deviations; 1, the greatest, in the paper.
-        bins: Bins of a continuous factor.
+    For each code and factor: 1 less the deviation from the mean while the factor is fixed (its
+    quantile over rows, the mean over values), relative to the code's greatest deviation of all.
+    The score is the best factor of each code, averaged with the greatest deviations as weights.
+    Constant codes do not count; without others the score is 0. The paper's `quantile` is 1, the
+    greatest deviation.
     """
     check_rows(codes, factors)
     classes = factor_classes(factors, bins)
@@ -82,84 +140,53 @@ def irs(codes: Tensor, factors: Tensor, quantile: float = 0.99, bins: int = 20) 
     if codes.shape[1] == 0:
         return torch.zeros((), dtype=torch.float64)
     greatest = (codes - codes.mean(0)).abs().amax(0)
-    still = torch.stack([_deviations(codes, factor, quantile) for factor in classes.T])
-    scores = 1 - still.amin(0) / greatest
+    fixed = []
+    for factor in classes.T:
+        groups = [codes[factor == value] for value in range(int(factor.max()) + 1)]
+        # torch.quantile refuses more than 2^24 numbers.
+        far = [np.quantile((g - g.mean(0)).abs().numpy(), quantile, axis=0) for g in groups]
+        fixed.append(torch.stack([torch.from_numpy(each) for each in far]).mean(0))
+    scores = 1 - torch.stack(fixed).amin(0) / greatest
     return (scores * greatest).sum() / greatest.sum()
 
 
-def _deviations(codes: Tensor, classes: Tensor, quantile: float) -> Tensor:
-    """The quantile of each code's deviations from its mean within a class, averaged over these."""
-    found = []
-    for value in range(int(classes.max()) + 1):
-        group = codes[classes == value]
-        # torch.quantile refuses more than 2^24 numbers.
-        far = np.quantile((group - group.mean(0)).abs().numpy(), quantile, axis=0)
-        found.append(torch.from_numpy(far))
-    return torch.stack(found).mean(0)
-
-
 class _DrawingMetric(DisentanglementMetric):
-    """Base of the metrics that guess which factor stands still.
+    """Base of the metrics that guess the fixed factor.
 
     Args:
-        bins: Bins of a continuous factor.
-        n_train: Draws to learn from.
-        n_test: Draws to judge by.
-        batch_size: Rows, or pairs of rows, in a draw.
-        seed: Seed of the draws.
-        **kwargs: Those of `torchmetrics.Metric`.
+        n_test: Number of draws to evaluate on.
+        batch_size: Number of rows, or pairs of rows, in a draw.
+        **options: Options of `DisentanglementMetric`.
     """
 
-    def __init__(
-        self,
-        bins: int = 20,
-        n_train: int = 10000,
-        n_test: int = 5000,
-        batch_size: int = 64,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(bins, seed, **kwargs)
-        check_counts(1, n_train=n_train, n_test=n_test)
+    def __init__(self, n_test: int = 5000, batch_size: int = 64, **options: Any) -> None:
+        super().__init__(**options)
+        check_counts(1, n_test=n_test)
         check_counts(2, batch_size=batch_size)
-        self.n_train, self.n_test, self.batch_size = n_train, n_test, batch_size
+        self.n_test, self.batch_size = n_test, batch_size
 
-    def interventions(self, rows: Rows) -> Interventions:
+    def interventions(self, rows: CodesAndFactors) -> Interventions:
         check_rows(*rows, n_factors=2)
         return Interventions(rows.factors, self.batch_size, self.bins, self.seed)
 
 
 class FactorVAEScore(_DrawingMetric):
-    """FactorVAE's score (Kim & Mnih 2018): is the steadiest code the same each time?
+    """FactorVAE's score (Kim & Mnih 2018): whether a factor always has the same steadiest code.
 
-    While a factor stands still, the code of least variance, relative to its variance over up to
-    10,000 rows, votes for it; the test draws that agree with the majority of the training draws.
-    Chance is about `1 / k`.
+    While a factor is fixed, the code of least variance, relative to its variance over up to
+    10,000 rows, votes for the factor; the score is the share of test draws that agree with the
+    majority of the training draws. Chance is about `1 / k`.
 
     Args:
-        bins: Bins of a continuous factor.
-        n_train: Draws to learn from.
-        n_test: Draws to judge by.
-        batch_size: Rows in a draw.
-        min_std: Codes of a lower standard deviation have no vote, and where none has one, the
-            score is 0: lower it for codes that are small by nature.
-        seed: Seed of the draws.
-        **kwargs: Those of `torchmetrics.Metric`.
+        min_std: Codes of a lower standard deviation have no vote; if none has a vote, the score
+            is 0. Lower it for codes that are small by nature.
+        **options: Number of test draws, size of a draw, and options of `DisentanglementMetric`.
     """
 
     n_variance = 10000
 
-    def __init__(
-        self,
-        bins: int = 20,
-        n_train: int = 10000,
-        n_test: int = 5000,
-        batch_size: int = 64,
-        min_std: float = 0.05,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(bins, n_train, n_test, batch_size, seed, **kwargs)
+    def __init__(self, min_std: float = 0.05, **options: Any) -> None:
+        super().__init__(**options)
         if min_std < 0:
             raise InputError(f"got min_std {min_std}; give 0 or more")
         self.min_std = min_std
@@ -181,11 +208,11 @@ class FactorVAEScore(_DrawingMetric):
 
 
 class BetaVAEScore(_DrawingMetric):
-    """β-VAE's score (Higgins 2017): do the codes tell which factor stands still?
+    """β-VAE's score (Higgins 2017): whether the codes show which factor is fixed.
 
     The test accuracy of a logistic regression on `mean |z - z'|` over pairs of rows that share the
-    value of one factor. Chance is `1 / k`. It depends on the codes' scale by way of the
-    regression's penalty, scikit-learn's own.
+    value of one factor. Chance is `1 / k`. It depends on the codes' scale because of the
+    regression's penalty, which is scikit-learn's default.
     """
 
     def compute(self) -> Tensor:
@@ -202,30 +229,18 @@ class BetaVAEScore(_DrawingMetric):
 
 
 class IRS(DisentanglementMetric):
-    """Interventional robustness score: does one factor alone move each code? See `irs`.
+    """Interventional robustness score: whether one factor alone moves each code. See `irs`.
 
     Args:
-        bins: Bins of a continuous factor.
-        n_train: Rows used, drawn at random where more were collected.
-        quantile: Of the deviations; 1, the greatest, in the paper.
-        seed: Seed of the draw of rows.
-        **kwargs: Those of `torchmetrics.Metric`.
+        quantile: Quantile of the deviations; the paper's is 1, the greatest deviation.
+        **options: Options of `DisentanglementMetric`.
     """
 
-    def __init__(
-        self,
-        bins: int = 20,
-        n_train: int = 10000,
-        quantile: float = 0.99,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(bins, seed, **kwargs)
-        check_counts(2, n_train=n_train)
+    def __init__(self, quantile: float = 0.99, **options: Any) -> None:
+        super().__init__(**options)
         if not 0 < quantile <= 1:
             raise InputError(f"got quantile {quantile}; give a number above 0, at most 1")
-        self.n_train, self.quantile = n_train, quantile
+        self.quantile = quantile
 
     def compute(self) -> Tensor:
-        rows = draw_rows(self.collected(), self.n_train, self.seed)
-        return self.result(irs(*rows, self.quantile, self.bins))
+        return self.result(irs(*self.drawn(), self.quantile, self.bins))

@@ -1,6 +1,7 @@
-"""Metrics of how well factors can be predicted from codes.
+"""Metrics of the prediction of factors from codes.
 
-They take two sets of rows, to fit on and to judge by, whose factors are integer classes.
+Functions take rows to fit on (`train`) and rows to evaluate on (`test`), whose factors are integer
+classes. They raise `InputError` for rows without a score.
 """
 
 from typing import Any
@@ -15,25 +16,24 @@ from torch import Tensor
 
 from common.errors import InputError, check_counts
 from mimic.metrics.base import (
+    CodesAndFactors,
     DisentanglementMetric,
-    Rows,
     check_classes,
     check_rows,
+    factor_classes,
+    is_continuous,
     split_rows,
     top_gap,
 )
-from mimic.metrics.discretize import factor_classes, is_continuous
 
 
-def importance_matrix(train: Rows, test: Rows, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """How much gradient-boosted trees rely on each code to predict each factor.
+def importance_matrix(
+    train: CodesAndFactors, test: CodesAndFactors, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Importance of each code for the prediction of each factor by gradient-boosted trees.
 
-    scikit-learn's `GradientBoostingClassifier` as it comes; other boosters give other scores.
-
-    Args:
-        train: Rows to fit on.
-        test: Rows to judge by.
-        seed: Of the order in which equally good cuts are tried.
+    scikit-learn's `GradientBoostingClassifier` with its defaults; other boosters give other
+    scores. `seed` fixes the order in which equally good cuts are tried.
 
     Returns:
         Importances `[d k]`, each column summing to one, and the mean test accuracy.
@@ -48,10 +48,10 @@ def importance_matrix(train: Rows, test: Rows, seed: int = 0) -> tuple[Tensor, T
 
 
 def disentanglement(importance: Tensor) -> Tensor:
-    """How far each code matters to one factor only, from importances `[d k]`, `k` ≥ 2.
+    """Disentanglement: how far each code matters to one factor only (Eastwood & Williams 2018).
 
-    `Σ_i ρ_i (1 - H_K(R_i / Σ_k R_ik))`, `ρ_i` being the code's share in all importances
-    (Eastwood & Williams 2018, section 2).
+    `Σ_i ρ_i (1 - H_K(R_i / Σ_k R_ik))` of importances `[d k]`, `k` ≥ 2, with `ρ_i` the code's
+    share in all importances (section 2).
     """
     # The reference's guard against codes that matter to nothing.
     shares = importance + 1e-11
@@ -63,26 +63,26 @@ def disentanglement(importance: Tensor) -> Tensor:
 
 
 def completeness(importance: Tensor) -> Tensor:
-    """How far one code only matters to each factor, from importances `[d k]`, `d` ≥ 2.
+    """Completeness: how far one code only matters to each factor, of importances `[d k]`, `d` ≥ 2.
 
-    `Σ_k ρ_k (1 - H_D(R_k / Σ_i R_ik))`, the same as `disentanglement` the other way round.
+    `Σ_k ρ_k (1 - H_D(R_k / Σ_i R_ik))`, as `disentanglement` with codes and factors exchanged.
     """
     return disentanglement(importance.T)
 
 
 def predictability_matrix(
-    train: Rows, test: Rows, continuous: Tensor | None = None, seed: int = 0
+    train: CodesAndFactors, test: CodesAndFactors, continuous: Tensor | None = None, seed: int = 0
 ) -> Tensor:
-    """How well each code alone predicts each factor linearly (Kumar 2018, section 3).
+    """Linear prediction of each factor by each code alone (Kumar 2018, section 3).
 
-    Of a class: the test accuracy of a `LinearSVC` with `C = 0.01` and balanced classes. Of a
-    continuous factor: the squared correlation in training, 0 with a constant code.
+    For classes: the test accuracy of a `LinearSVC` with `C = 0.01` and balanced classes. For a
+    continuous factor: the squared correlation in training, 0 for a constant code.
 
     Args:
         train: Rows to fit on; the factors may be floating point.
-        test: Rows to judge by.
-        continuous: Which factors are continuous, `bool [k]`; none by default.
-        seed: Of the classifier.
+        test: Rows to evaluate on.
+        continuous: Whether each factor is continuous, `bool [k]`. None: no factor is.
+        seed: Seed of the classifier.
 
     Returns:
         `[d k]` in `[0, 1]`.
@@ -92,32 +92,29 @@ def predictability_matrix(
     columns = []
     for j, flag in enumerate(flags):
         v, v_test = train.factors[:, j], test.factors[:, j]
-        columns.append(
-            _squared_correlations(train.codes, v.double())
-            if flag
-            else _accuracies(Rows(train.codes, v.long()), Rows(test.codes, v_test.long()), seed)
-        )
+        if flag:
+            codes, v = train.codes - train.codes.mean(0), v.double() - v.double().mean()
+            scale = codes.square().sum(0) * v.square().sum()
+            columns.append(torch.where(codes.var(0) > 1e-12, (v @ codes).square() / scale, 0))
+        else:
+            columns.append(_accuracies(train.codes, v.long(), test.codes, v_test.long(), seed))
     return torch.stack(columns, 1)
 
 
 def sap(predictability: Tensor) -> Tensor:
     """Separated attribute predictability (Kumar 2018), from `[d k]`, `d` ≥ 2.
 
-    The mean over factors of the best code's number less the second best's.
+    The mean over factors of the best code's number less that of the second best code.
     """
     return top_gap(predictability.T).mean()
 
 
-def explicitness(train: Rows, test: Rows) -> Tensor:
-    """How well all codes together predict each factor (Ridgeway & Mozer 2018, section 3).
+def explicitness(train: CodesAndFactors, test: CodesAndFactors) -> Tensor:
+    """Explicitness: prediction of each factor by all codes (Ridgeway & Mozer 2018, section 3).
 
     The test ROC area of a logistic regression on standardised codes, one class against the rest,
-    averaged over classes, then factors: 1/2 is chance. Classes that show up in training only or in
-    testing only don't count.
-
-    Args:
-        train: Rows to fit on.
-        test: Rows to judge by.
+    averaged over classes, then factors: 1/2 is chance. Classes that occur only in training or only
+    in testing do not count.
     """
     _check(train, test)
     check_classes(test.factors, "test ")
@@ -132,42 +129,34 @@ def explicitness(train: Rows, test: Rows) -> Tensor:
 
 
 class _PredictiveMetric(DisentanglementMetric):
-    """Base of these metrics, with disentanglement_lib's settings.
+    """Base of the metrics that fit models.
 
     Args:
-        bins: Bins of a continuous factor.
-        n_train: Rows to fit on.
-        n_test: Rows to judge by. Of fewer rows than both, the same proportions are used.
-        seed: Seed of the split and of the models.
-        **kwargs: Those of `torchmetrics.Metric`.
+        n_test: Number of rows to evaluate on. If fewer rows than `n_train + n_test` were
+            collected, they are split in the same proportions.
+        **options: Options of `DisentanglementMetric`.
     """
 
-    def __init__(
-        self,
-        bins: int = 20,
-        n_train: int = 10000,
-        n_test: int = 5000,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(bins, seed, **kwargs)
-        check_counts(1, n_train=n_train, n_test=n_test)
-        self.n_train, self.n_test = n_train, n_test
+    def __init__(self, n_test: int = 5000, **options: Any) -> None:
+        super().__init__(**options)
+        check_counts(1, n_test=n_test)
+        self.n_test = n_test
 
-    def split(self, codes: Tensor, factors: Tensor) -> tuple[Rows, Rows]:
-        """Rows to fit on and to judge by."""
-        return split_rows(Rows(codes, factors), self.n_train, self.n_test, self.seed)
+    def split(self, codes: Tensor, factors: Tensor) -> tuple[CodesAndFactors, CodesAndFactors]:
+        """Rows to fit on and rows to evaluate on."""
+        rows = CodesAndFactors(codes, factors)
+        return split_rows(rows, self.n_train, self.n_test, self.seed)
 
 
 class DCI(_PredictiveMetric):
     """Disentanglement, completeness and informativeness (Eastwood & Williams 2018).
 
-    Informativeness is the test accuracy. Trees are slow: a factor takes time in proportion to its
-    values, the codes and `n_train`; lower that one first.
+    Informativeness is the test accuracy. Trees are slow: a factor takes time in proportion to the
+    number of its values, of the codes and of `n_train`; lower `n_train` first.
     """
 
     def compute(self) -> dict[str, Tensor]:
-        """The three by name, as a MetricCollection takes them in."""
+        """The three scores by name, as a MetricCollection accepts them."""
         codes, factors = self.collected()
         check_rows(codes, factors, n_codes=2, n_factors=2)
         importance, accuracy = importance_matrix(
@@ -181,9 +170,9 @@ class DCI(_PredictiveMetric):
 
 
 class SAP(_PredictiveMetric):
-    """Separated attribute predictability: does one code alone predict each factor? See `sap`.
+    """Separated attribute predictability: whether one code alone predicts each factor. See `sap`.
 
-    Continuous factors aren't cut into bins here, but judged by correlation.
+    Continuous factors are not cut into bins here, but evaluated by correlation.
     """
 
     def compute(self) -> Tensor:
@@ -196,31 +185,25 @@ class SAP(_PredictiveMetric):
 
 
 class Explicitness(_PredictiveMetric):
-    """Explicitness: can factors be read off all codes together? See `explicitness`."""
+    """Explicitness: whether all codes together show the factors. See `explicitness`."""
 
     def compute(self) -> Tensor:
         codes, factors = self.collected()
         return self.result(explicitness(*self.split(codes, factor_classes(factors, self.bins))))
 
 
-def _check(train: Rows, test: Rows) -> None:
+def _check(train: CodesAndFactors, test: CodesAndFactors) -> None:
     check_rows(*train)
     check_classes(train.factors, "training ")
 
 
-def _squared_correlations(codes: Tensor, v: Tensor) -> Tensor:
-    codes, v = codes - codes.mean(0), v - v.mean()
-    scale = codes.square().sum(0) * v.square().sum()
-    return torch.where(codes.var(0) > 1e-12, (v @ codes).square() / scale, 0)
-
-
-def _accuracies(train: Rows, test: Rows, seed: int) -> Tensor:
-    """The test accuracy `[d]` of each code for one factor."""
+def _accuracies(codes: Tensor, v: Tensor, test: Tensor, v_test: Tensor, seed: int) -> Tensor:
+    """Test accuracy `[d]` of each code for one factor."""
     found = []
-    for x, x_test in zip(train.codes.T.numpy(), test.codes.T.numpy(), strict=True):
+    for x, x_test in zip(codes.T.numpy(), test.T.numpy(), strict=True):
         model = LinearSVC(C=0.01, class_weight="balanced", random_state=seed)
-        model.fit(x[:, None], train.factors.numpy())
-        found.append(model.score(x_test[:, None], test.factors.numpy()))
+        model.fit(x[:, None], v.numpy())
+        found.append(model.score(x_test[:, None], v_test.numpy()))
     return torch.tensor(found, dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""What MiMIc costs: a training step with and without; and a shuffle beside a loop over channels.
+"""Cost of MiMIc: a training step with and without it, and a shuffle beside a loop over channels.
 
     python tests/benchmarks/mimic_step.py [--repeats 30]
 
@@ -16,16 +16,17 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from mimic import MiMIcRegularizer, shuffle_channels
-from mimic.critics import MLPCritic
-from mimic.networks import ResNet, SmallCNN
+from mimic.critic.critics import MLPCritic
+from mimic.studies.games import SimultaneousGame
+from mimic.supervised.networks import ResNet, SmallCNN
 
-GAMES: dict[str, dict[str, Any] | None] = {
+PENALTIES: dict[str, dict[str, Any] | None] = {
     "none": None,
     "covariance": {"penalty": "covariance"},
     "HSIC": {"penalty": "hsic"},
     "MiMIc": {},
     "MiMIc, perceptron": {"critic": MLPCritic},
-    "MiMIc, simultaneous": {"scheme": "simultaneous"},
+    "MiMIc, simultaneous": {"game": SimultaneousGame},
     "MiMIc, 3 critic steps": {"n_critic": 3},
 }
 
@@ -34,13 +35,13 @@ def main(repeats: int = 30) -> None:
     """Prints the tables.
 
     Args:
-        repeats: Timed runs of each.
+        repeats: Number of timed runs of each row.
     """
     torch.set_num_threads(1)
     digits = SmallCNN(widths=(16, 32), hidden=64, kernel=7), (64, 1, 28, 28), "features.linear"
     images = ResNet(), (64, 3, 32, 32), "pool"
     for name, case in (("SmallCNN, 64 features", digits), ("ResNet-20, 64 features", images)):
-        steps = {game: step(*case, options) for game, options in GAMES.items()}
+        steps = {game: step(*case, options) for game, options in PENALTIES.items()}
         report(name, interleaved(steps, repeats))
     for n, c in ((256, 64), (256, 512), (4096, 256)):
         z = torch.randn(n, c)
@@ -54,7 +55,7 @@ def main(repeats: int = 30) -> None:
 def step(
     network: nn.Module, shape: tuple[int, ...], layer: str, options: dict[str, Any] | None
 ) -> Callable[[], object]:
-    """A step of training on noise, the penalty on the layer's output."""
+    """Training step on noise, with the penalty on the layer's output."""
     caught: list[Tensor] = []
     network = copy.deepcopy(network)
     network.get_submodule(layer).register_forward_hook(lambda m, i, o: caught.append(o))

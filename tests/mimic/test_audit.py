@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from common.errors import InputError
+from common.errors import InputError, check_words
 from mimic import (
     MiMIc,
     MiMIcRegularizer,
@@ -21,9 +21,9 @@ from mimic import (
     measure_total_correlation,
     mutual_information,
 )
-from mimic.evidence.distributions import Equicorrelated
-from mimic.layers import Catcher, find_layers
-from mimic.terms import Decomposition, check_words
+from mimic.critic.terms import Decomposition
+from mimic.features.layers import Catcher, find_layers
+from mimic.studies.distributions import Equicorrelated
 
 QUICK = {"steps": 400, "noise": 0.0}
 

@@ -9,9 +9,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mimic.cli import main
-from mimic.data.labelled import LabelledDigits
-from mimic.module import SupervisedModule
-from mimic.pictures import filter_grid
+from mimic.supervised.data.labelled import LabelledDigits
+from mimic.supervised.module import SupervisedModule
+from mimic.supervised.pictures import filter_grid
 
 NETWORKS = {
     "digits": "{class_path: SmallCNN, init_args: {widths: [4, 4], hidden: 8}}",
@@ -30,9 +30,11 @@ DATA = {
 }
 CONFIG = """
 model:
-  network: {network}
-  task: {task}
-  optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 0.01}}}}
+  class_path: mimic.supervised.module.SupervisedModule
+  init_args:
+    network: {network}
+    task: {task}
+    optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 0.01}}}}
 data: {data}
 trainer:
   accelerator: cpu

@@ -10,9 +10,8 @@ from torch import nn
 
 from common.errors import InputError
 from mimic import MiMIcRegularizer, gaussian_total_correlation
-from mimic.critics import HybridCritic, MLPCritic
-from mimic.features import Reduction, add_noise, hide_channels, standardize
-from mimic.terms import Rows
+from mimic.critic.critics import HybridCritic, MLPCritic
+from mimic.features.rows import Reduction, Rows, hide_channels, standardize
 
 
 def feature(*shape):
@@ -30,7 +29,7 @@ def test_pool_is_the_mean_over_positions():
 
 def test_locations_are_rows_image_by_image():
     z = feature(4, 3, 2, 2)
-    rows = Reduction("per_location", rows=1000)(z, torch.tensor([5, 6, 7, 8]))
+    rows = Reduction("per_location", rows=1000, n_classes=9)(z, torch.tensor([5, 6, 7, 8]))
     assert rows.positions == 4
     assert torch.equal(rows.z[4:8], z[1].flatten(1).T)
     assert rows.labels.tolist() == [5] * 4 + [6] * 4 + [7] * 4 + [8] * 4
@@ -106,7 +105,7 @@ def test_hidden_channels_are_zero():
 
 
 def test_noise_has_its_deviation():
-    z = add_noise(Rows(torch.zeros(100_000, 2)), 0.3, None).z
+    z = Rows(torch.zeros(100_000, 2)).noisy(0.3).z
     assert z.std(0).tolist() == pytest.approx([0.3, 0.3], rel=0.02)
 
 
@@ -122,9 +121,6 @@ REDUCTIONS = [
     ({"group": 2}, (16, 4)),
     ({"decomposition": "line"}, (16, 4)),
     ({"decomposition": "tree"}, (16, 4)),
-    ({"scheme": "simultaneous"}, (16, 4)),
-    ({"critic_ema": 0.9}, (16, 4)),
-    ({"route": "joint"}, (16, 4)),
     ({"n_critic": 3}, (16, 4)),
     ({"penalty": "covariance"}, (16, 4, 3, 3)),
     ({"penalty": "hsic", "reduce": "per_location", "rows": 64}, (16, 4, 3, 3)),
@@ -200,7 +196,7 @@ def test_state_goes_on_where_it_was(channels):
     for _ in range(5):
         one(z)
     two.load_state_dict(one.state_dict())
-    assert two.state_dict()["adversary"] is not None
+    assert two.state_dict()["game"] is not None
     assert all(torch.equal(one(z), two(z)) for _ in range(3))
 
 
@@ -223,12 +219,12 @@ def test_features_that_are_not_finite_leave_the_critic_as_it_was(critic, bad):
     """As where half precision overflows, and the step is skipped."""
     regularizer, z = MiMIcRegularizer(critic=critic), feature(32, 4)
     regularizer(z)
-    before = copy.deepcopy(regularizer.state_dict()["adversary"])
+    before = copy.deepcopy(regularizer.state_dict()["game"])
     broken = z.clone()
     broken[3, 1] = bad
     assert regularizer(broken).isnan()
     regularizer.critic_step(broken)
-    after = regularizer.state_dict()["adversary"]
+    after = regularizer.state_dict()["game"]
     assert all(torch.equal(before[k], after[k]) for k in before if k != "_extra_state")
     assert regularizer(z).isfinite()
 
@@ -237,7 +233,7 @@ def test_a_critic_trains_where_gradients_are_off():
     regularizer, z = MiMIcRegularizer(), feature(32, 4)
     with torch.no_grad():
         regularizer.critic_step(z)
-    assert regularizer.adversary.critics[0].rest.layers[0].weight.grad.abs().sum() > 0
+    assert regularizer.game.critics[0].layers[0].weight.grad.abs().sum() > 0
 
 
 def test_accelerators_random_states_are_left_alone(monkeypatch):
@@ -253,8 +249,6 @@ def test_accelerators_random_states_are_left_alone(monkeypatch):
         ("penalty", "decov"),
         ("reduce", "pol"),
         ("estimator", "best"),
-        ("scheme", "simul"),
-        ("route", "jiont"),
         ("decomposition", "lin"),
     ],
 )

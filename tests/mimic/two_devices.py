@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Subset
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from test_plugin import BATCH, fit, fresh, loader, plain, weights
@@ -23,13 +24,13 @@ if __name__ == "__main__":
     mine = DataLoader(Subset(examples, range(rank, len(examples), 2)), BATCH)
     options = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
     trainer = fit(module, [penalty], mine, max_steps=10, **options)
-    critic = penalty.regularizers["net.body"].adversary.critics
-    # Devices whose critics drifted apart would be two adversaries.
+    critic = penalty.regularizers["net.body"].game.critics
+    # Devices whose critics drifted apart would play two games.
     gathered = trainer.strategy.all_gather(torch.cat([p.flatten() for p in critic.parameters()]))
     # The default critic keeps statistics, and here the devices' batches aren't equal.
-    penalty, size = MiMIc("net.body", critic_ema=0.9), BATCH // (1 + rank)
+    penalty, size = MiMIc("net.body"), BATCH // (1 + rank)
     trainer = fit(fresh(), [penalty], DataLoader(examples, size), max_steps=10, **options)
-    state = penalty.regularizers["net.body"].adversary.state_dict()
+    state = penalty.regularizers["net.body"].game.state_dict()
     numbers = torch.cat([x.flatten() for x in state.values() if torch.is_tensor(x)])
     uneven = trainer.strategy.all_gather(numbers)
     if trainer.is_global_zero:

@@ -9,7 +9,7 @@ import torch
 from common.errors import InputError
 from mimic import metrics
 from mimic.metrics import predictive
-from mimic.metrics.interventions import Interventions
+from mimic.metrics.interventional import Interventions
 
 BY_ROWS = [metrics.MIG, metrics.MIGSup, metrics.Modularity, metrics.IRS]
 BY_DRAWS = [metrics.FactorVAEScore, metrics.BetaVAEScore]

@@ -1,0 +1,1 @@
+"""Critics that estimate total correlation, and the game in which they train."""

@@ -1,0 +1,222 @@
+"""Rows of channels: samples of a layer's channels, as critics see them."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import InputError
+from mimic.features.shuffling import device_of
+
+CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm)
+Reduce = Literal["pool", "per_location", "map"]
+# A channel whose deviation is this share of its size or less varies by rounding only.
+RESOLUTION = 1e-6
+
+
+class Rows(NamedTuple):
+    """Samples of channels.
+
+    Attributes:
+        z: Channels, `[n c]`, or `[n c …]` where a channel is a map.
+        labels: Classes `[n]`. None: no classes.
+        positions: Number of consecutive rows that come from one image.
+    """
+
+    z: Tensor
+    labels: Tensor | None = None
+    positions: int = 1
+
+    def noisy(self, deviation: float, generator: torch.Generator | None = None) -> "Rows":
+        """The rows with Gaussian noise on every channel.
+
+        Channels that are functions of fewer numbers than there are channels have infinite total
+        correlation; with noise it is finite.
+        """
+        if deviation == 0:
+            return self
+        device = device_of(generator) or self.z.device
+        noise = torch.randn(self.z.shape, generator=generator, device=device, dtype=self.z.dtype)
+        return self._replace(z=self.z + deviation * noise.to(self.z.device))
+
+    def images(self, chosen: Tensor) -> "Rows":
+        """The rows of the images with these indices."""
+        p = self.positions
+        z = self.z.unflatten(0, (-1, p))[chosen].flatten(0, 1)
+        labels = self.labels
+        if labels is not None:
+            labels = labels.unflatten(0, (-1, p))[chosen].flatten()
+        return Rows(z, labels, p)
+
+
+class Reduction(NamedTuple):
+    """Rules by which the output of a layer becomes rows of channels.
+
+    Attributes:
+        reduce: `pool`: averages over positions, so a sample is an image. `per_location`: every
+            position is a sample. `map`: a sample is an image, and its channels are whole maps.
+        channel_dim: Axis of the channels. None: the last axis of `[b t c]`, such as tokens or
+            states of a path; axis 1 of everything else and of one-dimensional convolutions.
+        rows: Approximate number of rows under `per_location`, at positions drawn anew each time.
+        subset: Number of channels that critics see, drawn anew each time. None: all channels.
+        n_classes: Number of classes, for rows within classes. None: labels are ignored.
+    """
+
+    reduce: Reduce = "pool"
+    channel_dim: int | None = None
+    rows: int = 1024
+    subset: int | None = None
+    n_classes: int | None = None
+
+    def of(self, layer: nn.Module) -> "Reduction":
+        """The same rules for a layer whose kind says where its channels are."""
+        known = self.channel_dim is None and isinstance(layer, CHANNELS_FIRST)
+        return self._replace(channel_dim=1) if known else self
+
+    def standard(
+        self, feature: Tensor, labels: Tensor | None, generator: torch.Generator
+    ) -> tuple[Rows, Tensor]:
+        """Standardised rows for critics, and the number of dead channels.
+
+        Raises:
+            ValueError: The feature, or the labels, are not fit to be measured.
+        """
+        rows, dead = standardize(self(feature, labels, generator), self.n_classes)
+        return hide_channels(rows, self.subset, generator), dead.sum()
+
+    def __call__(
+        self,
+        feature: Tensor,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Rows:
+        """Rows of a feature `[b …]` in float32, with the class of each row.
+
+        Raises:
+            ValueError: Fewer than two channels, or labels that are missing or do not fit.
+        """
+        z = self._channels_first(feature).float()
+        labels = self._checked(z, labels)
+        positions = 1
+        if z.ndim > 2 and self.reduce == "pool":
+            z = z.flatten(2).mean(2)
+        elif z.ndim > 2 and self.reduce == "per_location":
+            positions, z = self._locations(z.flatten(2), generator)
+        if labels is not None:
+            labels = labels.long().repeat_interleave(positions)
+        return Rows(z, labels, positions)
+
+    def _channels_first(self, feature: Tensor) -> Tensor:
+        if feature.ndim < 2:
+            raise ValueError(f"got a feature of shape {tuple(feature.shape)}; it has no channels")
+        axis = self.channel_dim
+        if axis is None:
+            axis = -1 if feature.ndim == 3 else 1
+        if not -feature.ndim < axis < feature.ndim or axis % feature.ndim == 0:
+            raise ValueError(
+                f"got channel_dim {axis} for a feature of shape {tuple(feature.shape)}; the "
+                "batch is axis 0"
+            )
+        return feature.movedim(axis, 1)
+
+    def _checked(self, z: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Labels within which the rows are compared."""
+        b, c = z.shape[:2]
+        if c < 2:
+            raise ValueError("got a feature of 1 channel, which has none to interact with")
+        if self.subset is not None and not 2 <= self.subset <= c:
+            raise ValueError(f"got subset {self.subset} of {c} channels; give 2 to {c}")
+        if self.n_classes is None:
+            return None
+        if labels is None:
+            raise ValueError(
+                f"n_classes is {self.n_classes}, so the penalty is within classes and needs the "
+                "labels; say where in the batch they are (labels=), or leave out n_classes"
+            )
+        check_labels(labels, self.n_classes)
+        if labels.shape != (b,):
+            raise ValueError(
+                f"got labels of shape {tuple(labels.shape)} for {b} samples; give one class each"
+            )
+        return labels
+
+    def _locations(self, z: Tensor, generator: torch.Generator | None) -> tuple[int, Tensor]:
+        """About `rows` rows of `[b c l]`: the same positions of each image, image by image."""
+        b, c, n = z.shape
+        count = max(1, min(n, self.rows // b))
+        if count < n:
+            chosen = torch.randperm(n, generator=generator, device=device_of(generator))[:count]
+            z = z.index_select(2, chosen.to(z.device))
+        return count, z.transpose(1, 2).reshape(b * count, c)
+
+
+def standardize(rows: Rows, n_classes: int | None = None) -> tuple[Rows, Tensor]:
+    """Channels of mean 0 and variance 1, which leaves total correlation as it is.
+
+    Within classes the mean of each class is subtracted, not the common mean.
+
+    Returns:
+        The rows, and which channels are dead, `bool [c]`: these do not vary and are set to 0.
+
+    Raises:
+        ValueError: Fewer than two images, or all channels are dead.
+    """
+    if (count := len(rows.z) // rows.positions) < 2:
+        raise ValueError(
+            f"got a batch of {count}: what channels share can't be seen in fewer than 2 samples; "
+            "raise the batch size, or set drop_last on the loader"
+        )
+    size = rows.z.detach().abs().amax(_all_but_channels(rows.z), keepdim=True)
+    z = centre(rows, n_classes).z
+    variance = z.square().mean(_all_but_channels(z), keepdim=True)
+    dead = variance.detach().sqrt() <= RESOLUTION * size
+    if bool(dead.all()):
+        within = "" if n_classes is None else ", or every class has one sample in the batch"
+        raise ValueError(
+            f"all {z.shape[1]} channels are constant over the batch, so there is no interaction "
+            f"to measure: the layer has collapsed, or isn't the one you meant{within}"
+        )
+    # The inner where keeps the gradient of the square root finite.
+    deviation = torch.where(dead, 1.0, variance).sqrt()
+    return rows._replace(z=torch.where(dead, 0.0, z / deviation)), dead.flatten()
+
+
+def centre(rows: Rows, n_classes: int | None = None) -> Rows:
+    """Channels of mean 0, within each class if classes are given."""
+    z = rows.z
+    if n_classes is not None and rows.labels is not None:
+        return rows._replace(z=z - _class_means(z, rows.labels, n_classes))
+    return rows._replace(z=z - z.mean(_all_but_channels(z), keepdim=True))
+
+
+def hide_channels(rows: Rows, subset: int | None, generator: torch.Generator | None) -> Rows:
+    """All channels except a random subset set to 0."""
+    if subset is None:
+        return rows
+    c = rows.z.shape[1]
+    shown = torch.randperm(c, generator=generator, device=device_of(generator))[:subset]
+    mask = torch.zeros(c, dtype=torch.bool, device=rows.z.device)
+    mask[shown.to(rows.z.device)] = True
+    return rows._replace(z=rows.z * mask.reshape(1, c, *[1] * (rows.z.ndim - 2)))
+
+
+def check_labels(labels: Tensor, n_classes: int) -> None:
+    """Raises an `InputError` if there are labels outside 0 … n_classes - 1."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
+        raise InputError(
+            f"got labels from {int(labels.min())} to {int(labels.max())}; with n_classes "
+            f"{n_classes} they must be 0 to {n_classes - 1}"
+        )
+
+
+def _all_but_channels(z: Tensor) -> list[int]:
+    return [axis for axis in range(z.ndim) if axis != 1]
+
+
+def _class_means(z: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """Mean of each row's class, also over positions if channels are maps."""
+    flat = z.reshape(*z.shape[:2], -1).mean(2)
+    sums = flat.new_zeros(n_classes, z.shape[1]).index_add(0, labels, flat)
+    counts = flat.new_zeros(n_classes).index_add(0, labels, flat.new_ones(len(z)))
+    means = sums / counts.clamp(min=1)[:, None]
+    return means[labels].reshape(*z.shape[:2], *[1] * (z.ndim - 2))

@@ -1,0 +1,1 @@
+"""Test bed of the studies: networks, tasks and data sets with labels."""
