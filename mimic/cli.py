@@ -13,7 +13,7 @@ from common.data.base import Data
 from common.errors import InputError
 from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import save_png
-from common.training.checkpoints import read_checkpoint
+from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
 from mimic.supervised import networks, tasks  # noqa: F401  short names in a config
 from mimic.supervised.data import factor_files, labelled, scenes, sprites  # noqa: F401
@@ -48,12 +48,10 @@ class SupervisedTrainer(Trainer):
             InputError: The network has no convolution.
         """
         assert ckpt_path is not None
-        checkpoint = read_checkpoint(ckpt_path)
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
-        convolutions = [x for x in model.network.modules() if isinstance(x, nn.Conv2d)]
+        load_weights(model, ckpt_path)
+        convolutions = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
         if not convolutions:
-            kind = type(model.network).__name__
+            kind = type(getattr(model, "network", model)).__name__
             raise InputError(f"{kind} has no convolution of which to show filters")
         picture = filter_grid(convolutions[0].weight, zoom=zoom)
         folder = Path(self.log_dir or self.default_root_dir)
