@@ -163,7 +163,7 @@ class TotalCorrelationAudit(Callback):
         self._catcher.start()
 
     def _wants(self, loader: int) -> bool:
-        """Whether this device has not kept its share of a loader's images yet."""
+        """True while this device has not kept its share of a loader's images yet."""
         counts = [sum(len(p.z) // p.positions for p in x) for x in self._kept[loader].values()]
         return min(counts) < self._share
 

@@ -106,7 +106,7 @@ class MiMIcRegularizer:
 
     @property
     def trains_critic(self) -> bool:
-        """Whether there is a critic at all."""
+        """True if there is a critic."""
         return self.penalty == "mimic"
 
     @property

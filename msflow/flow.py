@@ -183,7 +183,7 @@ class MultiScaleFlow(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether `log_prob` is the log-density of one dequantized image.
+        """True if `log_prob` is the log-density of one dequantized image.
 
         Only then may its bits per dimension be called BPD.
         """

@@ -22,7 +22,7 @@ def alone() -> Iterator[None]:
 
 
 def together() -> bool:
-    """Whether there are other devices to communicate with."""
+    """True if there are other devices to communicate with."""
     return not _alone.get() and dist.is_available() and dist.is_initialized()
 
 

@@ -214,5 +214,5 @@ def ranking_of(values: Values) -> Tensor:
 
 
 def _finite(rows: Rows) -> bool:
-    """Whether the rows of all devices are finite."""
+    """True if the rows of all devices are finite."""
     return not float(sum_over_devices((~rows.z.isfinite()).any().float()))

@@ -54,7 +54,7 @@ def _is_meant(layer: Layer, name: str, module: nn.Module) -> bool:
 
 
 def is_glob(layer: Layer) -> bool:
-    """Whether a name may stand for several layers."""
+    """True if a name may stand for several layers."""
     return isinstance(layer, str) and any(sign in layer for sign in "*?[")
 
 

@@ -179,7 +179,7 @@ def histogram_bins(x: Tensor, bins: int) -> Tensor:
 
 
 def is_continuous(factors: Tensor, bins: int) -> Tensor:
-    """Whether each factor is floating point with more than `bins` distinct values, `bool [k]`."""
+    """True for each factor of floating point with more than `bins` distinct values, `bool [k]`."""
     distinct = torch.tensor([len(column.unique()) for column in factors.T])
     return (distinct > bins) & factors.is_floating_point()
 

@@ -55,5 +55,5 @@ def _is_frame(name: str) -> bool:
 
 
 def _is_skipped(folder: Path) -> bool:
-    """Whether a folder is hidden, or is a link to a folder that contains it (an endless loop)."""
+    """True for a hidden folder, or a link to a folder that contains it (an endless loop)."""
     return folder.name[0] == "." or (folder.is_symlink() and folder.resolve() in folder.parents)
