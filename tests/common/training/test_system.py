@@ -10,7 +10,10 @@ from common.training.callbacks.skip_bad_steps import SkipBadSteps
 from common.training.checkpoints import BestCheckpoint, LastCheckpoint
 from common.training.schedules import Schedule
 from common.training.system import System
+from mimic.supervised.module import SupervisedModule
+from msflow.module import MultiScaleFlowModule
 from tests.common.training.games import Game, Numbers
+from video_ode.module import VideoPredictionModule
 
 
 def fit(game, folder, data=None, resume=None, callbacks=(), **options):
@@ -210,9 +213,5 @@ def test_wrong_settings_are_refused(settings, message):
 
 
 def test_every_system_is_a_system():
-    from mimic.module import SupervisedModule
-    from msflow.module import MultiScaleFlowModule
-    from video_ode.module import VideoPredictionModule
-
     for kind in (Game, SupervisedModule, MultiScaleFlowModule, VideoPredictionModule):
         assert issubclass(kind, System)
