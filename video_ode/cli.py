@@ -5,7 +5,7 @@ python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -79,8 +79,9 @@ class VideoTrainer(Trainer):
         place = self._folder / "predictions" if out is None else Path(out)
         writer = PredictionWriter(place, formats, fps)
         self._load(model, ckpt_path)
-        clips = (clip.to(model.device) for clip in first_videos(datamodule, n))
-        clips = tqdm(clips, "videos", n, disable=self.progress_bar_callback is None)
+        quiet = self.progress_bar_callback is None
+        shown = tqdm(first_videos(datamodule, n), "videos", n, disable=quiet)
+        clips = (clip.to(model.device) for clip in shown)
         with evaluation_mode(model):
             if isinstance(model, Generating):
                 paths = _write_generated(writer, model, clips, asked, n)
@@ -219,7 +220,7 @@ def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
 def _write_predicted(
     writer: PredictionWriter,
     model: System,
-    clips: Iterable[Clip],
+    clips: Iterator[Clip],
     times: Times | None,
     n_samples: int,
 ) -> list[Path]:
@@ -235,7 +236,7 @@ def _write_predicted(
 def _write_generated(
     writer: PredictionWriter,
     model: Generating,
-    clips: Iterable[Clip],
+    clips: Iterator[Clip],
     times: Times | None,
     n: int,
 ) -> list[Path]:

@@ -10,7 +10,7 @@ from video_ode.predictor import Scoring, check_request, shared_times, to_unit
 
 TIMES = torch.arange(5.0)
 WRONG = {
-    "no frame": (dict(video=torch.rand(3, 0, 1, 16, 16), times=TIMES[:0]), "one frame or more"),
+    "no frame": (dict(video=torch.rand(3, 0, 1, 16, 16), times=TIMES[:0]), "at least one frame"),
     "unsorted": (dict(times=TIMES.flip(0)), "ascending"),
     "twice": (dict(times=torch.tensor([0.0, 1, 1, 2, 3])), "ascending"),
     "not finite": (dict(times=torch.tensor([0.0, 1, 2, 3, float("nan")])), "finite"),
