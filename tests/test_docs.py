@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import itertools
+import os
 import re
 import runpy
 import shutil
@@ -269,6 +270,39 @@ def test_examples_run_from_the_page(name, tmp_path, monkeypatch, capfd):
         assert "brightness predicted" in capfd.readouterr().out
     if "sample" in script:
         assert (tmp_path / "samples.png").is_file()
+
+
+LAWS = """
+import importlib
+
+def pytest_sessionstart(session):
+    laws = importlib.import_module("tests.laws")
+    names = vars(laws) | vars(importlib.import_module({module!r}))
+    if isinstance(laws.{law_list}, dict):
+        laws.{law_list}.update(eval("{{" + {line!r} + "}}", names))
+    else:
+        laws.{law_list}.append(eval({line!r}, names))
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "the line is" in EXAMPLES[name]])
+def test_examples_obey_the_laws_by_the_line_on_the_page(name, tmp_path):
+    example, (file,) = EXAMPLES[name], files_of(EXAMPLES[name])
+    (tmp_path / file).write_text(files_of(example)[file], encoding="utf-8")
+    about = r"law list is `(\w+)` \(the tests are in `([^`]+)`\); the line is\s+`([^`]+)`"
+    ((law_list, tests, line),) = re.findall(about, example)
+    plugin = LAWS.format(module=file.removesuffix(".py"), law_list=law_list, line=line)
+    (tmp_path / "plugin.py").write_text(plugin, encoding="utf-8")
+    only = re.search(r"\w+", line.removeprefix("SmallSet")).group()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "plugin", "-k", only, str(ROOT / tests)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 10
 
 
 # Names and paths ----------------------------------------------------------------------------
