@@ -75,3 +75,12 @@ class Game(ManualSystem):
 
     def validation_step(self, batch, batch_idx):
         self.log("val/gap", self.critic(batch).mean() - self.critic(self.generator(batch)).mean())
+
+
+class Still(Game):
+    """A game whose noise is the batch, so that the size of a batch doesn't matter."""
+
+    def loss(self, player, batch):
+        gap = self.critic(batch).mean() - self.critic(self.generator(batch)).mean()
+        loss = gap if player == "generator" else -gap
+        return loss + 0.1 * self.critic.weight.square().sum(), {}

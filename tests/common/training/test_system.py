@@ -1,5 +1,9 @@
 """Systems with several optimisers have what automatic optimisation has; the oracle is a loop."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from pytorch_lightning import Trainer
@@ -12,7 +16,7 @@ from common.training.schedules import Schedule
 from common.training.system import System
 from mimic.supervised.module import SupervisedModule
 from msflow.module import MultiScaleFlowModule
-from tests.common.training.games import Game, Numbers
+from tests.common.training.games import Game, Numbers, Still
 from video_ode.module import VideoPredictionModule
 
 
@@ -106,15 +110,6 @@ def test_progress_counts_batches_under_max_steps_too(tmp_path):
     assert game.seen[-1] == ("generator", 3 / 4)
 
 
-class Still(Game):
-    """A game whose noise is the batch, so that the size of a batch doesn't matter."""
-
-    def loss(self, player, batch):
-        gap = self.critic(batch).mean() - self.critic(self.generator(batch)).mean()
-        loss = gap if player == "generator" else -gap
-        return loss + 0.1 * self.critic.weight.square().sum(), {}
-
-
 def test_accumulation_is_a_larger_batch(tmp_path):
     torch.manual_seed(3)
     small = Still(accumulate=3)
@@ -124,6 +119,19 @@ def test_accumulation_is_a_larger_batch(tmp_path):
     fit(large, tmp_path, Numbers(batch_size=6))
     for ours, theirs in zip(weights(small), weights(large), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_two_devices_play_the_game_of_the_larger_batch(tmp_path):
+    script, result = Path(__file__).parent / "two_devices.py", tmp_path / "result.pt"
+    subprocess.run([sys.executable, str(script), str(result)], check=True, timeout=300)
+    found = torch.load(result, weights_only=True)
+    torch.manual_seed(3)
+    large = Still()
+    trainer = fit(large, tmp_path, Numbers(count=12, batch_size=4), max_epochs=1)
+    assert found["steps"] == trainer.global_step == 6
+    first, second = found["weights"]
+    assert (first == second).all()
+    torch.testing.assert_close(first, torch.cat([w.flatten() for w in weights(large)]))
 
 
 def test_batches_left_over_at_the_end_of_an_epoch_make_a_turn(tmp_path):
