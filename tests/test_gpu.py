@@ -98,6 +98,8 @@ def test_configurations_train_test_and_resume(config, precision, tmp_path, monke
     for stage in ("train", "val", "test"):
         given += [f"--trainer.limit_{stage}_batches", "3"]
     given += ["--trainer.enable_progress_bar", "false"]
+    if "msflow" in config:  # Lightning clips no gradients of a fused optimiser in mixed precision
+        given += ["--model.optimizer.fused", "false"]
     main = import_module(f"{Path(config).parts[0]}.cli").main
     main(["fit", *given, "--trainer.max_epochs", "1"])
     main(["fit", *given, "--trainer.max_epochs", "2", "--ckpt_path", "last"])
