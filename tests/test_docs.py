@@ -47,6 +47,8 @@ SMALL_FLOW = {
     "model.flow.solver.step_size": 0.5,
     "model.statistics_images": 50,
 }
+# Blocks that import these run only where they are installed.
+OPTIONAL = {"segmentation_models_pytorch": "needs torchvision, which breaks a CPU-only PyTorch"}
 NOT_OURS = ("pip", "pytest", "venv")  # modules of other projects in commands
 # Commands whose configuration the user writes.
 NEEDS_FILES = {"deeplab.yaml": "a configuration that mimic's results show as a block"}
@@ -226,6 +228,9 @@ def test_python_blocks_run(page, trained, monkeypatch):
     monkeypatch.chdir(trained)
     names = {"__name__": page}
     for block in blocks(text(page), "python"):
+        for package, reason in OPTIONAL.items():
+            if f"import {package}" in block:
+                pytest.importorskip(package, reason=reason)
         exec(compile(block, page, "exec"), names)
 
 
