@@ -77,7 +77,12 @@ class MiMIcRegularizer:
         seed: int = 0,
         game: type[Game] = Game,
     ) -> None:
-        check_words((estimator, EstimatorName), (decomposition, Decomposition))
+        check_words(
+            (penalty, PenaltyName),
+            (reduce, Reduce),
+            (estimator, EstimatorName),
+            (decomposition, Decomposition),
+        )
         _check_penalty(penalty, reduce, n_classes)
         if min(n_critic, group, rows) < 1 or noise < 0 or critic_lr <= 0:
             raise InputError(
@@ -200,7 +205,7 @@ class MiMIcRegularizer:
 
 
 def _check_penalty(penalty: PenaltyName, reduce: Reduce, n_classes: int | None) -> None:
-    check_words((penalty, PenaltyName), (reduce, Reduce))
+    """Refuses a penalty where it has no form."""
     if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
         raise InputError(f"{penalty} has no form within classes; leave out n_classes")
     if penalty != "mimic" and reduce == "map":
