@@ -6,13 +6,10 @@ from torch import nn
 
 from common.errors import InputError
 from tests.laws import DYNAMICS
-from video_ode.dynamics.base import PiecewiseContext
+from video_ode.dynamics.base import PiecewiseContext, Stepwise
 from video_ode.dynamics.recurrent import GRU
 
 pytestmark = pytest.mark.usefixtures("double")
-MAPS = [name for name in DYNAMICS if name != "gru"]  # its cell knows vectors only
-TOLERANCE = {"adaptive ode": dict(atol=1e-5, rtol=1e-5)}
-BETWEEN = [name for name in DYNAMICS if name not in ("gru", "mlp")]  # of whole frames alone
 
 
 class Mixing(nn.Module):
@@ -39,6 +36,13 @@ def make(name, size=3, context_size=0):
 
     dynamics = DYNAMICS[name](field)(size, context_size)
     return dynamics, fields[0] if fields else None
+
+
+KINDS = {name: make(name) for name in DYNAMICS}
+MAPS = [name for name, (kind, _) in KINDS.items() if not isinstance(kind, GRU)]  # vectors only
+BETWEEN = [name for name, (kind, _) in KINDS.items() if not isinstance(kind, Stepwise)]
+WITH_FIELD = [name for name, (_, field) in KINDS.items() if field is not None]
+TOLERANCE = {"adaptive ode": dict(atol=1e-5, rtol=1e-5)}
 
 
 def again(dynamics, *arguments):
@@ -110,7 +114,7 @@ def test_times_between_frames_change_nothing_under_a_piecewise_context(name):
     torch.testing.assert_close(more[:, [0, 2, 4, 5]], frames, **TOLERANCE.get(name, {}))
 
 
-@pytest.mark.parametrize("name", [name for name in DYNAMICS if name != "gru"])
+@pytest.mark.parametrize("name", WITH_FIELD)
 @pytest.mark.parametrize("piecewise", [False, True])
 def test_every_evaluation_is_counted(name, piecewise):
     dynamics, field = make(name, context_size=2)
