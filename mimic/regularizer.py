@@ -77,12 +77,7 @@ class MiMIcRegularizer:
         seed: int = 0,
         game: type[Game] = Game,
     ) -> None:
-        check_words(
-            (penalty, PenaltyName),
-            (reduce, Reduce),
-            (estimator, EstimatorName),
-            (decomposition, Decomposition),
-        )
+        check_words((estimator, EstimatorName), (decomposition, Decomposition))
         _check_penalty(penalty, reduce, n_classes)
         if min(n_critic, group, rows) < 1 or noise < 0 or critic_lr <= 0:
             raise InputError(
@@ -204,8 +199,9 @@ class MiMIcRegularizer:
         return self.game
 
 
-def _check_penalty(penalty: PenaltyName, reduce: Reduce, n_classes: int | None) -> None:
-    """Refuses a penalty where it has no form."""
+def _check_penalty(penalty: str, reduce: str, n_classes: int | None) -> None:
+    """Refuses unknown words, and a penalty where it has no form."""
+    check_words((penalty, PenaltyName), (reduce, Reduce))
     if n_classes is not None and penalty in ("orthogonality", "hsic", "distance_correlation"):
         raise InputError(f"{penalty} has no form within classes; leave out n_classes")
     if penalty != "mimic" and reduce == "map":
