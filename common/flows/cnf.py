@@ -75,7 +75,7 @@ class CNF(Bijection):
 
         Args:
             x: Batch at `t0`, `[b ...]`.
-            context: Context of the field. None: the field has none.
+            context: Context of the field. None: a field without context.
             t0: Start time.
             t1: End time.
             solver: None: the flow's own solver.

@@ -61,7 +61,7 @@ class Divergence(abc.ABC):
             field: Vector field `f(t, z, context)`.
             t: Time, a scalar.
             z: State `[b ...]`.
-            context: Context of the field. None: the field has none.
+            context: Context of the field. None: a field without context.
             noise: Noise that `draw` returned, the same for all evaluations of one solve.
         """
 

@@ -41,7 +41,7 @@ class Regularizer(abc.ABC):
                 such as higher derivatives.
             t: Time, a scalar.
             z: State `[b ...]`.
-            context: Context of the field. None: the field has none.
+            context: Context of the field. None: a field without context.
             linearized: Value of the field at `(t, z, context)`, with trace and norm of its
                 Jacobian.
 

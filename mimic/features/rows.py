@@ -123,7 +123,7 @@ class Reduction(NamedTuple):
         """Labels within which the rows are compared."""
         b, c = z.shape[:2]
         if c < 2:
-            raise ValueError("got a feature of 1 channel, which has none to interact with")
+            raise ValueError("got a feature of 1 channel; give one of 2 channels or more")
         if self.subset is not None and not 2 <= self.subset <= c:
             raise ValueError(f"got subset {self.subset} of {c} channels; give 2 to {c}")
         if self.n_classes is None:

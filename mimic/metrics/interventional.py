@@ -178,8 +178,8 @@ class FactorVAEScore(_DrawingMetric):
     majority of the training draws. Chance is about `1 / k`.
 
     Args:
-        min_std: Codes of a lower standard deviation have no vote; if none has a vote, the score
-            is 0. Lower it for codes that are small by nature.
+        min_std: Least standard deviation of a code that votes; without such a code, the score is
+            0. Lower it for codes that are small by nature.
         **options: Number of test draws, size of a draw, and options of `DisentanglementMetric`.
     """
 

@@ -89,6 +89,6 @@ class Human36M(WindowData):
 
 
 def _subject(name: str) -> int:
-    """Number of the subject in the name of a file; 0: the name has none."""
+    """Number of the subject in the name of a file. 0: the name has no subject."""
     match = re.match(r"S(\d+)-", name)
     return int(match[1]) if match else 0
