@@ -222,7 +222,9 @@ def named_runs(page):
 
 
 # The blocks of EXTENDING are files; another test runs them with their commands.
-@pytest.mark.parametrize("page", [p for p in PAGES if p != EXTENDING and blocks(text(p), "python")])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != EXTENDING and blocks(text(page), "python")]
+)
 def test_python_blocks_run(page, trained, monkeypatch):
     monkeypatch.chdir(trained)
     names = {"__name__": page}

@@ -36,7 +36,7 @@ class BallTrajectories(NamedTuple):
     velocities: Tensor
 
 
-class BouncingBalls(Simulated):
+class BouncingBalls(Simulated[BallTrajectories]):
     """Balls of equal mass that bounce off the walls and off one another without loss of energy.
 
     The default radius and speed are those of Sutskever et al. (2008), but here the motion is
@@ -65,19 +65,6 @@ class BouncingBalls(Simulated):
     def simulator(self, split: Split) -> "BallSimulator":
         return BallSimulator(split, self.motion, self.n_balls, self.canvas)
 
-    def trajectories(
-        self, split: Split, numbers: Integers, times: Times | None = None
-    ) -> BallTrajectories:
-        """Exact motion of the balls.
-
-        Args:
-            split: Split of the videos.
-            numbers: Numbers of the videos.
-            times: Times from 0 on. None: the times that are served.
-        """
-        times = self.times(split) if times is None else times
-        return self.simulator(split).trajectories(numbers, times)
-
     def baselines(self, clip: Clip, n_cond: int) -> dict[str, PixelVideo]:
         """`constant velocity`: straight on from the last conditioning frame; no collisions."""
         simulator = self.simulator("test")
@@ -88,7 +75,7 @@ class BouncingBalls(Simulated):
         return {"constant velocity": frames}
 
 
-class BallSimulator(Simulator):
+class BallSimulator(Simulator[BallTrajectories]):
     """Renderer of the bouncing balls of one split.
 
     Args:

@@ -36,7 +36,7 @@ class DigitTrajectories(NamedTuple):
     digits: Tensor
 
 
-class MovingDigits(Simulated):
+class MovingDigits(Simulated[DigitTrajectories]):
     """Moving MNIST, simulated when it is served.
 
     Each split shows digits of its own. Of the MNIST files, the training images are for training
@@ -108,19 +108,6 @@ class MovingDigits(Simulated):
             split, self.motion, images, self.n_digits, self.canvas, self.subpixel
         )
 
-    def trajectories(
-        self, split: Split, numbers: Integers, times: Times | None = None
-    ) -> DigitTrajectories:
-        """Exact motion of the digits.
-
-        Args:
-            split: Split of the videos.
-            numbers: Numbers of the videos.
-            times: Times from 0 on. None: the times that are served.
-        """
-        times = self.times(split) if times is None else times
-        return self.simulator(split).trajectories(numbers, times)
-
     def baselines(self, clip: Clip, n_cond: int) -> dict[str, PixelVideo]:
         """`constant velocity`: straight on from the last conditioning frame, across the border."""
         simulator = self.simulator("test")
@@ -135,7 +122,7 @@ class MovingDigits(Simulated):
         return {"constant velocity": frames}
 
 
-class DigitSimulator(Simulator):
+class DigitSimulator(Simulator[DigitTrajectories]):
     """Renderer of the moving digits of one split.
 
     Args:

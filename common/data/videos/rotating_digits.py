@@ -27,7 +27,7 @@ class DigitRotations(NamedTuple):
     digits: Tensor
 
 
-class RotatingDigits(Simulated):
+class RotatingDigits(Simulated[DigitRotations]):
     """Digits that rotate about their centre at constant speed, from a random initial angle.
 
     With `digits: [3]` the set is similar to the rotating MNIST of Casale et al. (2018) and Yildiz
@@ -69,21 +69,8 @@ class RotatingDigits(Simulated):
     def simulator(self, split: Split) -> "RotationSimulator":
         return RotationSimulator(split, self.images(split), self.speed)
 
-    def trajectories(
-        self, split: Split, numbers: Integers, times: Times | None = None
-    ) -> DigitRotations:
-        """Exact angles of the digits.
 
-        Args:
-            split: Split of the videos.
-            numbers: Numbers of the videos.
-            times: Times from 0 on. None: the times that are served.
-        """
-        times = self.times(split) if times is None else times
-        return self.simulator(split).trajectories(numbers, times)
-
-
-class RotationSimulator(Simulator):
+class RotationSimulator(Simulator[DigitRotations]):
     """Renderer of the rotating digits of one split.
 
     Args:

@@ -7,7 +7,7 @@ and the state of a video is known exactly at all times, also between frames.
 import abc
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from common.typing import Frames, Integers, Times
 SEEDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 # Streams of random numbers: images to show, state at time 0, draws at later times.
 CHOICE, START, REDRAWN = 0, 1, 2
+Trajectories = TypeVar("Trajectories")
 
 
 class VideoDraws:
@@ -127,7 +128,7 @@ class Motion(abc.ABC):
         return MotionState(np.stack(positions, 1), np.stack(velocities, 1))
 
 
-class Simulator(abc.ABC):
+class Simulator(abc.ABC, Generic[Trajectories]):
     """Abstract renderer of the videos of one split.
 
     Args:
@@ -137,6 +138,14 @@ class Simulator(abc.ABC):
 
     def __init__(self, split: Split, n_objects: int) -> None:
         self.split, self.n_objects = split, n_objects
+
+    @abc.abstractmethod
+    def trajectories(self, numbers: Integers, times: Times) -> Trajectories:
+        """Exact motion of the objects at any times from 0 on.
+
+        Raises:
+            InputError: A number or a time is negative.
+        """
 
     @abc.abstractmethod
     def videos(self, numbers: Integers, times: Times) -> Frames:
@@ -159,7 +168,7 @@ class Simulator(abc.ABC):
         return VideoDraws(self.split, numbers.cpu().numpy(), self.n_objects)
 
 
-class Simulated(VideoData):
+class Simulated(VideoData, Generic[Trajectories]):
     """Base class of the simulated sets.
 
     Training epoch `e` shows the videos `e n_train … e n_train + n_train - 1`, so no training video
@@ -191,12 +200,25 @@ class Simulated(VideoData):
         self.frame_step = frame_step
 
     @abc.abstractmethod
-    def simulator(self, split: Split) -> Simulator:
+    def simulator(self, split: Split) -> Simulator[Trajectories]:
         """Renderer of the videos of a split."""
 
     def videos(self, split: Split, numbers: Integers, times: Times) -> Frames:
         """Frames of the videos with these numbers at any times from 0 on, `[b t c h w]`."""
         return self.simulator(split).videos(numbers, times)
+
+    def trajectories(
+        self, split: Split, numbers: Integers, times: Times | None = None
+    ) -> Trajectories:
+        """Exact motion of the objects.
+
+        Args:
+            split: Split of the videos.
+            numbers: Numbers of the videos, `[b]`.
+            times: Times from 0 on, `[t]`. None: the times that are served.
+        """
+        times = self.times(split) if times is None else times
+        return self.simulator(split).trajectories(numbers, times)
 
     def times(self, split: Split) -> Times:
         """Times of the frames that are served."""
@@ -216,7 +238,7 @@ class Simulation(Clips):
         times: Times of the frames, `[t]`.
     """
 
-    def __init__(self, simulator: Simulator, count: int, times: Times) -> None:
+    def __init__(self, simulator: Simulator[Any], count: int, times: Times) -> None:
         self.simulator, self.count, self._times = simulator, count, times
 
     def __len__(self) -> int:
