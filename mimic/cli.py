@@ -52,7 +52,9 @@ class SupervisedTrainer(Trainer):
         convolutions = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
         if not convolutions:
             kind = type(getattr(model, "network", model)).__name__
-            raise InputError(f"{kind} has no convolution of which to show filters")
+            raise InputError(
+                f"{kind} has no convolution whose filters could be shown; give one with nn.Conv2d"
+            )
         picture = filter_grid(convolutions[0].weight, zoom=zoom)
         folder = Path(self.log_dir or self.default_root_dir)
         path = save_png(picture, folder / "filters.png" if out is None else out, zoom=1)

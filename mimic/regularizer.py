@@ -179,7 +179,8 @@ class MiMIcRegularizer:
         if self.game is None:
             if c % self.group or c // self.group < 2:
                 raise ValueError(
-                    f"{c} channels can't be split in 2 or more groups of {self.group}"
+                    f"{c} channels can't be split in 2 or more groups of {self.group}; give a "
+                    f"group that divides {c} and is less"
                 )
             usual = MLPCritic if self.reduction.subset else HybridCritic
             self.game = self._new_game(

@@ -44,6 +44,14 @@ class Generating(Protocol):
         """Samples `[n t c h w]` in `[0, 1]` at these times."""
 
 
+def not_a_video_system(module: LightningModule) -> InputError:
+    """Error for a system that is neither `Predicting` nor `Generating`."""
+    return InputError(
+        f"{type(module).__name__} neither predicts nor generates videos; give it a method "
+        "predict(clip, target_times, n_samples) or generate(n, times)"
+    )
+
+
 class Evaluation(Callback):
     """Evaluates video models in `test`, by the protocol of SRVP (Franceschi 2020, section 5).
 
@@ -86,10 +94,7 @@ class Evaluation(Callback):
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Predicting | Generating):
-            raise InputError(
-                f"{type(pl_module).__name__} neither predicts nor generates videos; give it a "
-                "method predict(clip, target_times, n_samples) or generate(n, times)"
-            )
+            raise not_a_video_system(pl_module)
         self._batches = []
         for part in (self.features, *self.metrics):
             part.to(pl_module.device)

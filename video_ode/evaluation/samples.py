@@ -23,7 +23,7 @@ from video_ode.evaluation.pictures import (
     scene,
     strip,
 )
-from video_ode.evaluation.protocol import Generating, Predicting
+from video_ode.evaluation.protocol import Generating, Predicting, not_a_video_system
 from video_ode.predictor import to_pixels
 
 
@@ -96,7 +96,7 @@ class AnimatedSamples(Callback):
             if isinstance(pl_module, Generating):
                 videos = pl_module.generate(len(clip.frames), clip.own_times()[0])
                 return [generated_scene(video) for video in to_pixels(videos).cpu()]
-        raise InputError(f"{type(pl_module).__name__} neither predicts nor generates videos")
+        raise not_a_video_system(pl_module)
 
 
 def scenes(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) -> list[Scene]:

@@ -61,7 +61,10 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
 
 def _srvp(model: VideoPredictor, clip: Clip) -> SRVP:
     if not isinstance(model, SRVP):
-        raise InputError(f"got {type(model).__name__}; only SRVP separates content and motion")
+        raise InputError(
+            f"got {type(model).__name__}, but only SRVP separates content and motion; give the "
+            "configuration and the checkpoint of an SRVP model"
+        )
     if len(clip.frames) < 2:
         raise InputError(f"got {len(clip.frames)} video; give 2 or more")
     return model
