@@ -1,5 +1,9 @@
 """Error for a mistake in the user's input; the command line prints it without a traceback."""
 
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 
@@ -7,19 +11,58 @@ class InputError(ValueError):
     """Error in the user's input; the message says what was got and what to do."""
 
 
-def check_counts(least: int, **counts: int) -> None:
-    """Checks that numbers given by the user are large enough.
+class RunError(RuntimeError):
+    """Error of a run whose input was right, such as a full disk; the message says what to do."""
+
+
+def check_counts(least: int | float, **counts: int | float | Sequence[int | float] | None) -> None:
+    """Checks that numbers given by the user are finite and large enough.
 
     Args:
         least: Smallest allowed number.
-        counts: Numbers by the names that the user knows.
+        counts: Numbers, or lists of numbers, by the names that the user knows. None is allowed.
 
     Raises:
-        InputError: One of the numbers is below `least`.
+        InputError: One of the numbers is below `least`, infinite or NaN.
     """
-    for name, count in counts.items():
-        if count < least:
-            raise InputError(f"got {name} {count}; give {least} or more")
+    _check(f"{least:g} or more", lambda number: least <= number < math.inf, counts)
+
+
+def check_positive(**numbers: int | float | Sequence[int | float] | None) -> None:
+    """Raises an `InputError` if a number isn't finite and above 0; None is allowed."""
+    _check("more than 0", lambda number: 0 < number < math.inf, numbers)
+
+
+def check_shares(**numbers: int | float | Sequence[int | float] | None) -> None:
+    """Raises an `InputError` if a number is outside `[0, 1]`; None is allowed."""
+    _check("a number from 0 to 1", lambda number: 0 <= number <= 1, numbers)
+
+
+def check_output(path: str | Path, *endings: str) -> None:
+    """Checks that a file or folder can be written, before the work whose result it will hold.
+
+    Args:
+        path: Path of the file or folder.
+        endings: Allowed endings of the name of a file, such as `.png`. None given: a folder.
+
+    Raises:
+        InputError: The path has another ending, is in the way of something else, or can't be
+            written.
+    """
+    path = Path(path)
+    try:
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        taken = path.is_dir() if endings else there == path and not path.is_dir()
+    except OSError as error:
+        raise InputError(f"got out {path}: {error.strerror}; give another path") from error
+    if taken:
+        raise InputError(f"got out {path}, a {'folder' if endings else 'file'}; give another path")
+    if endings and path.suffix.lower() not in endings:
+        raise InputError(f"got out {path}; give a name that ends in {' or '.join(endings)}")
+    if there != path and not there.is_dir():
+        raise InputError(f"got out {path}, but {there} is a file; give a path in a folder")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"got out {path}, but {there} can't be written; give another path")
 
 
 def check_words(*pairs: tuple[str, Any]) -> None:
@@ -27,3 +70,10 @@ def check_words(*pairs: tuple[str, Any]) -> None:
     for word, literal in pairs:
         if word not in get_args(literal):
             raise InputError(f"got {word!r}; give one of {', '.join(get_args(literal))}")
+
+
+def _check(wanted: str, allowed: Callable[[float], bool], numbers: dict[str, Any]) -> None:
+    for name, value in numbers.items():
+        entries = value if isinstance(value, Sequence) else [value]
+        if not all(entry is None or allowed(entry) for entry in entries):
+            raise InputError(f"got {name} {value}; give {wanted}")

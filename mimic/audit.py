@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from common.errors import InputError, check_words
+from common.errors import InputError, check_counts, check_words
 from mimic.critic.critics import CriticFactory, MapCritic
 from mimic.critic.estimators import gaussian_total_correlation
 from mimic.features.layers import Catcher, Layer, Select, entry, find_layers, one_feature
@@ -59,12 +59,8 @@ class TotalCorrelationAudit(Callback):
         name: str = "audit",
         **options: Any,
     ) -> None:
-        often = 1 if every_n_epochs is None else every_n_epochs
-        if min(positions, often) < 1 or samples < FEWEST:
-            raise InputError(
-                f"got positions {positions}, samples {samples} and every_n_epochs "
-                f"{every_n_epochs}; give {FEWEST} samples or more, and 1 or more of the others"
-            )
+        check_counts(1, positions=positions, every_n_epochs=every_n_epochs)
+        check_counts(FEWEST, samples=samples)
         # A wrong option is refused here, not after training.
         inspect.signature(measure_total_correlation).bind(None, **options)
         check_words((reduce, Reduce))

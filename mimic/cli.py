@@ -1,5 +1,10 @@
 """`python -m mimic.cli fit|validate|test|predict|filters --config …`."""
 
+if __name__ == "__main__":
+    from common.training.signals import catch
+
+    catch(deferred=True)  # before the libraries load, which takes seconds
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from torch import Tensor, nn
 
 from common.data.base import Data
-from common.errors import InputError
+from common.errors import InputError, check_counts, check_output
 from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import save_png
 from common.training.checkpoints import load_weights
@@ -48,6 +53,9 @@ class SupervisedTrainer(Trainer):
             InputError: The network has no convolution.
         """
         assert ckpt_path is not None
+        check_counts(1, zoom=zoom)
+        if out is not None:
+            check_output(out, ".png")
         load_weights(model, ckpt_path)
         convolutions = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
         if not convolutions:

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, check_counts, check_positive
 from mimic.features.layers import (
     Catcher,
     Layer,
@@ -70,16 +70,10 @@ class MiMIc(Callback):
         else:
             self.layers = [layers] if isinstance(layers, str) else list(layers)
             self._weights = [weight] * len(self.layers)
-        if not self.layers or min(self._weights) < 0:
-            raise InputError(
-                f"got layers {layers} and weight {weight:g}; name at least one layer, with a "
-                "weight of 0 or more"
-            )
-        if min(warmup_steps, ramp_steps) < 0 or (cap is not None and cap <= 0):
-            raise InputError(
-                f"got warmup_steps {warmup_steps}, ramp_steps {ramp_steps} and cap {cap}; give "
-                "steps of 0 or more, and a cap of more than 0 or none"
-            )
+        if not self.layers:
+            raise InputError(f"got layers {layers}; name at least one layer")
+        check_counts(0, weight=self._weights, warmup_steps=warmup_steps, ramp_steps=ramp_steps)
+        check_positive(cap=cap)
         if (options.get("n_classes") is None) != (labels is None):
             raise InputError(
                 f"got n_classes {options.get('n_classes')} and labels {labels}: a penalty within "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.errors import InputError, check_words
+from common.errors import InputError, check_counts, check_positive, check_shares, check_words
 from mimic.critic.critics import CriticFactory, HybridCritic, MapCritic, MLPCritic
 from mimic.critic.devices import rank
 from mimic.critic.estimators import EstimatorName
@@ -79,12 +79,11 @@ class MiMIcRegularizer:
     ) -> None:
         check_words((estimator, EstimatorName), (decomposition, Decomposition))
         _check_penalty(penalty, reduce, n_classes)
-        if min(n_critic, group, rows) < 1 or noise < 0 or critic_lr <= 0:
-            raise InputError(
-                f"got n_critic {n_critic}, group {group}, rows {rows}, noise {noise:g} and "
-                f"critic_lr {critic_lr:g}; give 1 or more of the first three, noise from 0 on and "
-                "a positive rate"
-            )
+        check_counts(1, n_critic=n_critic, group=group, rows=rows)
+        check_counts(2, subset=subset, n_classes=n_classes)
+        check_counts(0, noise=noise)
+        check_positive(critic_lr=critic_lr)
+        check_shares(critic_betas=critic_betas)
         if subset is not None and (group > 1 or decomposition != "direct"):
             raise InputError("subset chooses single channels; leave out group and decomposition")
         self.penalty, self.n_classes, self.group, self.seed = penalty, n_classes, group, seed

@@ -1,5 +1,10 @@
 """Command line of msflow: `python -m msflow.cli fit|validate|test|predict|sample --config …`."""
 
+if __name__ == "__main__":
+    from common.training.signals import catch
+
+    catch(deferred=True)  # before the libraries load, which takes seconds
+
 from pathlib import Path
 
 import torch
@@ -8,7 +13,7 @@ from torch import Tensor
 
 from common.data.images import embedded, files  # noqa: F401  for short names of data sets
 from common.data.images.base import ImageData
-from common.errors import InputError, check_counts
+from common.errors import InputError, check_counts, check_output
 from common.metrics.codecs import codec_bits_per_dim
 from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import Sampler, image_grid, save_png
@@ -46,6 +51,8 @@ class FlowTrainer(Trainer):
         """
         assert ckpt_path is not None
         check_counts(1, n=n, batch_size=batch_size)
+        check_counts(0, temperature=temperature)
+        check_output(out, ".png")
         if not isinstance(model, Sampler):
             raise InputError(
                 f"{type(model).__name__} draws no images; give it a method sample(n, temperature)"

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from common.errors import check_counts
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
 from common.flows.pixel import PixelMap, dequantize, to_bytes
@@ -150,7 +151,7 @@ class MultiScaleFlow(nn.Module):
         fitted: Whether `fit_statistics` has been called, a boolean scalar.
 
     Raises:
-        InputError: Images of this shape don't fit the pyramid.
+        InputError: Images of this shape don't fit the pyramid, or there is no block.
     """
 
     fitted: Tensor
@@ -167,6 +168,7 @@ class MultiScaleFlow(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        check_counts(1, shape=shape, n_blocks=n_blocks)
         self.shape: ImageShape = (shape[0], shape[1], shape[2])
         self.pyramid = pyramid
         self.pixel_map = pixel_map

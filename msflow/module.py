@@ -7,7 +7,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from common.data.images.base import ImageData
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.flows.pixel import bits_per_dim
 from common.ode.solve import SolveError, Solver
 from common.training.schedules import Schedule
@@ -38,7 +38,8 @@ class MultiScaleFlowModule(AutomaticSystem):
         statistics_images: Number of training images for the statistics of the standardization.
 
     Raises:
-        InputError: `epochs_per_scale` has another length than the flow has scales.
+        InputError: `epochs_per_scale` has another length than the flow has scales, or numbers are
+            below their minimum.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class MultiScaleFlowModule(AutomaticSystem):
         statistics_images: int = 2000,
     ) -> None:
         super().__init__(optimizer, schedule)
+        check_counts(1, n_draws=n_draws, statistics_images=statistics_images)
+        check_counts(0, epochs_per_scale=epochs_per_scale)
         if epochs_per_scale is not None and len(epochs_per_scale) != len(flow.scales):
             raise InputError(
                 f"epochs_per_scale has {len(epochs_per_scale)} entries, but the flow has "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.flows.pixel import bits_per_dim
 from common.ode.regularize import Regularizer
 from common.typing import Image, PerSample, Pixels
@@ -96,7 +96,7 @@ class FlowMatching(Objective):
         uniform: Share of the times that are drawn uniformly instead; 1 gives the plain objective.
 
     Raises:
-        InputError: `uniform` is outside `[0, 1]`.
+        InputError: `uniform` is outside `[0, 1]`, or `time_std` is negative.
     """
 
     def __init__(
@@ -104,6 +104,8 @@ class FlowMatching(Objective):
     ) -> None:
         if not 0 <= uniform <= 1:
             raise InputError(f"got uniform {uniform}; give a share from 0 to 1")
+        check_counts(0, time_std=time_std)
+        check_counts(-100, time_mean=time_mean)
         self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
 
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:

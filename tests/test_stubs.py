@@ -96,7 +96,7 @@ def call(tmp_path):
         config.write_text(text)
         root = ["--trainer.default_root_dir", str(tmp_path)]
         main([words[0], "--config", str(config), *root, *words[1:]])
-        return tmp_path / "stub" / "version_0"
+        return tmp_path / main.__module__.split(".")[0] / "stub" / "version_0"
 
     return called
 

@@ -3,6 +3,11 @@
 python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …
 """
 
+if __name__ == "__main__":
+    from common.training.signals import catch
+
+    catch(deferred=True)  # before the libraries load, which takes seconds
+
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +32,7 @@ from common.data.videos import (  # noqa: F401  for short names of data sets
     rotating_digits,
 )
 from common.data.videos.base import Clip, VideoData
-from common.errors import InputError, check_counts
+from common.errors import InputError, check_counts, check_output
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
 from common.training.system import System
@@ -39,6 +44,8 @@ from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.predictor import VideoPredictor
 from video_ode.srvp.show import interpolated, swapped
+
+MOST_TIMES = 10_000  # of a prediction
 
 
 class VideoTrainer(Trainer):
@@ -111,7 +118,7 @@ class VideoTrainer(Trainer):
         Returns:
             Written file.
         """
-        clip = self._first(model, datamodule, ckpt_path, n)
+        clip = self._first(model, datamodule, ckpt_path, n, out)
         with evaluation_mode(model):
             picture = swapped(_predictor(model), clip, _conditioned(model).n_cond)
         return self._shown("swap", picture, out)
@@ -138,7 +145,8 @@ class VideoTrainer(Trainer):
         Returns:
             Written file.
         """
-        clip = self._first(model, datamodule, ckpt_path, n)
+        check_counts(2, steps=steps)
+        clip = self._first(model, datamodule, ckpt_path, n, out)
         with evaluation_mode(model):
             n_cond = _conditioned(model).n_cond
             picture = interpolated(_predictor(model), clip, n_cond, steps)
@@ -153,13 +161,15 @@ class VideoTrainer(Trainer):
         load_weights(model, ckpt_path)
         model.to(self.strategy.root_device)
 
-    def _first(self, model: System, data: VideoData, ckpt_path: str | None, n: int) -> Clip:
-        """Clip of the first `n` test videos; loads the weights of the model."""
+    def _first(
+        self, model: System, data: VideoData, ckpt_path: str | None, n: int, out: str | None
+    ) -> Clip:
+        """Clip of the first `n` test videos; loads the weights, once `out` is known to do."""
+        check_counts(2, n=n)
+        if out is not None:
+            check_output(out, ".png")
         self._load(model, ckpt_path)
-        clips = list(first_videos(data, n))
-        if not clips:
-            raise InputError(f"got n {n}; give 2 videos or more")
-        return Clip.join(clips).to(model.device)
+        return Clip.join(list(first_videos(data, n))).to(model.device)
 
     def _shown(self, name: str, picture: Tensor, out: str | None) -> Path:
         path = save_png(picture, self._folder / f"{name}.png" if out is None else out)
@@ -192,7 +202,7 @@ def time_range(text: str) -> Times:
     """Times `[t]` of the text `START:STOP:STEP`, without STOP itself; the default of STEP is 1.
 
     Raises:
-        InputError: The text is no such range, or a range without times.
+        InputError: The text is no such range, or a range without times or with too many.
     """
     try:
         full = text if text.count(":") > 1 else f"{text}:1"
@@ -200,6 +210,8 @@ def time_range(text: str) -> Times:
         count = math.ceil(round((stop - start) / step, 6))
     except (ValueError, ZeroDivisionError, OverflowError):
         count = 0
+    if count > MOST_TIMES:
+        raise InputError(f"got times {text!r}, {count} times; give {MOST_TIMES} or fewer")
     if count < 1:
         raise InputError(
             f"got times {text!r}; give START:STOP:STEP, such as 0:20:0.5, or 19:-1:-1 backward"

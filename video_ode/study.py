@@ -10,6 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from common.errors import check_output
 from common.experiments import (
     Results,
     Scores,
@@ -53,6 +54,7 @@ def study(seeds: int = 3, out: Path = Path("lightning_logs/study")) -> None:
         seeds: Number of runs of each setting.
         out: Folder of the runs and of the tables.
     """
+    check_output(out)
 
     def run(settings: Any, seed: int) -> Scores:
         return _run(settings, seed, out)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Image, ImageShape
 
 
@@ -97,8 +97,7 @@ class BlockPyramid(Pyramid):
     rows: tuple[tuple[float, float, float, float], ...]
 
     def __init__(self, n_scales: int = 3) -> None:
-        if n_scales < 1:
-            raise InputError(f"a pyramid has at least 1 scale, got n_scales {n_scales}")
+        check_counts(1, n_scales=n_scales)
         self.n_scales = n_scales
 
     @property
@@ -192,6 +191,7 @@ class LaplacianPyramid(Pyramid):
     exact = False
 
     def __init__(self, sizes: Sequence[int] = (8, 16, 32)) -> None:
+        check_counts(1, sizes=sizes)
         if not sizes or any(a >= b for a, b in pairwise(sizes)):
             raise InputError(f"sizes must grow from the coarsest to the finest, got {list(sizes)}")
         self.sizes = list(sizes)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from common.errors import InputError
+from common.files import read_torch
 
 
 def existing_file(path: str | Path, need: str) -> Path:
@@ -36,9 +36,11 @@ def read_weights(path: str | Path, need: str) -> dict[str, Tensor]:
     """
     path = existing_file(path, need)
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file may raise any exception
-        raise InputError(f"{path} isn't a file of weights ({reason(error)}); {need}") from error
+        state = read_torch(path)
+    except InputError as error:
+        raise InputError(f"{error}; {need}") from error
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise InputError(f"{path} isn't a file of weights; {need}")
     return state
 
 

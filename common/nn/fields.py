@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import check_counts
 from common.nn import dual
 from common.ode.divergence import TangentField
 from common.typing import Image
@@ -30,12 +31,18 @@ class ConcatField(TangentField):
         context_channels: Number of channels of the context; 0: no context.
         width: Number of hidden channels.
         depth: Number of convolutions, the last one included.
+
+    Raises:
+        InputError: Numbers below their minimum.
     """
 
     def __init__(
         self, channels: int, context_channels: int = 0, width: int = 64, depth: int = 4
     ) -> None:
         super().__init__()
+        check_counts(1, channels=channels, width=width)
+        check_counts(2, depth=depth)
+        check_counts(0, context_channels=context_channels)
         widths = [channels, *[width] * (depth - 1), channels]
         pairs = list(pairwise(widths))
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairs)
@@ -96,6 +103,9 @@ class ResidualField(TangentField):
         width: Number of hidden channels.
         blocks: Number of residual blocks, each of two convolutions.
         waves: Number of cosines along each axis; the position is given by their products.
+
+    Raises:
+        InputError: Numbers below their minimum.
     """
 
     def __init__(
@@ -107,6 +117,8 @@ class ResidualField(TangentField):
         waves: int = 6,
     ) -> None:
         super().__init__()
+        check_counts(1, channels=channels, width=width, blocks=blocks, waves=waves)
+        check_counts(0, context_channels=context_channels)
         self.blocks, self.width, self.waves = blocks, width, waves
 
         def conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:

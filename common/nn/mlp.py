@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from common.errors import check_counts
 from common.typing import Sample
 
 Activation = Literal["relu", "leaky_relu", "silu", "softplus", "tanh"]
@@ -28,11 +29,15 @@ class MLP(nn.Sequential):
         n_out: Number of outputs.
         layers: Number of linear layers.
         activation: Nonlinearity between the layers.
+
+    Raises:
+        InputError: Numbers below their minimum.
     """
 
     def __init__(
         self, n_in: int, width: int, n_out: int, layers: int, activation: Activation = "relu"
     ) -> None:
+        check_counts(1, width=width, n_out=n_out, layers=layers)
         sizes = [n_in, *[width] * (layers - 1), n_out]
         parts: list[nn.Module] = []
         for i in range(layers):

@@ -4,6 +4,7 @@ import abc
 
 from torch import Tensor, nn
 
+from common.errors import check_counts
 from common.ode.divergence import Linearized
 from common.typing import PerSample, Sample
 
@@ -15,9 +16,13 @@ class Regularizer(abc.ABC):
         weight: Weight of the integral in the loss, which is in bits per dimension.
         per_dimension: Take the mean over dimensions, as the code of RNODE does. False: the sum, as
             in the report.
+
+    Raises:
+        InputError: The weight is negative.
     """
 
     def __init__(self, weight: float = 0.01, per_dimension: bool = True) -> None:
+        check_counts(0, weight=weight)
         self.weight, self.per_dimension = weight, per_dimension
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torchdiffeq import odeint, odeint_adjoint
 
-from common.errors import InputError
+from common.errors import InputError, check_counts, check_positive
 
 State = tuple[Tensor, ...]
 Derivative = Callable[[Tensor, State], State]
@@ -87,7 +87,7 @@ class Solver:
             solve of an adjoint.
 
     Raises:
-        InputError: Unknown method, or options that don't belong to it.
+        InputError: Unknown method, options that don't belong to it, or numbers out of range.
     """
 
     method: str = "dopri5"
@@ -110,6 +110,8 @@ class Solver:
             raise InputError(
                 f"method {self.method!r} adapts its steps: set rtol and atol, not step_size"
             )
+        check_positive(step_size=self.step_size, rtol=self.rtol, atol=self.atol)
+        check_counts(1, max_evaluations=self.max_evaluations)
 
     def __str__(self) -> str:
         if self.method in FIXED:

@@ -1,26 +1,33 @@
-"""Checkpoints from which a model can be rebuilt without running code of other packages."""
+"""Checkpoints: files from which a model is rebuilt, or its training resumed, and no code runs.
+
+    python -m common.training.checkpoints inspect FILE
+
+shows what a file holds, without loading any code.
+"""
 
 import copy
 import functools
-import importlib
-import importlib.util
-import re
-import sys
+import io
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, RunError
+from common.files import read_torch, written_whole
+from common.training.trust import check_record, named_classes, trusted_class
 
 # Injected modules are hyper-parameters here on purpose: a checkpoint records their class paths.
 warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and is already saved")
 
-TRUSTED = ("common", "msflow", "video_ode", "mimic", "torch.nn", "torch.optim")
-INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # Lightning itself allows this name
+SETTINGS = "settings"  # key of the configuration of the training, see `Settings`
+OF_TRAINING = ("callbacks", "loops", "lr_schedulers", "optimizer_states", SETTINGS)
+OF_OLD_VERSIONS = ("hparams", "hparams_type", "module_arguments")
 
 
 class Reloadable(LightningModule):
@@ -38,7 +45,7 @@ class Reloadable(LightningModule):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, *args: Any, trusted: tuple[str, ...] = (), **kwargs: Any
     ) -> Any:
-        """Model rebuilt from a checkpoint file.
+        """Model rebuilt from a checkpoint file, on the CPU.
 
         Args:
             checkpoint_path: Local file.
@@ -47,27 +54,34 @@ class Reloadable(LightningModule):
             kwargs: Further arguments of Lightning's method; they override recorded arguments.
 
         Raises:
-            InputError: There is no such file, or it names a class of a package that is not
-                trusted: to import that class would run the code of its package.
+            InputError: There is no such file, it is damaged, it belongs to another class, or it
+                names a class of a package that is not trusted: to import that class would run the
+                code of its package.
         """
         checkpoint = read_checkpoint(checkpoint_path)
-        for path in _named_objects(checkpoint.get("hyper_parameters", {})):
-            if path != INSTANTIATOR and not path.startswith(
-                tuple(f"{t}." for t in TRUSTED + trusted)
-            ):
-                raise InputError(
-                    f"{checkpoint_path} names {path}, which loading would import and run; if you "
-                    f"trust it, pass trusted=({path.split('.')[0]!r},)"
-                )
-        written_by = _class_of(checkpoint)
-        if written_by not in (None, cls) and issubclass(written_by, cls):
-            # The call was that of a base class, such as System.load_from_checkpoint.
-            return written_by.load_from_checkpoint(
-                checkpoint_path, *args, trusted=trusted, **kwargs
-            )
-        return super().load_from_checkpoint(
-            checkpoint_path, *args, **{**kwargs, "weights_only": True}
+        record, source = checkpoint.get("hyper_parameters", {}), str(checkpoint_path)
+        check_record(record, source, trusted)
+        # The call may be that of a base class, such as System.load_from_checkpoint.
+        kind = trusted_class(record["_class_path"], source, trusted) if _names(record) else cls
+        if not issubclass(kind, cls):
+            raise InputError(f"{source} is a {kind.__name__}; call {kind.__name__}'s method")
+        left_out = OF_TRAINING + OF_OLD_VERSIONS
+        torch.save(
+            {k: v for k, v in checkpoint.items() if k not in left_out}, file := io.BytesIO()
         )
+        file.seek(0)
+        try:
+            return super(Reloadable, kind).load_from_checkpoint(
+                file, *args, **{**kwargs, "weights_only": True}
+            )
+        except InputError:
+            raise
+        except Exception as error:  # a record of wrong arguments may raise any exception
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{source} doesn't give a {kind.__name__}: {reason[:300]}; arguments that it "
+                "lacks can be given by name"
+            ) from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # The factory of an optimiser that the command line makes refers to the whole command line,
@@ -99,138 +113,123 @@ class Reloadable(LightningModule):
             )
 
 
-class _Checkpoint(ModelCheckpoint):
-    """Checkpoint callback that trusts the record of older files only within its own folder.
+class CheckpointFiles(TorchCheckpointIO):
+    """The trainer's access to checkpoint files; it loses none and deletes nothing else.
 
-    Lightning deletes the files that this record names.
+    A file is written whole or not at all, and the one before it is kept beside it, with the ending
+    `.previous`.
     """
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        folder = Path(self.dirpath).resolve() if self.dirpath else None
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        torch.save(checkpoint, data := io.BytesIO())
+        try:
+            for left in path.parent.glob(f".{path.name}.*.partial"):
+                left.unlink()  # of a process that was killed
+            with written_whole(path, keep=_previous(path)) as file:
+                file.write_bytes(data.getbuffer())
+        except OSError as error:
+            raise RunError(
+                f"the checkpoint {path.name} can't be saved in {path.parent}: {error.strerror}; "
+                "the one before it is as it was, and --ckpt_path last goes on from there"
+            ) from error
 
-        def inside(path: str) -> str:
-            resolved = Path(path).resolve()
-            return str(resolved) if path and resolved.parent == folder else ""
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(path)
 
-        best = {inside(path): score for path, score in state_dict["best_k_models"].items()}
-        names = ("best_model_path", "kth_best_model_path", "last_model_path")
-        paths = {name: inside(state_dict[name]) for name in names}
-        best.pop("", None)
-        super().load_state_dict(
-            {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
-        )
-
-
-class BestCheckpoint(_Checkpoint):
-    """Callback that keeps `best.ckpt`, the checkpoint with the best value of a logged number.
-
-    Args:
-        monitor: Log key of the number, which validation must log.
-        mode: `min` if small values are better, `max` if large values are better.
-    """
-
-    def __init__(self, monitor: str = "val/bpd", mode: Literal["min", "max"] = "min") -> None:
-        super().__init__(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
-
-
-class LastCheckpoint(_Checkpoint):
-    """Callback that keeps `last.ckpt`, from which training can be resumed.
-
-    It saves after every epoch, or more often. If a validation follows a step, the step is saved
-    after the validation: when training is resumed, Lightning takes the validation as done.
-
-    Args:
-        every_n_train_steps: Number of steps from one save to the next within an epoch, for long
-            epochs. None: save at the end of an epoch only.
-    """
-
-    def __init__(self, every_n_train_steps: int | None = None) -> None:
-        super().__init__(
-            filename="last",
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.every_n_train_steps = every_n_train_steps
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        # Otherwise the first batches that accumulate gradients would save the same step again.
-        self._last_global_step_saved = trainer.global_step
-
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        fetcher, loop = trainer.fit_loop._data_fetcher, trainer.fit_loop.epoch_loop
-        assert fetcher is not None
-        if not loop._should_check_val_fx(fetcher) or loop.val_loop.skip:
-            self._save_if_due(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save_if_due(trainer)
-
-    def _save_if_due(self, trainer: Trainer) -> None:
-        every, step = self.every_n_train_steps, trainer.global_step
-        # If training stops within an epoch, a save at the end of the epoch would count the epoch
-        # as complete.
-        stops = trainer.should_stop and trainer.fit_loop._can_stop_early
-        last = stops or 0 <= trainer.max_steps <= step
-        # Several optimisers take several steps in a batch, so the count may jump over a multiple.
-        due = last or (every is not None and step // every > self._last_global_step_saved // every)
-        if due and not trainer.is_last_batch and not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+    def remove_checkpoint(self, path: Any) -> None:
+        path = Path(path)
+        # A path in the record of a checkpoint might lead anywhere.
+        if path.suffix == ".ckpt" and ".." not in path.parts:
+            path.unlink(missing_ok=True)
+            _previous(path).unlink(missing_ok=True)
 
 
 def load_weights(model: Reloadable, path: str | Path) -> None:
     """Loads the weights of a checkpoint file into a model of the same configuration.
 
     Raises:
-        InputError: There is no such file, or it belongs to another model.
+        InputError: There is no such file, it is damaged, or it belongs to another model.
     """
     checkpoint = read_checkpoint(path)
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
 
 
-def _class_of(checkpoint: dict[str, Any]) -> Any:
-    """Class that wrote a checkpoint, whose name has been checked. None: not recorded."""
-    path = checkpoint.get("hyper_parameters", {}).get("_class_path")
-    if not isinstance(path, str) or "." not in path:
-        return None
-    module, _, name = path.rpartition(".")
-    found = getattr(importlib.import_module(module), name, None)
-    return found if isinstance(found, type) else None
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Content of a local checkpoint file, loaded without running any code from it.
+
+    If the file is damaged, the one before it is read, with a warning.
 
     Raises:
         InputError: There is no such file, or it isn't a checkpoint of Lightning.
     """
-    if not Path(path).is_file():
-        raise InputError(f"there is no checkpoint file {path}")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file may raise any exception
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} can't be read as a checkpoint of weights: {reason}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        return _checked(path)
+    except InputError as error:
+        if not _previous(Path(path)).is_file():
+            raise
+        rank_zero_warn(f"{error}; the checkpoint before it is used: {_previous(Path(path))}")
+        return _checked(_previous(Path(path)))
+
+
+def inspect(file: str) -> str:
+    """Shows what a checkpoint file holds: versions, step, classes and weights.
+
+    Args:
+        file: Checkpoint file.
+    """
+    checkpoint = read_checkpoint(file)
+    weights, settings = checkpoint["state_dict"], checkpoint.get(SETTINGS, {})
+    versions = {"pytorch-lightning": checkpoint.get("pytorch-lightning_version", "unknown")}
+    versions |= settings.get("versions", {})
+    count = sum(x.numel() for x in weights.values())
+    resumable = all(checkpoint.get(key) for key in ("optimizer_states", "loops"))
+    lines = {
+        "file": f"{Path(file).resolve()}, {Path(file).stat().st_size:,} bytes",
+        "written by": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "step": f"{checkpoint.get('global_step', 'unknown')}, epoch {checkpoint.get('epoch')}",
+        "weights": f"{count:,} in {len(weights)} tensors",
+        "training": "can be resumed" if resumable else "can't be resumed: weights only",
+        "classes": "\n             ".join(named_classes(checkpoint.get("hyper_parameters", {}))),
+        "settings": f"{len(settings.get('values', {}))} of the configuration",
+    }
+    text = "\n".join(f"{name + ':':<12} {line}" for name, line in lines.items())
+    print(text)
+    return text
+
+
+def _names(record: dict[str, Any]) -> bool:
+    return "_class_path" in record
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.name}.previous")
+
+
+def _checked(path: str | Path) -> dict[str, Any]:
+    checkpoint = read_torch(path)
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict):
         raise InputError(f"{path} isn't a checkpoint of Lightning: it has no state_dict")
+    odd = [name for name, x in weights.items() if not (isinstance(name, str) and _dense(x))]
+    if odd:
+        raise InputError(f"{path} is damaged: its weight {odd[0]!r} is no ordinary tensor")
+    if not isinstance(checkpoint.get("hyper_parameters", {}), dict):
+        raise InputError(f"{path} is damaged: its hyper_parameters aren't named")
     return checkpoint
 
 
-def _named_objects(record: Any) -> list[str]:
-    """Dotted names in the strings of nested plain data whose first part can be imported.
+def _dense(x: Any) -> bool:
+    ordinary = isinstance(x, Tensor) and x.layout == torch.strided and not x.is_quantized
+    return ordinary and not x.is_meta
 
-    All strings count, because not only a `class_path` can name a class.
-    """
-    if isinstance(record, dict):
-        return [p for pair in record.items() for v in pair for p in _named_objects(v)]
-    if isinstance(record, list | tuple):
-        return [p for v in record for p in _named_objects(v)]
-    if not isinstance(record, str):
-        return []
-    names = re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", record)
-    roots = {name: name.split(".")[0] for name in names}
-    return [
-        n for n, root in roots.items() if root in sys.modules or importlib.util.find_spec(root)
-    ]
+
+if __name__ == "__main__":
+    from common.training.cli import run_command
+
+    run_command({"inspect": inspect})

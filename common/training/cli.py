@@ -1,28 +1,36 @@
 """Command line of all packages: LightningCLI with safer rules for checkpoints and clearer errors.
 
-A run has the name of its configuration file. Its folder is `lightning_logs/<name>/version_<k>`,
-with `checkpoints/best.ckpt` and `checkpoints/last.ckpt`.
+A run has the name of its configuration. Its folder is
+`lightning_logs/<package>/<configuration>/version_<k>`, with `checkpoints/best.ckpt` and
+`checkpoints/last.ckpt`.
 """
 
+import contextlib
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace, auto_cli
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from common.errors import InputError
-from common.ode.solve import SolveError
+from common.training import runs, signals
+from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.function_evaluations import FunctionEvaluations
 from common.training.callbacks.random_state import RandomState
+from common.training.callbacks.settings import Settings
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
-from common.training.checkpoints import BestCheckpoint, LastCheckpoint
+from common.training.checkpoints import CheckpointFiles
+from common.training.failures import Diagnosis, explained
+from common.training.parser import Parser
 from common.training.system import System
 
 warnings.filterwarnings("ignore", message=r".*does not have many workers")
@@ -30,14 +38,8 @@ warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 warnings.filterwarnings("ignore", message=r".*exists and is not empty")
 warnings.filterwarnings("ignore", message=r".*'set_vital' is deprecated")
 warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but loading a checkpoint")
+warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
-
-
-class _Parser(LightningArgumentParser):
-    """Parser whose errors come without eighty lines of usage before them."""
-
-    def print_usage(self, file: Any = None) -> None:
-        print(f"usage: {self.prog} [options]", file=file)
 
 
 class CommandLine(LightningCLI):
@@ -45,10 +47,19 @@ class CommandLine(LightningCLI):
 
     - `--ckpt_path` loads weights and nothing else: the hyper-parameters of the checkpoint don't
       override the command line, and no class that the checkpoint names is imported.
-    - `--ckpt_path last` and `--ckpt_path best` mean the checkpoints of the newest run of this
-      configuration; `fit` with `last` continues in the folder of that run.
+    - `--ckpt_path last` and `--ckpt_path best` mean the checkpoint of this configuration that was
+      written last; `fit` with `last` continues in the folder of its run.
     - Checkpoints are local files and load with `weights_only=True`.
+
+    Args:
+        args: Arguments of LightningCLI.
+        package: Name of the package, part of the path of its runs.
+        kwargs: Arguments of LightningCLI.
     """
+
+    def __init__(self, *args: Any, package: str, **kwargs: Any) -> None:
+        self.package = package
+        super().__init__(*args, **kwargs)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: Lightning would override arguments by hyper-parameters of a checkpoint."""
@@ -57,49 +68,96 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(SkipBadSteps, "skip")
+        parser.add_argument(
+            "--run_id",
+            type=str | None,
+            help="Name of the run's folder. None: version_<k>, or the number of the SLURM job.",
+        )
+        parser.add_argument(
+            "--allow_changes",
+            type=bool,
+            default=False,
+            help="Resume a training although its settings have changed.",
+        )
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
-        trainer = config.trainer
-        name = Path(str(config.config[0])).stem if config.config else "unnamed"
-        runs = Path(trainer.default_root_dir or "lightning_logs") / name
-        fitting, wanted = self.subcommand == "fit", config.get("ckpt_path")
-        if wanted in ("best", "last"):
-            config.ckpt_path = self._newest_checkpoint(runs, wanted, required=not fitting)
-        elif wanted is not None and not Path(wanted).is_file():
-            raise InputError(f"there is no checkpoint file {wanted}; give a path, best or last")
-        elif wanted is None and not fitting:
+        config, fitting = self.config[self.subcommand], self.subcommand == "fit"
+        root = runs.checked_root(config.trainer.default_root_dir or "lightning_logs")
+        folder = root / self.package / runs.run_name([str(path) for path in config.config or []])
+        run_id = runs.checked_id(config.run_id)
+        wanted = config.get("ckpt_path")
+        config.ckpt_path = path = self._checkpoint(folder, wanted, run_id)
+        # Results are written to the folder of their run; only training begins a new run.
+        run = Path(path).resolve().parents[1] if path else None
+        if run and (run.parent != folder.resolve() or (fitting and wanted == path)):
+            run = None
+        if fitting:
+            runs.check_free(run or (folder / config.run_id if config.run_id else None), bool(run))
+        else:
+            self.save_config_callback = None  # config.yaml of a run stays that of its training
+        if "weights_only" in config:
+            config.weights_only = True
+        if config.trainer.logger in (None, True):
+            arguments = Namespace(
+                save_dir=str(folder.parent),
+                name=folder.name if fitting or run else f"{folder.name}-{self.subcommand}",
+                version=run.name if run else run_id if fitting else None,
+                exists=not fitting or run is not None,
+                waits=fitting,
+            )
+            logger = f"{runs.RunLogger.__module__}.{runs.RunLogger.__name__}"
+            config.trainer.logger = Namespace(class_path=logger, init_args=arguments)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self.config_init[self.subcommand]
+        plugins = settings.trainer.plugins or []
+        plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+        plugins.append(CheckpointFiles())
+        if SLURMEnvironment.detect():
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        try:
+            trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"trainer: {str(error).partition(chr(10))[0]}") from error
+        self._dump_config()
+        allowed = settings.get("allow_changes", False)
+        own = [Settings(self.config_dump, allowed), Diagnosis(), *trainer.callbacks]  # type: ignore[attr-defined]
+        # The run begins before any other callback writes into its folder.
+        own.sort(key=lambda callback: not isinstance(callback, runs.BeginRun))
+        trainer.callbacks = own  # type: ignore[attr-defined]
+        # Lightning's handler of SIGTERM communicates between processes, at any time, and may hang.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException as error:
+            _end_children(self.trainer)
+            told = explained(error, self.trainer) if isinstance(error, Exception) else None
+            if told is not None:
+                _end_with(*told, error)
+            raise
+
+    def _checkpoint(self, folder: Path, wanted: str | None, run_id: str | None) -> str | None:
+        """Path of the checkpoint that the command asks for. None: `fit` starts from nothing."""
+        fitting = self.subcommand == "fit"
+        if wanted is None and not fitting:
             raise InputError(
                 f"{self.subcommand} needs --ckpt_path: best, last or the path of a file"
             )
+        if wanted not in ("best", "last"):
+            if wanted is not None and not Path(wanted).is_file():
+                raise InputError(f"there is no file {wanted}; give a path, best or last")
+            return wanted
+        # The job of a cluster resumes its own run, and tests the runs of other jobs.
+        one = run_id if fitting else self.config[self.subcommand].run_id
+        found = runs.newest_checkpoint(folder, wanted, one)
+        if found is not None:
+            rank_zero_info(f"{wanted} checkpoint: {found}")
+            return str(found)
+        missing = f"no {wanted}.ckpt in the runs of {folder / one if one else folder}"
         if not fitting:
-            self.save_config_callback = None  # config.yaml of a run stays that of its training
-        # Results are written to the folder of their run; only training begins a new run.
-        version = None
-        if config.ckpt_path and (wanted in ("best", "last") or not fitting):
-            run = Path(config.ckpt_path).resolve().parent.parent
-            if run.parent == runs.resolve():
-                version = run.name
-            else:
-                name = f"{name}-{self.subcommand}"
-        if "weights_only" in config:
-            config.weights_only = True
-        if trainer.logger in (None, True):
-            arguments = Namespace(save_dir=str(runs.parent), name=name, version=version)
-            trainer.logger = Namespace(
-                class_path="pytorch_lightning.loggers.TensorBoardLogger", init_args=arguments
-            )
-
-    @staticmethod
-    def _newest_checkpoint(runs: Path, which: str, required: bool) -> str | None:
-        versions = [path for path in runs.glob("version_*") if path.name[8:].isdigit()]
-        newest = max(versions, key=lambda path: int(path.name[8:]), default=runs)
-        path = newest / "checkpoints" / f"{which}.ckpt"
-        if path.is_file():
-            rank_zero_info(f"{which} checkpoint: {path}")
-            return str(path)
-        missing = f"no {which}.ckpt in the newest run of {runs}"
-        if required:
             raise InputError(f"{missing}: fit first, or give the path of a file")
         rank_zero_warn(f"{missing}: training starts from the beginning")
         return None
@@ -128,32 +186,42 @@ def run(
     arguments = list(sys.argv[1:] if args is None else args)
     # Code in a checkpoint is never run, even where Lightning by itself would allow it.
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    with _reported_mistakes():
-        _check_config_is_given(arguments, configs)
-        command_line(
-            System,
-            data,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            trainer_class=trainer,
-            parser_class=_Parser,
-            trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
-            args=args,
-        )
+    with _reported_mistakes(), signals.caught():
+        try:
+            command_line(
+                System,
+                data,
+                package=configs.parent.name,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                save_config_callback=runs.BeginRun,
+                save_config_kwargs={"overwrite": True},
+                trainer_class=trainer,
+                parser_class=Parser,
+                trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
+                args=_with_shipped_configs(arguments, configs),
+            )
+        finally:
+            runs.release_locks()
 
 
-def run_command(functions: list[Callable[..., None]], args: list[str] | None = None) -> None:
+def run_command(
+    functions: list[Callable[..., Any]] | dict[str, Callable[..., Any]],
+    args: list[str] | None = None,
+) -> None:
     """Runs one of several functions, or the only one, with arguments of the command line.
 
     Args:
-        functions: Subcommands; the signature of each defines its arguments.
+        functions: Subcommands; the signature of each defines its arguments. One function in a list
+            is the command itself.
         args: Arguments. None: the arguments of the process.
     """
+    single = isinstance(functions, list) and len(functions) == 1
+    components: Any = functions[0] if single else functions  # type: ignore[index]
     with _reported_mistakes():
-        auto_cli(functions if len(functions) > 1 else functions[0], args=args)
+        auto_cli(components, args=args, parser_class=Parser)
 
 
 @contextmanager
@@ -161,34 +229,54 @@ def _reported_mistakes() -> Iterator[None]:
     """Context in which a mistake of the user ends the program with one message."""
     try:
         yield
-    except (ValueError, SolveError) as error:
-        mistake = _mistake_in(error)
-        if mistake is None:
+    except Exception as error:
+        told = explained(error)
+        if told is None:
             raise
-        print(f"error: {mistake}", file=sys.stderr)
-        raise SystemExit(2) from error
+        _end_with(*told, error)
 
 
-def _mistake_in(error: BaseException | None) -> BaseException | None:
-    """Error for the user among the causes of an error. None: there is none.
+def _end_with(message: str, status: int, error: BaseException) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status) from error
 
-    jsonargparse wraps such an error if the argument may also be None.
+
+def _end_children(trainer: Trainer) -> None:
+    """Ends the processes of the other devices, which would wait for this one."""
+    children = getattr(trainer.strategy.launcher, "procs", [])
+    for child in children:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(2)  # a process that stops by itself, for the same reason
+        child.kill()
+
+
+def _with_shipped_configs(arguments: list[str], configs: Path) -> list[str]:
+    """Arguments in which a configuration that ships with the package is found from any folder.
+
+    Raises:
+        InputError: A subcommand is given without a configuration.
     """
-    while error is not None and not isinstance(error, InputError | SolveError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _check_config_is_given(arguments: list[str], configs: Path) -> None:
     if not arguments or arguments[0].startswith("-"):
-        return
+        return arguments
     given = {argument.split("=")[0] for argument in arguments[1:]}
     asks_for_help = any(argument.endswith(".help") for argument in given)
     if not asks_for_help and not given & {"-c", "--config", "-h", "--help", "--print_config"}:
-        files = (p for p in _relative(configs).glob("**/*.yaml") if p.parent.name != "ablations")
-        shipped = "\n".join(f"  {path}" for path in sorted(files))
-        raise InputError(f"{arguments[0]} needs --config FILE; the package has these:\n{shipped}")
+        files = (p for p in configs.glob("**/*.yaml") if p.parent.name != "ablations")
+        shipped = ", ".join(sorted(str(path.relative_to(configs)) for path in files))
+        raise InputError(
+            f"{arguments[0]} needs --config FILE; {configs.parent.name}/configs has {shipped}"
+        )
+    found = list(arguments)
+    for i, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option in ("-c", "--config") and equals:
+            found[i] = f"{option}={_shipped(value, configs)}"
+        elif option in ("-c", "--config") and i + 1 < len(arguments):
+            found[i + 1] = _shipped(arguments[i + 1], configs)
+    return found
 
 
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _shipped(name: str, configs: Path) -> str:
+    """Path of a configuration file: as given, or in the installed package."""
+    places = (Path(name), configs.parents[1] / name, configs / name)
+    return next((str(place) for place in places if place.is_file()), name)

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from common.errors import check_counts, check_shares
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -14,12 +16,19 @@ class Schedule:
         decay: Form of the decay.
         final: Factor on the learning rate at the end of the decay.
         hold_steps: Number of optimiser steps before the decay begins, warm-up included.
+
+    Raises:
+        InputError: Numbers out of range.
     """
 
     warmup_steps: int = 0
     decay: Literal["constant", "cosine", "linear"] = "constant"
     final: float = 0.0
     hold_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(0, warmup_steps=self.warmup_steps, hold_steps=self.hold_steps)
+        check_shares(final=self.final)
 
     def factor(self, step: int, total_steps: int | float) -> float:
         """Factor on the learning rate at a step of `total_steps`, which may be infinite."""

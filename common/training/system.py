@@ -16,10 +16,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from common.errors import InputError, check_counts
+from common.errors import InputError, RunError, check_counts
 from common.ode.solve import SolveError
 from common.training.checkpoints import Reloadable
 from common.training.schedules import Schedule
+
+UNDERFLOW = (
+    "the step size of the adjoint's solve underflowed backward in time: raise rtol and atol, use "
+    "gradient: direct or checkpoint, or a fixed-grid method"
+)
 
 
 class Player(NamedTuple):
@@ -74,6 +79,26 @@ class System(Reloadable, abc.ABC):
                 }
             )
         return configured
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Backward pass; if the solve of an adjoint fails in it, the step is left out.
+
+        Raises:
+            RunError: It failed on one of several devices: the others wait for its gradient.
+        """
+        try:
+            super().backward(loss, *args, **kwargs)
+        except (SolveError, AssertionError) as error:
+            underflow = "underflow in dt" in str(error)  # torchdiffeq's own assertion
+            if not (underflow or isinstance(error, SolveError)):
+                raise
+            reason = UNDERFLOW if underflow else str(error)
+            if self.trainer.world_size > 1:
+                raise RunError(f"step {self.global_step}: {reason}") from error
+            rank_zero_warn(f"step {self.global_step} is left out: {reason}")
+            for parameter in self.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.full_like(parameter, torch.nan)
 
     def left_out(self, error: Exception) -> Tensor:
         """NaN loss for a step in which a solve failed, so that `SkipBadSteps` skips the step.

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.nn.mlp import MLP
 from mimic.critic.devices import sum_over_devices
 
@@ -44,6 +44,7 @@ class MLPCritic(nn.Module):
         layers: int = 3,
     ) -> None:
         super().__init__()
+        check_counts(1, layers=layers)
         self.layers = MLP(len(blocks) * size + n_context, width, 1, layers + 1, "leaky_relu")
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
@@ -70,6 +71,8 @@ class GaussianRatio(nn.Module):
 
     def __init__(self, blocks: Sequence[int], decay: float = 0.99) -> None:
         super().__init__()
+        if not 0 <= decay < 1:
+            raise InputError(f"got decay {decay}; give a number from 0 to below 1")
         c, of = len(blocks), torch.tensor(blocks)
         self.decay, self.same = decay, of[:, None] == of
         self.distinct: float = math.inf  # number of different samples, if known
@@ -173,6 +176,7 @@ class MapCritic(nn.Module):
         layers: int = 2,
     ) -> None:
         super().__init__()
+        check_counts(1, width=width, layers=layers)
         widths = [len(blocks) + n_context, *[width] * layers]
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from common.errors import InputError
+from common.errors import InputError, check_positive
 from mimic.critic.devices import rank, sum_over_devices, world_size
 from mimic.features.shuffling import shuffle_channels
 
@@ -66,6 +66,9 @@ class MINE(DV):
 
     def __init__(self, decay: float = 0.9, cap: float = 10.0) -> None:
         super().__init__()
+        if not 0 < decay < 1:
+            raise InputError(f"got decay {decay}; give a number between 0 and 1")
+        check_positive(cap=cap)
         self.decay, self.cap = decay, cap
         self.register_buffer("log_mean", torch.tensor(math.nan))
 
@@ -112,7 +115,7 @@ class SMILE(Discriminator):
 
     def __init__(self, clip: float | None = None) -> None:
         super().__init__()
-        if clip is not None and clip <= 0:
+        if clip is not None and not clip > 0:
             raise InputError(f"got clip {clip:g}; give more than 0")
         self.clip = clip
 

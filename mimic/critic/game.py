@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import one_hot
 
+from common.errors import check_counts, check_positive, check_shares
 from mimic.critic.critics import CriticFactory, HybridCritic
 from mimic.critic.devices import own_draws, sum_over_devices, world_size
 from mimic.critic.estimators import Estimator, make_estimator
@@ -62,6 +63,10 @@ class Game(nn.Module):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
+        check_counts(1, n_critic=n_critic)
+        check_counts(0, noise=noise)
+        check_positive(lr=lr)
+        check_shares(betas=betas)
         self.n_channels, self.n_classes = len(groups), n_classes
         self.noise, self.n_critic = noise, n_critic
         self.terms = terms(groups, decomposition)

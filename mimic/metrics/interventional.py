@@ -187,8 +187,7 @@ class FactorVAEScore(_DrawingMetric):
 
     def __init__(self, min_std: float = 0.05, **options: Any) -> None:
         super().__init__(**options)
-        if min_std < 0:
-            raise InputError(f"got min_std {min_std}; give 0 or more")
+        check_counts(0, min_std=min_std)
         self.min_std = min_std
 
     def compute(self) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.errors import check_counts
+from common.errors import check_counts, check_output
 from common.experiments import Scores, markdown, results_table, run_grid, write_report
 from common.training.cli import run_command
 from mimic.penalties import PenaltyName
@@ -74,6 +74,7 @@ def gaussian(steps: int = 1500, seeds: int = 3, out: Path = OUT) -> None:
         out: Folder of the results.
     """
     check_counts(1, steps=steps, seeds=seeds)
+    check_output(out)
     rows = {name: {"steps": steps, "penalty": penalty} for name, penalty in ENCODERS.items()}
     work = lambda settings, seed: encode(settings["steps"], seed, settings["penalty"])
     results = run_grid(out / "gaussian", rows, seeds, work)
@@ -157,6 +158,7 @@ def ica(steps: int = 2000, seeds: int = 3, mixing: Mixing = "hadamard", out: Pat
         out: Folder of the results.
     """
     check_counts(1, steps=steps, seeds=seeds)
+    check_output(out)
     rows = {name: {"steps": steps, "penalty": penalty} for name, penalty in UNMIXERS.items()}
     work = lambda settings, seed: unmix(settings["steps"], seed, settings["penalty"], mixing)
     results = run_grid(out / f"ica_{mixing}", rows, seeds, work)
@@ -227,6 +229,7 @@ def blindness(
     """
     check_counts(2, batch_size=batch_size, draws=draws)
     check_counts(1, critic_steps=critic_steps)
+    check_output(out)
     dependent = (known.ExclusiveOr(), known.RotatedUniforms(), known.Equicorrelated(4, 0.3))
     every = {each.name: each for each in (*dependent, known.Independent(4))}
     size = {"n": batch_size, "draws": draws, "critic_steps": critic_steps}

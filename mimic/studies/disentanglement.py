@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
-from common.errors import InputError, check_counts
+from common.errors import InputError, check_counts, check_output
 from common.experiments import (
     Results,
     Scores,
@@ -104,11 +104,12 @@ def disentanglement(
         audit_steps: Number of steps of the critic that measures the total correlation.
         more_codes: Number of codes, more than factors, of a second part. 0: no second part.
     """
-    if 0 < more_codes <= len(FACTORS):
+    if more_codes < 0 or 0 < more_codes <= len(FACTORS):
         raise InputError(f"got more_codes {more_codes} for {len(FACTORS)} factors; give more or 0")
     size = dict(epochs=epochs, n_train=n_train, n_test=n_test, n_trees=n_trees)
     size["audit_steps"] = audit_steps
-    check_counts(1, **size)
+    check_counts(1, seeds=seeds, **size)
+    check_output(out)
     parts: dict[int, Results] = {}
     wanted = {len(FACTORS): tuple(ROWS)} | ({more_codes: MORE_CODES} if more_codes else {})
     for codes, names in wanted.items():

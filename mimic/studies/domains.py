@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pytorch_lightning import seed_everything
 
-from common.errors import check_counts
+from common.errors import check_counts, check_output
 from common.experiments import Scores, compared_table, run_grid, write_csv, write_report
 from common.training.cli import run_command
 from mimic.audit import TotalCorrelationAudit
@@ -78,7 +78,8 @@ def domains(
     """
     size = dict(epochs=epochs, n_train=n_train, n_test=n_test, width=width)
     size["audit_steps"] = audit_steps
-    check_counts(1, **size)
+    check_counts(1, seeds=seeds, **size)
+    check_output(out)
     folder = out / "domains"
     rows = {name: {"name": name, "penalty": penalty, **size} for name, penalty in ROWS.items()}
     results = run_grid(folder, rows, seeds, partial(run, folder))

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from common.errors import check_counts
+from common.errors import check_counts, check_output, check_positive
 from common.experiments import Scores, markdown, mean_std, run_grid, write_report
 from common.training.cli import run_command
 from mimic.critic.critics import CriticFactory, HybridCritic, MLPCritic
@@ -22,7 +22,7 @@ from mimic.critic.estimators import EstimatorName, make_estimator
 from mimic.critic.game import Game, Values
 from mimic.critic.terms import Decomposition
 from mimic.features.rows import Rows
-from mimic.measure import fit_critics, measure_total_correlation
+from mimic.measure import FEWEST, fit_critics, measure_total_correlation
 from mimic.studies import OUT
 from mimic.studies import distributions as known
 from mimic.studies.distributions import Distribution
@@ -127,6 +127,8 @@ def table(
         lr: Learning rate of the critics' Adam, which falls to zero as a cosine.
     """
     check_counts(1, steps=steps, seeds=seeds)
+    check_positive(lr=lr)
+    check_output(out)
     chosen = methods or [name for name in METHODS if name != "infonce"]
     every = {_label(each): each for each in table_distributions()}
     budget = Budget(steps, 256, lr)._asdict()
@@ -169,6 +171,8 @@ def published(out: Path = OUT, steps: int = 4000, batch_size: int = 64, seeds: i
         seeds: Number of critics of a cell.
     """
     check_counts(1, steps=steps, seeds=seeds)
+    check_counts(2, batch_size=batch_size)
+    check_output(out)
     budget = Budget(steps, batch_size, batches=500)
     rows = {
         f"{tc:g} nats, {way}": {"tc": tc, "way": way, "budget": budget._asdict()}
@@ -206,6 +210,8 @@ def samples(out: Path = OUT, sizes: list[int] | None = None, seeds: int = 3) -> 
     """
     sizes = sizes or [500, 2000, 8000]
     check_counts(1, seeds=seeds)
+    check_counts(FEWEST, sizes=sizes)
+    check_output(out)
     every = {_label(each): each for each in sample_distributions()}
     rows = {f"{label}, {n} samples": {"of": label, "size": n} for label in every for n in sizes}
 

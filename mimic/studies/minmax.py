@@ -9,7 +9,7 @@ layer of a network on digits, where it is audited.
 
 from pathlib import Path
 
-from common.errors import check_counts
+from common.errors import check_counts, check_output
 from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from mimic.studies import OUT
@@ -74,7 +74,8 @@ def minmax(
         audit_steps: Number of steps of each critic of the audit.
     """
     size = {"epochs": epochs, "n_train": n_train, "audit_steps": audit_steps}
-    check_counts(1, steps=steps, **size)
+    check_counts(1, seeds=seeds, steps=steps, **size)
+    check_output(out)
     encoders: dict[str, Settings | None] = {"none": None}
     encoders |= {name: {"weight": 0.3, **USUAL, **v} for name, v in VARIANTS.items()}
     exact_rows = {name: {"steps": steps, "penalty": p} for name, p in encoders.items()}

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.errors import check_counts
+from common.errors import check_counts, check_output
 from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from mimic.studies import OUT
@@ -80,7 +80,8 @@ def placement(
         audit_steps: Number of steps of each critic of the audit.
     """
     size = {"epochs": epochs, "n_train": n_train, "audit_steps": audit_steps}
-    check_counts(1, **size)
+    check_counts(1, seeds=seeds, **size)
+    check_output(out)
     folder = out / "placement"
     rows = {name: {"name": name, "penalty": penalty, **size} for name, penalty in PLACES.items()}
     results = run_grid(folder, rows, seeds, partial(_run, folder))

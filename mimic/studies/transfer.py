@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import check_counts
+from common.errors import check_counts, check_output
 from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from common.typing import Pixels
@@ -53,7 +53,8 @@ def transfer(
         steps: Number of steps of fine-tuning.
     """
     size = {"epochs": epochs, "n_train": n_train, "steps": steps}
-    check_counts(1, **size)
+    check_counts(1, seeds=seeds, **size)
+    check_output(out)
     panels = {f"{heading}, %": key for heading, (key, _) in COLUMNS.items()}
     weights = "; ".join(f"{name}: {p['weight']:g}" for name, p in COMPARED.items() if p)
     parts = []

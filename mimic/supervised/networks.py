@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Image, Sample
 
 
@@ -48,6 +48,7 @@ class SmallCNN(Layers):
         hidden: int = 64,
         kernel: int = 5,
     ) -> None:
+        check_counts(1, shape=shape, n_out=n_out, widths=widths, hidden=hidden, kernel=kernel)
         if not widths or kernel % 2 == 0:
             raise InputError(
                 f"got widths {list(widths)} and kernel {kernel}; give at least one width and an "
@@ -116,8 +117,9 @@ class ResNet(Layers):
         blocks: tuple[int, ...] = (3, 3, 3),
         width: int = 16,
     ) -> None:
-        if not blocks or min(blocks) < 1:
-            raise InputError(f"got blocks {list(blocks)}; give each layer 1 or more")
+        check_counts(1, shape=shape, n_out=n_out, blocks=blocks, width=width)
+        if not blocks:
+            raise InputError("got no blocks; give each layer 1 or more")
         _halved(shape, len(blocks) - 1)
         layers: dict[str, nn.Module] = {
             "conv1": conv_norm_relu(shape[0], width),
@@ -160,6 +162,7 @@ class Coder(nn.Module):
         hidden: int = 128,
     ) -> None:
         super().__init__()
+        check_counts(1, shape=shape, n_out=n_out, n_codes=n_codes, widths=widths, hidden=hidden)
         height, width = _halved(shape, len(widths))
         self.shape, self.n_out, self.n_codes = shape, n_out, n_codes
         n_in = shape[0]
@@ -207,6 +210,7 @@ class SmallSegmenter(nn.Module):
         super().__init__()
         if min(shape[1:]) < 8:
             raise InputError(f"got images of {shape[1]} × {shape[2]}; the network needs 8 × 8")
+        check_counts(1, channels=shape[0], n_classes=n_classes, width=width, rates=rates)
         self.shape, self.n_out = shape, n_classes
         self.encoder = Encoder(shape[0], width)
         self.decoder = Decoder(width, 4 * width, rates)

@@ -64,7 +64,7 @@ def call(config, subcommand, *options):
 
 
 def version(config):
-    return config.parent / "runs" / "tiny" / "version_0"
+    return config.parent / "runs" / "mimic" / "tiny" / "version_0"
 
 
 def test_a_trained_network_is_judged_asked_and_shown(config, capsys):

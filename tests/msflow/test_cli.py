@@ -60,7 +60,7 @@ def call(config, subcommand, *options):
 
 
 def version(config, k=0):
-    return config.parent / "runs" / "tiny" / f"version_{k}"
+    return config.parent / "runs" / "msflow" / "tiny" / f"version_{k}"
 
 
 def weights(path):
@@ -78,7 +78,9 @@ def test_fit_leaves_checkpoints_samples_and_logs_and_the_rest_uses_them(config, 
     folder = version(config)
     assert f"samples: {folder / 'samples.png'}" in capfd.readouterr().out
     names = {path.name for path in (folder / "checkpoints").iterdir()}
-    assert names == {"best.ckpt", "last.ckpt"}
+    assert names == {
+        f"{which}.ckpt{kept}" for which in ("best", "last") for kept in ("", ".previous")
+    }
     events = EventAccumulator(str(folder))
     events.Reload()
     scalars = set(events.Tags()["scalars"])
@@ -192,7 +194,7 @@ def test_checkpoints_neither_override_the_command_line_nor_import(trained, tmp_p
     for value in ({"class_path": "evil.F"}, "evil.F", '{"class_path": "evil.F"}', ["evil.F"]):
         record["objective"] = value
         torch.save(checkpoint, tmp_path / "evil.ckpt")
-        with pytest.raises(InputError, match=r"names evil\.F, which loading would import"):
+        with pytest.raises(InputError, match=r"names 'evil\.F', which loading would import"):
             MultiScaleFlowModule.load_from_checkpoint(tmp_path / "evil.ckpt")
     assert "evil" not in sys.modules
 
@@ -254,7 +256,7 @@ ERRORS = {
     "data root": (
         ["--data", "MNIST", "--data.root", "/nowhere/mnist"], "/nowhere/mnist"),
     "checkpoint file": (
-        ["--ckpt_path", "/nowhere/x.ckpt"], "there is no checkpoint file /nowhere/x.ckpt"),
+        ["--ckpt_path", "/nowhere/x.ckpt"], "there is no file /nowhere/x.ckpt"),
     "monitor": (
         ["--model.flow.pyramid", "common.flows.pyramid.LaplacianPyramid",
          "--model.flow.pyramid.sizes", "[7,28]"], "set --best.monitor val/pyramid_bpd"),
@@ -291,7 +293,7 @@ def test_what_needs_a_checkpoint_says_so(config, subcommand, path, capfd):
     with pytest.raises(SystemExit):
         call(config, subcommand, *(["--ckpt_path", path] if path else []))
     error = capfd.readouterr().err
-    assert ("needs --ckpt_path" if path is None else "no best.ckpt in the newest run") in error
+    assert ("needs --ckpt_path" if path is None else "no best.ckpt in the runs of") in error
 
 
 @pytest.mark.parametrize("subcommand", ["fit", "test", "sample"])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import check_counts
 from common.ode.solve import Evaluations
 from common.typing import FieldFactory, Sample, Times
 from video_ode.dynamics.base import TOLERANCE, Dynamics, Solved
@@ -27,8 +27,7 @@ class ResidualEuler(Dynamics):
 
     def __init__(self, size: int, context_size: int, field: FieldFactory, steps: int = 1) -> None:
         super().__init__()
-        if steps < 1:
-            raise InputError(f"got steps {steps}; give 1 or more")
+        check_counts(1, steps=steps)
         self.field, self.steps = field(size, context_size), steps
 
     def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, check_counts, check_positive
 from common.ode.sde import euler_maruyama
 from common.typing import FieldFactory, Sample, Times
 from video_ode.dynamics.base import Dynamics, Solved
@@ -37,11 +37,10 @@ class NeuralSDE(Dynamics):
         prior_drift: FieldFactory | None = None,
     ) -> None:
         super().__init__()
-        if scale < 0 or step_size <= 0 or (prior_drift is not None and scale == 0):
-            raise InputError(
-                f"got scale {scale} and step_size {step_size}; step_size must be positive and "
-                "scale at least 0 (positive if there is a prior_drift)"
-            )
+        check_positive(step_size=step_size)
+        check_counts(0, scale=scale)
+        if prior_drift is not None and scale == 0:
+            raise InputError("got scale 0 and a prior_drift; give a scale of more than 0")
         self.drift, self.diffusion = drift(size, context_size), diffusion(size, context_size)
         self.prior_drift = prior_drift(size, context_size) if prior_drift else None
         self.step_size, self.scale = step_size, scale

@@ -11,7 +11,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from common.data.videos.base import Clip
-from common.errors import InputError
+from common.errors import check_counts, check_positive
 from common.typing import Times, Videos, VideoTimes
 from video_ode.evaluation.pictures import (
     Scene,
@@ -45,11 +45,8 @@ class AnimatedSamples(Callback):
     """
 
     def __init__(self, n: int = 4, n_samples: int = 3, fps: float = 8.0, seed: int = 0) -> None:
-        if min(n, n_samples) < 1 or fps <= 0:
-            raise InputError(
-                f"got n {n}, n_samples {n_samples} and fps {fps:g}; give at least 1 video, 1 "
-                "sample and a positive fps"
-            )
+        check_counts(1, n=n, n_samples=n_samples)
+        check_positive(fps=fps)
         self.n, self.n_samples, self.fps, self.seed = n, n_samples, fps, seed
         self._clip: Clip | None = None
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.data.videos.base import Clip
-from common.errors import InputError
+from common.errors import InputError, check_counts, check_output, check_positive
 from common.metrics.frames import psnr
 from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.evaluation.pictures import (
@@ -48,11 +48,11 @@ class PredictionWriter:
     def __init__(
         self, folder: Path, formats: Sequence[Format], fps: float = 8.0, n_shown: int = 4
     ) -> None:
-        if fps <= 0 or not formats:
-            raise InputError(
-                f"got fps {fps:g} and formats {list(formats)}; give a positive fps and one format "
-                "or more"
-            )
+        if not formats:
+            raise InputError("got no formats; give one or more of gif, mp4 and png")
+        check_positive(fps=fps)
+        check_counts(1, n_shown=n_shown)
+        check_output(folder)
         self.folder, self.formats, self.fps, self.n_shown = folder, formats, fps, n_shown
 
     def write(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Image, ImageShape
 
 Skips = Sequence[Tensor]  # feature maps, coarsest first
@@ -59,8 +59,10 @@ def halvings(shape: ImageShape, width: int) -> tuple[list[int], int]:
         width: Number of channels after the first halving; each further halving doubles it.
 
     Raises:
-        InputError: A frame that isn't square, or whose size can't be halved to at most 7 px.
+        InputError: A frame that isn't square, or whose size can't be halved to at most 7 px; no
+            channel, or a width below 1.
     """
+    check_counts(1, channels=shape[0], width=width)
     _, height, breadth = shape
     size, widths = height, list[int]()
     while size % 2 == 0 and size > 4:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
@@ -33,7 +33,8 @@ class SmallEncoder(FrameEncoder):
         pooled: Length of the part of a code that doesn't depend on positions; 0: no such part.
 
     Raises:
-        InputError: Fewer than two widths, or frames that don't fit them.
+        InputError: Fewer than two widths, frames that don't fit them, or numbers below their
+            minimum.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class SmallEncoder(FrameEncoder):
         pooled: int = 0,
     ) -> None:
         super().__init__()
+        check_counts(1, shape=shape, widths=widths, code_size=code_size)
+        check_counts(0, pooled=pooled)
         rest = shape[1] // 2 ** len(widths)
         if len(widths) < 2:
             raise InputError(f"got widths {widths}; give two or more")
@@ -103,6 +106,7 @@ class SmallDecoder(FrameDecoder):
     ) -> None:
         super().__init__()
         refuse_skips(self, skips)
+        check_counts(1, width=width, hidden=hidden)
         _, rest = halvings(shape, 1)
         growth = shape[1] // (2 * rest)
         self.first = nn.Sequential(_dense(code_size, hidden), _dense(hidden, width * rest**2))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from common.errors import check_counts
 from common.typing import Image, ImageShape
 from video_ode.frames.base import FrameDecoder, Skips, refuse_skips
 
@@ -24,7 +25,7 @@ class SpriteDecoder(FrameDecoder):
         hidden: Number of units of the layer that draws the sprites.
 
     Raises:
-        InputError: `skips` is true.
+        InputError: `skips` is true, or numbers are below their minimum.
     """
 
     BACKGROUND = 0.003  # ink of the background
@@ -40,6 +41,7 @@ class SpriteDecoder(FrameDecoder):
     ) -> None:
         super().__init__()
         refuse_skips(self, skips)
+        check_counts(1, shape=shape, sprites=sprites, size=size, hidden=hidden)
         self.paint = nn.Sequential(
             nn.Linear(code_size, hidden),
             nn.LeakyReLU(0.2),

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from common.errors import check_counts
 from common.typing import Image, ImageShape
 from video_ode.frames.base import (
     FrameDecoder,
@@ -31,6 +32,7 @@ class VGGEncoder(FrameEncoder):
 
     def __init__(self, shape: ImageShape, width: int = 64, code_size: int = 128) -> None:
         super().__init__()
+        check_counts(1, code_size=code_size)
         self.code_size = code_size
         widths, rest = halvings(shape, width)
         stages = [

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from common.errors import check_counts
 from common.typing import Codes, FieldFactory, Mask, Times, VideoTimes
 from video_ode.dynamics.residual import ResidualEuler
 from video_ode.predictor import shared_times
@@ -49,6 +50,7 @@ class GRUEncoder(SequenceEncoder):
 
     def __init__(self, code_size: int, hidden: int = 128) -> None:
         super().__init__()
+        check_counts(1, hidden=hidden)
         self.gru = nn.GRU(code_size + 1, hidden, batch_first=True)
         self.out_features = hidden
 
@@ -83,6 +85,7 @@ class ODERNNEncoder(SequenceEncoder):
         self, code_size: int, field: FieldFactory, hidden: int = 128, steps: int = 2
     ) -> None:
         super().__init__()
+        check_counts(1, hidden=hidden)
         self.ode, self.cell = ResidualEuler(hidden, 0, field, steps), nn.GRUCell(code_size, hidden)
         self.out_features = hidden
 

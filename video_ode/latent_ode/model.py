@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from common.errors import InputError
+from common.errors import check_counts, check_positive, check_shares
 from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import PixelLikelihood, gaussian, kl, negative_log_likelihood
@@ -51,7 +51,7 @@ class LatentODE(TrainablePredictor):
         kl_weight: Weight of the KL divergences.
 
     Raises:
-        InputError: `growth` or `prefix` is outside `[0, 1]`.
+        InputError: Numbers out of range.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class LatentODE(TrainablePredictor):
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not (0 <= growth <= 1 and 0 <= prefix <= 1):
-            raise InputError(f"got growth {growth} and prefix {prefix}; give shares from 0 to 1")
+        check_counts(1, latent_size=latent_size, decoded=decoded)
+        check_counts(0, consistency=consistency, kl_weight=kl_weight)
+        check_shares(growth=growth, prefix=prefix)
+        check_positive(scale=scale)
         self.shape = shape
         self.encoder = encoder(shape)
         self.recurrent = recurrent(self.encoder.code_size)

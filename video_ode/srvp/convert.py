@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_output
 from common.nn.mlp import MLPField
 from common.training.cli import run_command
 from video_ode.dynamics.residual import ResidualEuler
@@ -95,6 +95,7 @@ def convert(source: str, target: str) -> None:
         source: Published file.
         target: Checkpoint to write.
     """
+    check_output(target, ".ckpt")
     weights = load_published(source).state_dict()
     state = {f"predictor.{name}": value for name, value in weights.items()}
     version = metadata.version("pytorch-lightning")

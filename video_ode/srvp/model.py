@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from common.errors import InputError
+from common.errors import InputError, check_counts, check_positive, check_shares
 from common.nn.mlp import MLP
 from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
@@ -61,6 +61,9 @@ class SRVP(TrainablePredictor):
         growth: Share of the training over which the number of frames grows, see `shortest`.
         decoded: Number of frames that training decodes, drawn at random. Their likelihood gets a
             larger weight, which gives an unbiased estimate at less cost. None: all frames.
+
+    Raises:
+        InputError: Numbers out of range.
     """
 
     def __init__(
@@ -85,6 +88,11 @@ class SRVP(TrainablePredictor):
         decoded: int | None = None,
     ) -> None:
         super().__init__()
+        check_counts(1, y_size=y_size, n_inference=n_inference, hidden=hidden, decoded=decoded)
+        check_counts(0, z_size=z_size, beta_y=beta_y, beta_z=beta_z, shortest=shortest)
+        check_counts(0, residual_weight=residual_weight)
+        check_shares(annealing=annealing, growth=growth)
+        check_positive(scale=scale)
         self.shape, self.y_size, self.z_size = shape, y_size, z_size
         self.n_inference, self.skips = n_inference, skips
         self.encoder = encoder(shape)
@@ -101,8 +109,6 @@ class SRVP(TrainablePredictor):
         self.scale, self.beta_y, self.beta_z = scale, beta_y, beta_z
         self.residual_weight, self.annealing = residual_weight, annealing
         self.shortest, self.growth, self.decoded = shortest, growth, decoded
-
-    # Training -------------------------------------------------------------------------------
 
     def loss(
         self,
@@ -128,9 +134,8 @@ class SRVP(TrainablePredictor):
         path, steps, kl_path = self._inferred_path(q_first.rsample(), z, n)
         kl_path = kl_path.mean()
         chosen = torch.randperm(n)[: self.decoded] if self.decoded else torch.arange(n)
-        nll = negative_log_likelihood(
-            self.decode(path[:, chosen], content), video[:, chosen], self.scale
-        )
+        frames = self.decode(path[:, chosen], content)
+        nll = negative_log_likelihood(frames, video[:, chosen], self.scale)
         terms = {
             "nll": nll.flatten(1).sum(1).mean() * (n / len(chosen)),
             "kl_y": kl(q_first).mean(),
@@ -188,8 +193,6 @@ class SRVP(TrainablePredictor):
         path = self.dynamics(first, times, None if z is None else PiecewiseContext(z))
         return path.states[:, ::k], path.states.diff(dim=1), path.kl
 
-    # Prediction -----------------------------------------------------------------------------
-
     def predict(
         self,
         video: Video,
@@ -200,9 +203,8 @@ class SRVP(TrainablePredictor):
     ) -> Videos:
         """Samples at any times from the first frame on."""
         check_request(video, times, target_times, n_samples, mask)
-        return self.with_content(
-            video, times, target_times, n_samples, self.content_of(video), mask
-        )
+        content = self.content_of(video)
+        return self.with_content(video, times, target_times, n_samples, content, mask)
 
     def with_content(
         self,
@@ -291,8 +293,6 @@ class SRVP(TrainablePredictor):
         if interval < z.shape[1]:
             return z[:, interval]
         return gaussian(self.prior(y)).sample()
-
-    # Inference ------------------------------------------------------------------------------
 
     def _encode(self, video: Video) -> tuple[Codes, Skips]:
         """Codes `[b t d]` and feature maps `[b t c h w]`."""

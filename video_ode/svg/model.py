@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.elbo import gaussian, kl
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
@@ -44,6 +44,8 @@ class SVG(TrainablePredictor):
         beta: float = 1e-4,
     ) -> None:
         super().__init__()
+        check_counts(1, z_size=z_size, hidden=hidden, layers=layers)
+        check_counts(0, beta=beta)
         self.shape, self.beta = shape, beta
         self.encoder = encoder(shape)
         code = self.encoder.code_size

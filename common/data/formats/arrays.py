@@ -1,5 +1,6 @@
 """Files of numpy arrays."""
 
+import math
 import struct
 import zipfile
 import zlib
@@ -11,6 +12,8 @@ import numpy as np
 
 from common.data.formats.footage import Footage
 from common.errors import InputError
+
+MOST_BYTES = 2**32  # of an array that is unpacked as a whole
 
 
 class ArrayFile(Footage):
@@ -70,6 +73,9 @@ def loaded(path: Path, read: Callable[[], Any]) -> Any:
 
 def member(path: Path, key: str) -> np.ndarray:
     """Array of the name `key` in an npz file."""
+    shape, dtype, _ = layout(path, key)
+    if math.prod(shape) * dtype.itemsize > MOST_BYTES:
+        raise ValueError(f"{key} has shape {shape}, more than {MOST_BYTES} bytes")
     with np.load(path, allow_pickle=False) as arrays:
         return arrays[key]
 

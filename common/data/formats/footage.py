@@ -19,6 +19,9 @@ from PIL import Image
 from common.data.formats.video_paths import frame_files
 from common.errors import InputError
 
+# Pillow raises all of them for broken files, the last for pictures of more than 179 megapixels.
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 class Footage(abc.ABC):
     """Abstract reader of one video; it returns any part of the frames.
@@ -196,7 +199,7 @@ class FrameFolder(Footage):
         try:
             with Image.open(file) as image:
                 return self.frame_format.convert(image)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
+        except IMAGE_ERRORS as error:
             raise InputError(
                 f"{file} isn't a whole image ({error}); copy it again or leave its folder out"
             ) from error

@@ -17,6 +17,8 @@ from common.data.images.base import ImageData
 from common.errors import InputError
 from common.typing import Integers, Pixels
 
+MOST_BYTES = 2**26  # of a file of MNIST, whose largest has 47 MB
+
 
 class DownloadedImages(ImageData):
     """Base class of the sets that come as files of training images and of test images.
@@ -129,13 +131,21 @@ def _first_file(folders: tuple[Path, ...], names: tuple[str, ...], advice: str) 
 
 
 def _file_bytes(path: Path, header: int) -> bytes:
-    """Bytes of a plain or gzipped file, checked to be at least the `header` bytes long."""
+    """Bytes of a plain or gzipped file, checked to be at least the `header` bytes long.
+
+    No more than `MOST_BYTES` are unpacked.
+    """
     opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as file:
-            data = file.read()
+            data = file.read(MOST_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} isn't a whole gzip file ({error}); download it again") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(
+            f"{path} holds more than {MOST_BYTES} bytes, which no file of MNIST does; download it "
+            "again"
+        )
     if len(data) < header:
         raise InputError(
             f"{path} has {len(data)} bytes, but its header alone needs {header}; download it again"

@@ -20,7 +20,7 @@ from common.data.videos.simulated import (
     directions,
     straight_on,
 )
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import Integers, PixelVideo, Times
 
 
@@ -126,11 +126,8 @@ class ElasticMotion(Motion):
     ATTEMPTS = 10000
 
     def __init__(self, n_balls: int, radius: float, speed: float, canvas: int) -> None:
-        if n_balls < 1 or speed < 0:
-            raise InputError(
-                f"got n_balls {n_balls} and speed {speed}; give 1 ball or more and a speed of 0 "
-                "or more"
-            )
+        check_counts(1, n_balls=n_balls)
+        check_counts(0, speed=speed)
         free = canvas - 2 * radius
         if not 0 < radius < canvas / 2:
             raise InputError(

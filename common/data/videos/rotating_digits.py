@@ -55,6 +55,8 @@ class RotatingDigits(Simulated[DigitRotations]):
         super().__init__(n_test=n_test, n_frames=n_frames, **serving)
         if digits is not None and not (digits and set(digits) <= set(range(10))):
             raise InputError(f"got digits {digits}; give some of 0 to 9")
+        if not math.isfinite(speed):
+            raise InputError(f"got speed {speed}; give radians per frame, such as 0.4")
         self.digits, self.speed = digits, speed
         self._images: dict[Split, Pixels] = {}
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from common.data.base import Split
 from common.data.formats.footage import Footage, MemoryVideo
 from common.data.videos.base import Clips, VideoData, uniform
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.typing import PixelVideo, Times
 
 T = TypeVar("T")
@@ -116,10 +116,7 @@ class WindowData(VideoData):
         **serving: Any,
     ) -> None:
         super().__init__(**serving)
-        if every < 1:
-            raise InputError(f"got every {every}; give 1 (all frames) or more")
-        if clips_per_video is not None and clips_per_video < 1:
-            raise InputError(f"got clips_per_video {clips_per_video}; give 1 or more, or null")
+        check_counts(1, every=every, clips_per_video=clips_per_video)
         self.every, self.clips_per_video = every, clips_per_video
         self.in_memory, self.strict = in_memory, strict
 

@@ -3,6 +3,7 @@
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from common.errors import check_counts
 from common.metrics.features import FeatureExtractor
 from common.metrics.frechet import FrechetDistance, RandomFeatures
 from common.training.callbacks.sample_grid import Sampler
@@ -17,9 +18,13 @@ class SampleDistance(Callback):
         features: Features of the distance, `InceptionFeatures(weights=…)` for FID. None: random
             features, whose distance has its own name.
         temperature: Scale of the base noise.
+
+    Raises:
+        InputError: The temperature is negative.
     """
 
     def __init__(self, features: FeatureExtractor | None = None, temperature: float = 1.0) -> None:
+        check_counts(0, temperature=temperature)
         self.distance = FrechetDistance(features or RandomFeatures())
         self.temperature = temperature
 

@@ -9,6 +9,7 @@ from PIL import Image as PILImage
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from common.errors import check_counts
 from common.typing import Pixels
 
 
@@ -34,9 +35,14 @@ class SampleGrid(Callback):
         n: Number of images in the grid.
         temperature: Scale of the base noise.
         seed: Seed of the noise.
+
+    Raises:
+        InputError: Numbers below their minimum.
     """
 
     def __init__(self, n: int = 64, temperature: float = 1.0, seed: int = 0) -> None:
+        check_counts(1, n=n)
+        check_counts(0, temperature=temperature)
         self.n, self.temperature, self.seed = n, temperature, seed
 
     # With the last batch, not after it: after it the averaged weights are no longer in the model.

@@ -1,9 +1,16 @@
 """Callback that skips optimiser steps with gradients that would spoil the weights."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
 from torch.optim import Optimizer
 
+from common.errors import RunError, check_counts, check_positive
+from common.files import written_whole
 from common.training.system import System
 
 
@@ -12,17 +19,31 @@ class SkipBadSteps(Callback):
 
     The gradient is that before clipping and after the mean over processes, so that all processes
     make the same decision. Logs `train/gradient_norm` and `train/skipped_steps`, the total so far;
-    with several optimisers there is one pair of log keys `…/<name>` for each.
+    with several optimisers there is one pair of log keys `…/<name>` for each. The batches of the
+    first three bad steps are kept in the run's folder, in `bad_steps/`.
 
     Args:
         max_norm: Largest norm of a step that is taken (MRCNF: 5 times its clipping value).
-        give_up_after: Number of bad steps in a row after which training stops with an error.
+        give_up_after: Number of bad steps in a row after which training stops with an error; 1
+            stops at the first one.
+
+    Raises:
+        InputError: Numbers out of range.
+        RunError: In training, after that many bad steps.
     """
 
     def __init__(self, max_norm: float = float("inf"), give_up_after: int = 100) -> None:
+        check_counts(1, give_up_after=give_up_after)
+        check_positive(max_norm=None if max_norm == float("inf") else max_norm)
         self.max_norm, self.give_up_after = max_norm, give_up_after
         self.skipped: dict[str, int] = {}  # by name of the optimiser
         self._in_a_row: dict[str, int] = {}
+        self._batch: tuple[int, Any] = (0, None)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch = (batch_idx, batch)
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         return {"skipped": dict(self.skipped)}
@@ -48,13 +69,27 @@ class SkipBadSteps(Callback):
             self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
             for parameter in parameters:
                 parameter.grad = None
+            self._report(trainer, norm)
         pl_module.log(f"train/skipped_steps{suffix}", float(self.skipped.get(name, 0)))
         if self._in_a_row[name] >= self.give_up_after:
-            raise RuntimeError(
+            raise RunError(
                 f"{self._in_a_row[name]} steps of the {name} in a row had a gradient that is not "
                 f"finite or longer than {self.max_norm:g}; the last norm was {norm:g}: lower the "
                 "learning rate, warm up longer, or raise max_norm"
             )
+
+    def _report(self, trainer: Trainer, norm: float) -> None:
+        """Says which step is skipped, and keeps the batches of the first three."""
+        if sum(self.skipped.values()) > 3:
+            return
+        index, batch = self._batch
+        where = f"step {trainer.global_step}, epoch {trainer.current_epoch}, batch {index}"
+        rank_zero_warn(f"{where} is skipped: its gradient has the norm {norm:g}")
+        folder = Path(trainer.loggers[0].log_dir or "") if trainer.loggers else Path()
+        if trainer.is_global_zero and folder != Path() and folder.is_dir():
+            tensors = [batch] if isinstance(batch, Tensor) else list(batch)
+            with written_whole(folder / "bad_steps" / f"step_{trainer.global_step}.pt") as file:
+                torch.save({"place": where, "norm": norm, "batch": tensors}, file)
 
 
 def _name(trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from common.data.base import Split
+from common.data.formats.footage import IMAGE_ERRORS
 from common.errors import InputError
 from mimic.supervised.data.labelled import Labelled, LabelledData
 
@@ -189,7 +190,7 @@ def _read(pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
             with Image.open(path) as file:
                 file.load()
                 opened.append(file)
-        except (OSError, SyntaxError, ValueError) as error:  # errors of Pillow for broken files
+        except IMAGE_ERRORS as error:
             raise InputError(f"{path} isn't a whole image ({error}); unpack it again") from error
     image, label = opened
     if image.size != label.size:

@@ -7,12 +7,16 @@ from torch.utils.data import DataLoader
 
 from common.errors import InputError
 from common.training.callbacks.random_state import RandomState
-from common.training.checkpoints import BestCheckpoint, LastCheckpoint, read_checkpoint
+from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
+from common.training.checkpoints import read_checkpoint
 
 
 def test_files_outside_the_checkpoints_folder_are_forgotten(tmp_path):
     folder = tmp_path / "run" / "checkpoints"
     inside = str(folder / "best.ckpt")
+    folder.mkdir(parents=True)
+    (folder / "best.ckpt").touch()
+    (tmp_path / "victim.txt").touch()
     outside = str(folder / ".." / ".." / "victim.txt")
     callback = BestCheckpoint()
     state = {
@@ -38,13 +42,13 @@ def test_reading_a_checkpoint_runs_nothing_and_says_what_is_missing(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"state_dict": {}, "extra": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(InputError, match="can't be read as a checkpoint"):
+    with pytest.raises(InputError, match="it holds io.open, which would run code"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
     torch.save({"weights": {}}, tmp_path / "other.ckpt")
     with pytest.raises(InputError, match="no state_dict"):
         read_checkpoint(tmp_path / "other.ckpt")
-    with pytest.raises(InputError, match="no checkpoint file"):
+    with pytest.raises(InputError, match="there is no file"):
         read_checkpoint(tmp_path / "missing.ckpt")
 
 

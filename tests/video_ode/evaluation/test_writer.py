@@ -55,7 +55,7 @@ def call(config, subcommand, *options):
 
 
 def run(config):
-    return config.parent / "runs" / "tiny" / "version_0"
+    return config.parent / "runs" / "video_ode" / "tiny" / "version_0"
 
 
 def length(path):

@@ -1,0 +1,204 @@
+"""Run folders: `lightning_logs/<package>/<configuration>/<run>`, each written by one training.
+
+A run begins when its training does: a command that is refused before leaves no folder behind.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from common.errors import InputError
+
+CHECKPOINTS = "checkpoints"
+_locks: dict[Path, TextIO] = {}
+
+
+def run_name(configs: Sequence[str | Path]) -> str:
+    """Name of a configuration that is stacked from files: their names, joined by `+`."""
+    return "+".join(Path(config).stem for config in configs) or "unnamed"
+
+
+def checked_root(root: str | Path) -> Path:
+    """Root folder of the runs.
+
+    Raises:
+        InputError: It can't be a folder, or nothing can be written into it.
+    """
+    what = f"got trainer.default_root_dir {str(root)!r}"
+    if not str(root).strip():
+        raise InputError(f"{what}; give a folder, such as lightning_logs")
+    try:
+        there = next(
+            p for p in (Path(root).absolute(), *Path(root).absolute().parents) if p.exists()
+        )
+    except OSError as error:
+        raise InputError(f"{what[:100]}…: {error.strerror}; give another folder") from error
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "can't be written to" if there.is_dir() else "is a file"
+        raise InputError(f"{what}, but {there} {reason}; give a folder that can be written to")
+    return Path(root)
+
+
+def checked_id(run_id: str | None) -> str | None:
+    """Name of the run's folder: the given one, or that of the SLURM job. None: the next version.
+
+    Raises:
+        InputError: The name can't be that of a folder.
+    """
+    if run_id is None and SLURMEnvironment.detect():
+        array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID", "")
+        return f"job_{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else f"job_{job}"
+    if run_id is not None and not re.fullmatch(r"[\w][\w.+-]{0,100}", run_id):
+        raise InputError(f"got run_id {run_id[:40]!r}; give letters, digits, or any of _ . + -")
+    return run_id
+
+
+def newest_checkpoint(runs: Path, which: str, run_id: str | None = None) -> Path | None:
+    """Checkpoint `best` or `last` that was written last, in one run or in all runs of a folder."""
+    name = f"{CHECKPOINTS}/{which}.ckpt"
+    found = [runs / run_id / name] if run_id else list(runs.glob(f"*/{name}"))
+    return max((p for p in found if p.is_file()), key=lambda p: p.stat().st_mtime, default=None)
+
+
+def lock(folder: Path) -> None:
+    """Keeps all other trainings out of a run's folder until `release_locks` or the process ends.
+
+    Raises:
+        InputError: Another process trains in this folder.
+    """
+    if getattr(rank_zero_only, "rank", 0) != 0 or folder in _locks:
+        return
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise InputError(
+            f"the run {folder} is in training by {owner}; wait for its end, or start a new run "
+            "without --ckpt_path"
+        ) from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+    file.flush()
+    _locks[folder] = file
+
+
+def check_free(run: Path | None, resumed: bool) -> None:
+    """Checks that a training may write into the folder of a run, and locks a resumed one.
+
+    Raises:
+        InputError: Another process trains in it, or a new run would overwrite it.
+    """
+    if run is not None and resumed:
+        lock(run)
+    elif run is not None and run.exists():
+        raise InputError(
+            f"the run {run} exists; go on with --ckpt_path last, or give another run_id"
+        )
+
+
+def release_locks() -> None:
+    """Lets other trainings into the folders that this process has locked."""
+    while _locks:
+        _locks.popitem()[1].close()
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard logger whose folder begins with the training.
+
+    Args:
+        save_dir: Folder of the package's runs.
+        name: Name of the configuration.
+        version: Name of the run. None: the next `version_<k>`.
+        exists: Whether the run has begun already, as that of a test or of a resumed training.
+        waits: Whether nothing is written before `begin`.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        name: str,
+        version: str | None = None,
+        exists: bool = True,
+        waits: bool = False,
+    ) -> None:
+        super().__init__(save_dir, name, version)
+        self._exists, self._waits = exists, waits
+        self._hyperparameters: Any = None
+
+    @property
+    def experiment(self) -> Any:
+        return _Silent() if self._waits else super().experiment
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        if self._waits:
+            self._hyperparameters = params
+        else:
+            super().log_hyperparams(params, *args, **kwargs)
+
+    def begin(self) -> None:
+        """Makes the folder of a new run and locks it. To be called by one process.
+
+        Raises:
+            InputError: The run exists, or another process trains in it.
+        """
+        folder = Path(self.log_dir)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while not self._exists:
+            try:
+                folder.mkdir()
+                self._exists = True
+            except FileExistsError:  # another process was faster
+                self._version = self._next_after(folder)
+                folder = Path(self.log_dir)
+        lock(folder)
+        self._waits = False
+        if self._hyperparameters is not None:
+            self.log_hyperparams(self._hyperparameters)
+        self.save()
+
+    def _next_after(self, folder: Path) -> int | str:
+        if isinstance(self._version, int):
+            return self._get_next_version()
+        if not folder.name.startswith("job_"):
+            raise InputError(f"the run {folder} exists; go on with --ckpt_path last, or rename it")
+        job, _, count = folder.name.partition("-")
+        return f"{job}-{int(count or 1) + 1}"
+
+
+class _Silent:
+    """Writer that writes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
+class BeginRun(SaveConfigCallback):
+    """Callback that begins the run with the training: its folder, lock, `config.yaml` and logs."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Does nothing: at this time the command may still be refused."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        logger = trainer.logger
+        if isinstance(logger, RunLogger):
+            before = Path(logger.log_dir) / CHECKPOINTS
+            if trainer.is_global_zero:
+                logger.begin()
+            logger._version = trainer.strategy.broadcast(logger.version)
+            callbacks: list[Any] = trainer.checkpoint_callbacks
+            for callback in callbacks:
+                if Path(getattr(callback, "dirpath", None) or "") == before:
+                    callback.dirpath = str(Path(logger.log_dir) / CHECKPOINTS)
+        super().setup(trainer, pl_module, "fit")

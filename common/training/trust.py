@@ -1,0 +1,143 @@
+"""Trust: which classes a checkpoint may name, checked before anything is imported."""
+
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from common.errors import InputError
+
+# What models are made of.
+TRUSTED = (
+    "common.flows",
+    "common.nn",
+    "common.ode",
+    "common.training.schedules",
+    "mimic",
+    "msflow",
+    "torch.nn",
+    "torch.optim",
+    "video_ode",
+)
+INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # Lightning itself allows this name
+DEEPEST, LONGEST = 40, 4096
+
+
+def check_record(record: Any, source: str, trusted: tuple[str, ...] = ()) -> None:
+    """Checks that a record of arguments is plain data and names only classes that are trusted.
+
+    Args:
+        record: Nested dictionaries and lists; a dictionary with `class_path` names a class.
+        source: Name of the file, for the message.
+        trusted: Packages, beside those of this project, whose classes may be named.
+
+    Raises:
+        InputError: It names anything else, or holds other objects. Nothing of it was imported.
+    """
+    _check(record, source, trusted, 0)
+
+
+def trusted_class(path: Any, source: str, trusted: tuple[str, ...] = ()) -> type:
+    """Class of a dotted path, imported only if its package is trusted.
+
+    The path must lead through packages and modules, not through names that a module imported, and
+    the class must be defined in a trusted package.
+
+    Raises:
+        InputError: The path names anything else.
+    """
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    if _in(module, TRUSTED + trusted) and not module.endswith("__main__"):
+        try:
+            found = vars(importlib.import_module(module)).get(name)
+        except ImportError:
+            found = None
+        # `torch.nn.ReLU` is defined in `torch.nn.modules.activation`, so only the name is equal.
+        if (
+            isinstance(found, type)
+            and found.__qualname__ == name
+            and _in(found.__module__, TRUSTED + trusted)
+        ):
+            return found
+    shown = repr(path)[:80]
+    root = module.split(".")[0]
+    advice = f"; if you trust it, pass trusted=({root!r},)" if root.isidentifier() else ""
+    raise InputError(
+        f"{source} names {shown}, which loading would import and run, but it is no class of this "
+        f"project{advice}"
+    )
+
+
+def named_classes(record: Any) -> list[str]:
+    """Class paths that a record names, as they are written, sorted; nothing is imported."""
+    if isinstance(record, dict):
+        paths = {str(v) for k, v in record.items() if k in ("class_path", "_class_path")}
+        record = record.values()
+    else:
+        paths = set()
+    if not isinstance(record, str | bytes) and isinstance(record, Iterable):
+        paths.update(path for inner in record for path in named_classes(inner))
+    return sorted(paths)
+
+
+def _check(value: Any, source: str, trusted: tuple[str, ...], depth: int) -> None:
+    if depth > DEEPEST:
+        raise InputError(f"the record of {source} is nested more than {DEEPEST} levels deep")
+    if isinstance(value, str):
+        _check_text(value, source, trusted)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("class_path", "_class_path"):
+                trusted_class(inner, source, trusted)
+            elif key != "_instantiator" or inner != INSTANTIATOR:
+                _check(key, source, trusted, depth + 1)
+                _check(inner, source, trusted, depth + 1)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check(inner, source, trusted, depth + 1)
+    elif not (value is None or isinstance(value, bool | int | float)):
+        kind = type(value).__name__
+        raise InputError(f"the record of {source} holds a {kind}, which is no plain data")
+
+
+def _check_text(text: str, source: str, trusted: tuple[str, ...]) -> None:
+    """Refuses a text in which the parser of the arguments would find more than a text."""
+    meanings = [text.strip(), *_parsed(text)]
+    nested = any(not isinstance(meaning, str) for meaning in meanings)
+    if nested or len(text) > LONGEST or text.strip().endswith((".yaml", ".yml", ".json")):
+        raise InputError(
+            f"the record of {source} holds the text {text[:40]!r}…, which may stand for more "
+            "arguments"
+        )
+    for meaning in meanings:
+        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", meaning) and _importable(meaning):
+            trusted_class(meaning, source, trusted)
+
+
+def _parsed(text: str) -> list[Any]:
+    """What a parser of YAML or JSON reads in a text, unless it is a number or the like."""
+    found = []
+    for parse, errors in ((yaml.safe_load, yaml.YAMLError), (json.loads, ValueError)):
+        try:
+            found.append(parse(text[:LONGEST]))
+        except (errors, ValueError, RecursionError):
+            if text.strip().startswith(("{", "[")):
+                found.append([])
+    return [value for value in found if isinstance(value, str | dict | list | set | tuple)]
+
+
+def _importable(path: str) -> bool:
+    root = path.split(".")[0]
+    try:
+        return root in sys.modules or importlib.util.find_spec(root) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
