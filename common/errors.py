@@ -74,6 +74,7 @@ def check_words(*pairs: tuple[str, Any]) -> None:
 
 def _check(wanted: str, allowed: Callable[[float], bool], numbers: dict[str, Any]) -> None:
     for name, value in numbers.items():
-        entries = value if isinstance(value, Sequence) else [value]
+        value = list(value) if isinstance(value, Sequence) else value
+        entries = value if isinstance(value, list) else [value]
         if not all(entry is None or allowed(entry) for entry in entries):
             raise InputError(f"got {name} {value}; give {wanted}")

@@ -160,7 +160,8 @@ def pickles(base, folder):
     with tarfile.open(fileobj=tarred, mode="w") as tar:
         sys_info = {"protocol_version": 1000, "little_endian": True, "type_sizes": {"int": 4}}
         parts = {"sys_info": pickle.dumps(sys_info, 2), "pickle": pickle.dumps(evil["extra"], 2)}
-        parts |= {"storages": pickle.dumps(0, 2) * 2, "tensors": pickle.dumps(0, 2) * 2}
+        zero = pickle.dumps(0, 2)
+        parts |= {"storages": zero + pickle.dumps([], 2), "tensors": zero}
         for name, content in {**parts, "../victim.txt": b"dead"}.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

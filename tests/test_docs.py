@@ -217,7 +217,7 @@ def trained(tmp_path_factory):
 
 def named_runs(page):
     """Package and configuration of each checkpoint that the code of a page loads."""
-    run = r"from (\w+)\.module import (?:.*\n)*?.*lightning_logs/\w+/(\w+)/version_0/checkpoints/best"
+    run = r"from (\w+)\.module import (?:.*\n)*?.*lightning_logs/\w+/(\w+)/version_0/checkpoints"
     return [found for block in blocks(text(page), "python") for found in re.findall(run, block)]
 
 

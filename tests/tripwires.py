@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS, BYTES = 20, 2 << 30
-DANGEROUS = ("posix", "os", "subprocess", "builtins", "__builtin__", "payload_mod", "shutil")
+DANGEROUS = (
+    *("posix", "os", "subprocess", "builtins", "__builtin__", "shutil", "webbrowser"),
+    "payload_mod",
+)
 CANARIES = ("payload_mod", "é_payload", "payload_pkg", "antigravity", "this", "turtledemo")
 VICTIMS = ("victim.txt", "victim.ckpt", "victims/inner.ckpt")
 EVENTS = (
@@ -72,8 +75,8 @@ class Tripwires:
     def _hear(self, event, args):
         if not self.armed:
             return
-        inside = str(self.folder)  # torch has temporary folders of its own
-        if event in EVENTS and (event != "shutil.rmtree" or str(args[0]).startswith(inside)):
+        # Folders elsewhere are temporary ones, of torch itself.
+        if event in EVENTS and (event != "shutil.rmtree" or f"{self.folder}/vic" in str(args[0])):
             self.events.append(f"{event}{str(args)[:80]}")
         elif event == "import" and str(args[0]).split(".")[0] in CANARIES:
             self.events.append(f"import {args[0]}")

@@ -6,6 +6,7 @@ epoch alone determine the order, so a resumed run gets exactly the batches that 
 
 import abc
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -191,4 +192,14 @@ class Data(LightningDataModule, abc.ABC):
             # Without it, each pass draws a seed from the global random state, and does so before
             # a resume has restored that state.
             generator=torch.Generator().manual_seed(0),
+            worker_init_fn=_ignore_signals,
         )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Makes a data worker ignore what stops a run: schedulers and Ctrl-C signal all processes.
+
+    Otherwise the workers would be gone before the training has saved its state.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

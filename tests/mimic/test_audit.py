@@ -272,7 +272,7 @@ def test_audit_doesnt_change_training():
     ("options", "message"),
     [
         ({"n_classes": 3}, "needs both"),
-        ({"samples": 5}, "40 samples or more"),
+        ({"samples": 5}, "; give 40 or more"),
         ({"layers": "sane"}, "no layer 'sane'; there are, for instance, same"),
         ({"labels": 5, "n_classes": 2}, "without 5; change labels"),
     ],

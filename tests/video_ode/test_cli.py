@@ -76,7 +76,15 @@ def call(config, subcommand, *options):
 
 
 def checkpoint(config, name="last", k=0):
-    return config.parent / "runs" / "video_ode" / "tiny" / f"version_{k}" / "checkpoints" / f"{name}.ckpt"
+    return (
+        config.parent
+        / "runs"
+        / "video_ode"
+        / "tiny"
+        / f"version_{k}"
+        / "checkpoints"
+        / f"{name}.ckpt"
+    )
 
 
 def test_a_trained_model_is_evaluated_shown_and_loaded_again(config, capsys):

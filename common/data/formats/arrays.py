@@ -34,6 +34,11 @@ class ArrayFile(Footage):
                 f"{path} holds an image of {dtype} {shape}, not uint8 (t, 64, 64, 3); make it "
                 "again"
             )
+        if self._offset is None and math.prod(shape) > MOST_BYTES:
+            raise InputError(
+                f"{path} holds an image of {shape}, more than {MOST_BYTES} bytes; make it again, "
+                "without compression"
+            )
         self._shape = shape
 
     def __len__(self) -> int:

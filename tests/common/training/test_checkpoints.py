@@ -6,8 +6,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from common.errors import InputError
-from common.training.callbacks.random_state import RandomState
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
+from common.training.callbacks.random_state import RandomState
 from common.training.checkpoints import read_checkpoint
 
 
@@ -42,7 +42,7 @@ def test_reading_a_checkpoint_runs_nothing_and_says_what_is_missing(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"state_dict": {}, "extra": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(InputError, match="it holds io.open, which would run code"):
+    with pytest.raises(InputError, match=r"it holds io\.open, which would run"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
     torch.save({"weights": {}}, tmp_path / "other.ckpt")

@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning import Trainer
 
 from common.errors import InputError
+from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.random_state import RandomState
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
-from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.schedules import Schedule
 from common.training.system import System
 from mimic.supervised.module import SupervisedModule
