@@ -1,6 +1,7 @@
 """Files: written whole or not at all, and read as data, never as code."""
 
 import os
+import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -9,8 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from common.errors import InputError
+
+# What tensors and plain data are made of. PyTorch trusts more, such as `bytearray`, which can ask
+# for any amount of memory.
+HARMLESS = (
+    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor(_v2)?|parameter)"
+    r"|torch(\.storage)?\.\w*Storage|torch\.(device|bool|(float|bfloat|int|uint|complex)\d+)"
+)
 
 
 @contextmanager
@@ -47,30 +56,69 @@ def read_torch(path: str | Path) -> Any:
     Raises:
         InputError: There is no such file, it is damaged, or it holds anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; give the path of a local file")
+    if not is_file(path):
+        raise InputError(f"there is no file {shown(path)}; give the path of a local file")
     try:
-        _check_size(path)
+        _check_archive(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise any exception
-        raise InputError(f"{path} can't be read: {_why(error)}") from error
+        raise InputError(f"{shown(path)} can't be read: {_why(error)}") from error
 
 
-def _check_size(path: Path) -> None:
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file with this path, which may be no path at all."""
+    try:
+        return Path(path).is_file()
+    except OSError:  # such as that of a name that is too long
+        return False
+
+
+def shown(text: str | Path) -> str:
+    """Short, printable form of a path or name for a message."""
+    text = str(text)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def is_ordinary(x: Any) -> bool:
+    """Whether an object is a dense tensor with a number of its own for every entry."""
+    if not isinstance(x, Tensor) or x.is_nested or x.is_quantized or x.is_meta:
+        return False
+    if x.layout != torch.strided:
+        return False
+    # A small file could claim a huge tensor whose entries are all the same number.
+    return x.numel() * x.element_size() <= x.untyped_storage().nbytes()
+
+
+def _check_archive(path: Path) -> None:
     """Refuses an archive that would take more memory than its file is large."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-        if declared > path.stat().st_size:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ValueError("larger inside than outside")
+        for entry in entries:
+            if entry.filename.endswith("data.pkl"):
+                for name in _named(archive.read(entry)):
+                    if not re.fullmatch(HARMLESS, name):
+                        raise ValueError(f"GLOBAL {name}")
+
+
+def _named(pickled: bytes) -> Iterator[str]:
+    """Names of the functions and classes that a pickle calls."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name == "GLOBAL":
+            yield str(argument).replace(" ", ".")
+        elif operation.name == "STACK_GLOBAL":  # torch.save writes none
+            yield "an object"
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return f"it holds {named[1]}, which would run code"
+        return f"it holds {named[1]}, which is no plain data and may run code"
     return "it is damaged, or no file of tensors and plain data"
 
 

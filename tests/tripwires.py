@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-SECONDS, BYTES = 20, 2 << 30
+SECONDS, BYTES = 20, 2 << 30  # of the processor: other processes may be busy
 DANGEROUS = (
     *("posix", "os", "subprocess", "builtins", "__builtin__", "shutil", "webbrowser"),
     "payload_mod",
@@ -92,18 +92,21 @@ class Tripwires:
 
         # A module named __main__ is imported already; a name of it may be called all the same.
         sys.modules["__main__"].Payload = self.payload
-        old = signal.signal(signal.SIGALRM, stop)
+        alarms = (signal.SIGPROF, signal.ITIMER_PROF, 1), (signal.SIGALRM, signal.ITIMER_REAL, 9)
+        old = [signal.signal(number, stop) for number, _, _ in alarms]
         limits = resource.getrlimit(resource.RLIMIT_AS)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, limits[1]))
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        for _, timer, factor in alarms:
+            signal.setitimer(timer, factor * SECONDS)
         self.armed = True
         try:
             yield
         finally:
             self.armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, old)
+            for (number, timer, _), handler in zip(alarms, old, strict=True):
+                signal.setitimer(timer, 0)
+                signal.signal(number, handler)
             resource.setrlimit(resource.RLIMIT_AS, limits)
             del sys.modules["__main__"].Payload
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from common.errors import InputError
-from common.files import read_torch
+from common.files import is_file, is_ordinary, read_torch, shown
 
 
 def existing_file(path: str | Path, need: str) -> Path:
@@ -19,8 +19,8 @@ def existing_file(path: str | Path, need: str) -> Path:
         InputError: There is no such file.
     """
     found = Path(path).expanduser()
-    if not found.is_file():
-        raise InputError(f"found no file {found}; {need}")
+    if not is_file(found):
+        raise InputError(f"found no file {shown(found)}; {need}")
     return found
 
 
@@ -39,7 +39,7 @@ def read_weights(path: str | Path, need: str) -> dict[str, Tensor]:
         state = read_torch(path)
     except InputError as error:
         raise InputError(f"{error}; {need}") from error
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+    if not isinstance(state, dict) or not all(is_ordinary(x) for x in state.values()):
         raise InputError(f"{path} isn't a file of weights; {need}")
     return state
 

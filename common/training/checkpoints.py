@@ -16,11 +16,10 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
 
 from common.errors import InputError, RunError
-from common.files import read_torch, written_whole
-from common.training.trust import check_record, named_classes, trusted_class
+from common.files import is_file, is_ordinary, read_torch, shown, written_whole
+from common.training.trust import named_classes, plain_record, trusted_class
 
 # Injected modules are hyper-parameters here on purpose: a checkpoint records their class paths.
 warnings.filterwarnings("ignore", message=r".*is an instance of `nn.Module` and is already saved")
@@ -59,10 +58,11 @@ class Reloadable(LightningModule):
                 code of its package.
         """
         checkpoint = read_checkpoint(checkpoint_path)
-        record, source = checkpoint.get("hyper_parameters", {}), str(checkpoint_path)
-        check_record(record, source, trusted)
+        source, written_by = shown(checkpoint_path), "_class_path"
+        record = plain_record(checkpoint.get("hyper_parameters", {}), source, trusted)
+        checkpoint["hyper_parameters"] = record
         # The call may be that of a base class, such as System.load_from_checkpoint.
-        kind = trusted_class(record["_class_path"], source, trusted) if _names(record) else cls
+        kind = trusted_class(record[written_by], source, trusted) if written_by in record else cls
         if not issubclass(kind, cls):
             raise InputError(f"{source} is a {kind.__name__}; call {kind.__name__}'s method")
         left_out = OF_TRAINING + OF_OLD_VERSIONS
@@ -108,7 +108,7 @@ class Reloadable(LightningModule):
             first = names[0]
             raise InputError(
                 f"the checkpoint is of another model: {len(names)} weights differ, the first is "
-                f"{first}, with shape {saved.get(first, 'absent')} in the checkpoint and "
+                f"{shown(first)}, with shape {saved.get(first, 'absent')} in the checkpoint and "
                 f"{own.get(first, 'absent')} in the model; use the configuration of its training"
             )
 
@@ -171,10 +171,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         return _checked(path)
     except InputError as error:
-        if not _previous(Path(path)).is_file():
+        previous = _previous(Path(path))
+        if not is_file(previous):
             raise
-        rank_zero_warn(f"{error}; the checkpoint before it is used: {_previous(Path(path))}")
-        return _checked(_previous(Path(path)))
+        rank_zero_warn(f"{error}; the checkpoint before it is used: {previous}")
+        return _checked(previous)
 
 
 def inspect(file: str) -> str:
@@ -184,49 +185,47 @@ def inspect(file: str) -> str:
         file: Checkpoint file.
     """
     checkpoint = read_checkpoint(file)
-    weights, settings = checkpoint["state_dict"], checkpoint.get(SETTINGS, {})
+    weights, settings = checkpoint["state_dict"], checkpoint.get(SETTINGS)
+    settings = settings if isinstance(settings, dict) else {}
+    own = settings.get("versions")
     versions = {"pytorch-lightning": checkpoint.get("pytorch-lightning_version", "unknown")}
-    versions |= settings.get("versions", {})
+    versions |= own if isinstance(own, dict) else {}
     count = sum(x.numel() for x in weights.values())
     resumable = all(checkpoint.get(key) for key in ("optimizer_states", "loops"))
     lines = {
         "file": f"{Path(file).resolve()}, {Path(file).stat().st_size:,} bytes",
-        "written by": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "step": f"{checkpoint.get('global_step', 'unknown')}, epoch {checkpoint.get('epoch')}",
+        "written by": shown(", ".join(f"{name} {version}" for name, version in versions.items())),
+        "step": shown(f"{checkpoint.get('global_step')}, epoch {checkpoint.get('epoch')}"),
         "weights": f"{count:,} in {len(weights)} tensors",
         "training": "can be resumed" if resumable else "can't be resumed: weights only",
         "classes": "\n             ".join(named_classes(checkpoint.get("hyper_parameters", {}))),
-        "settings": f"{len(settings.get('values', {}))} of the configuration",
+        "settings": "kept, to be compared on resuming" if settings else "none",
     }
     text = "\n".join(f"{name + ':':<12} {line}" for name, line in lines.items())
     print(text)
     return text
 
 
-def _names(record: dict[str, Any]) -> bool:
-    return "_class_path" in record
-
-
 def _previous(path: Path) -> Path:
-    return path.with_name(f"{path.name}.previous")
+    return path.parent / f"{path.name}.previous"
 
 
 def _checked(path: str | Path) -> dict[str, Any]:
     checkpoint = read_torch(path)
-    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    # Copies, because the methods and the metadata of an OrderedDict may lie.
+    checkpoint = dict(dict.items(checkpoint)) if isinstance(checkpoint, dict) else {}
+    weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict):
-        raise InputError(f"{path} isn't a checkpoint of Lightning: it has no state_dict")
-    odd = [name for name, x in weights.items() if not (isinstance(name, str) and _dense(x))]
-    if odd:
-        raise InputError(f"{path} is damaged: its weight {odd[0]!r} is no ordinary tensor")
+        raise InputError(f"{shown(path)} isn't a checkpoint of Lightning: it has no state_dict")
+    checkpoint["state_dict"] = weights = dict(dict.items(weights))
+    for name, x in weights.items():
+        if not (isinstance(name, str) and is_ordinary(x)):
+            raise InputError(
+                f"{shown(path)} is damaged: its weight {shown(name)} is no ordinary tensor"
+            )
     if not isinstance(checkpoint.get("hyper_parameters", {}), dict):
-        raise InputError(f"{path} is damaged: its hyper_parameters aren't named")
+        raise InputError(f"{shown(path)} is damaged: its hyper_parameters aren't named")
     return checkpoint
-
-
-def _dense(x: Any) -> bool:
-    ordinary = isinstance(x, Tensor) and x.layout == torch.strided and not x.is_quantized
-    return ordinary and not x.is_meta
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from common.errors import InputError
+from common.files import is_file, shown
 from common.training import runs, signals
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.function_evaluations import FunctionEvaluations
@@ -82,7 +83,8 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config, fitting = self.config[self.subcommand], self.subcommand == "fit"
-        root = runs.checked_root(config.trainer.default_root_dir or "lightning_logs")
+        root = config.trainer.default_root_dir
+        root = runs.checked_root("lightning_logs" if root is None else root)
         folder = root / self.package / runs.run_name([str(path) for path in config.config or []])
         run_id = runs.checked_id(config.run_id)
         wanted = config.get("ckpt_path")
@@ -147,8 +149,8 @@ class CommandLine(LightningCLI):
                 f"{self.subcommand} needs --ckpt_path: best, last or the path of a file"
             )
         if wanted not in ("best", "last"):
-            if wanted is not None and not Path(wanted).is_file():
-                raise InputError(f"there is no file {wanted}; give a path, best or last")
+            if wanted is not None and not is_file(wanted):
+                raise InputError(f"there is no file {shown(wanted)}; give a path, best or last")
             return wanted
         # The job of a cluster resumes its own run, and tests the runs of other jobs.
         one = run_id if fitting else self.config[self.subcommand].run_id

@@ -6,7 +6,7 @@ A run begins when its training does: a command that is refused before leaves no 
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,7 +66,9 @@ def newest_checkpoint(runs: Path, which: str, run_id: str | None = None) -> Path
     """Checkpoint `best` or `last` that was written last, in one run or in all runs of a folder."""
     name = f"{CHECKPOINTS}/{which}.ckpt"
     found = [runs / run_id / name] if run_id else list(runs.glob(f"*/{name}"))
-    return max((p for p in found if p.is_file()), key=lambda p: p.stat().st_mtime, default=None)
+    # `version_10` comes after `version_9` if both are of the same moment.
+    age = lambda p: (p.stat().st_mtime_ns, len(p.parts[-3]), p.parts[-3])
+    return max((p for p in found if p.is_file()), key=age, default=None)
 
 
 def lock(folder: Path) -> None:
@@ -139,7 +141,8 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        return _Silent() if self._waits else super().experiment
+        # The folder is made when something is written, not when Lightning asks for the writer.
+        return _Silent() if self._waits else _Later(lambda: super(RunLogger, self).experiment)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         if self._waits:
@@ -175,6 +178,16 @@ class RunLogger(TensorBoardLogger):
             raise InputError(f"the run {folder} exists; go on with --ckpt_path last, or rename it")
         job, _, count = folder.name.partition("-")
         return f"{job}-{int(count or 1) + 1}"
+
+
+class _Later:
+    """Writer that is made when it is used."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._make(), name)
 
 
 class _Silent:

@@ -70,7 +70,10 @@ class System(Reloadable, abc.ABC):
         self._total_steps = None
         configured = []
         for player in self.players().values():
-            optimizer = player.optimizer(player.module.parameters())
+            try:
+                optimizer = player.optimizer(player.module.parameters())
+            except ValueError as error:
+                raise InputError(f"optimizer: {error}") from error
             scheduler = LambdaLR(optimizer, self._rate(player))
             configured.append(
                 {

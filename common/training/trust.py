@@ -5,12 +5,12 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from common.errors import InputError
+from common.files import shown
 
 # What models are made of.
 TRUSTED = (
@@ -28,8 +28,8 @@ INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # Lightning itself al
 DEEPEST, LONGEST = 40, 4096
 
 
-def check_record(record: Any, source: str, trusted: tuple[str, ...] = ()) -> None:
-    """Checks that a record of arguments is plain data and names only classes that are trusted.
+def plain_record(record: Any, source: str, trusted: tuple[str, ...] = ()) -> Any:
+    """Copy of a record of arguments, which is plain data and names only classes that are trusted.
 
     Args:
         record: Nested dictionaries and lists; a dictionary with `class_path` names a class.
@@ -39,7 +39,7 @@ def check_record(record: Any, source: str, trusted: tuple[str, ...] = ()) -> Non
     Raises:
         InputError: It names anything else, or holds other objects. Nothing of it was imported.
     """
-    _check(record, source, trusted, 0)
+    return _plain(record, source, trusted, 0)
 
 
 def trusted_class(path: Any, source: str, trusted: tuple[str, ...] = ()) -> type:
@@ -64,45 +64,53 @@ def trusted_class(path: Any, source: str, trusted: tuple[str, ...] = ()) -> type
             and _in(found.__module__, TRUSTED + trusted)
         ):
             return found
-    shown = repr(path)[:80]
+    name = repr(path)[:80]
     root = module.split(".")[0]
     advice = f"; if you trust it, pass trusted=({root!r},)" if root.isidentifier() else ""
     raise InputError(
-        f"{source} names {shown}, which loading would import and run, but it is no class of this "
+        f"{source} names {name}, which loading would import and run, but it is no class of this "
         f"project{advice}"
     )
 
 
-def named_classes(record: Any) -> list[str]:
+def named_classes(record: Any, depth: int = 0) -> list[str]:
     """Class paths that a record names, as they are written, sorted; nothing is imported."""
+    if depth > DEEPEST:
+        return ["…"]
+    paths: set[str] = set()
     if isinstance(record, dict):
-        paths = {str(v) for k, v in record.items() if k in ("class_path", "_class_path")}
-        record = record.values()
-    else:
-        paths = set()
-    if not isinstance(record, str | bytes) and isinstance(record, Iterable):
-        paths.update(path for inner in record for path in named_classes(inner))
+        items = dict.items(record)
+        paths = {shown(str(v)) for k, v in items if k in ("class_path", "_class_path")}
+        record = [inner for _, inner in items]
+    if isinstance(record, list | tuple):
+        paths.update(path for inner in record for path in named_classes(inner, depth + 1))
     return sorted(paths)
 
 
-def _check(value: Any, source: str, trusted: tuple[str, ...], depth: int) -> None:
+def _plain(value: Any, source: str, trusted: tuple[str, ...], depth: int) -> Any:
     if depth > DEEPEST:
         raise InputError(f"the record of {source} is nested more than {DEEPEST} levels deep")
+    if value is None or isinstance(value, bool | int | float):
+        return value
     if isinstance(value, str):
         _check_text(value, source, trusted)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("class_path", "_class_path"):
-                trusted_class(inner, source, trusted)
-            elif key != "_instantiator" or inner != INSTANTIATOR:
-                _check(key, source, trusted, depth + 1)
-                _check(inner, source, trusted, depth + 1)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check(inner, source, trusted, depth + 1)
-    elif not (value is None or isinstance(value, bool | int | float)):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(inner, source, trusted, depth + 1) for inner in value]
+    if not isinstance(value, dict):
         kind = type(value).__name__
         raise InputError(f"the record of {source} holds a {kind}, which is no plain data")
+    copy = {}
+    for key, inner in dict.items(value):  # not value.items(), which an OrderedDict may replace
+        if key in ("class_path", "_class_path"):
+            trusted_class(inner, source, trusted)
+            copy[key] = inner
+        elif key == "_instantiator" and inner == INSTANTIATOR:
+            copy[key] = inner
+        else:
+            name = _plain(key, source, trusted, depth + 1)
+            copy[name] = _plain(inner, source, trusted, depth + 1)
+    return copy
 
 
 def _check_text(text: str, source: str, trusted: tuple[str, ...]) -> None:

@@ -131,8 +131,8 @@ def test_sizes_are_read_from_published_weights(name):
 def test_converted_file_is_a_checkpoint(tmp_path):
     model = full_size(*PUBLISHED["moving mnist"][:-1])
     torch.save(to_published(model.state_dict()), tmp_path / "a")
-    convert(str(tmp_path / "a"), str(tmp_path / "b"))
-    state = torch.load(tmp_path / "b", weights_only=True)["state_dict"]
+    convert(str(tmp_path / "a"), str(tmp_path / "b.ckpt"))
+    state = torch.load(tmp_path / "b.ckpt", weights_only=True)["state_dict"]
     torch.testing.assert_close(
         state["predictor.prior.6.weight"], load_published(tmp_path / "a").prior[6].weight.data
     )
@@ -141,7 +141,7 @@ def test_converted_file_is_a_checkpoint(tmp_path):
 def test_other_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="aren't weights of SRVP"):
         from_published({"encoder.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="found no file"):
         load_published(tmp_path / "none.pt")
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError, check_output
+from common.files import written_whole
+from common.metrics.weights import read_weights
 from common.nn.mlp import MLPField
 from common.training.cli import run_command
 from video_ode.dynamics.residual import ResidualEuler
@@ -62,12 +64,16 @@ def from_published(weights: dict[str, Tensor], steps: int = 1) -> SRVP:
     """
     try:
         model = _model_of({name: value.shape for name, value in weights.items()}, steps)
-    except KeyError as error:
-        raise InputError(f"these aren't weights of SRVP: {error} is missing") from error
+    except Exception as error:  # other weights may lead to any exception
+        missing = f"{error} is missing" if isinstance(error, KeyError) else "their shapes differ"
+        raise InputError(f"these aren't weights of SRVP: {missing}") from error
     names = dict(zip(to_published(model.state_dict()), model.state_dict(), strict=True))
     if odd := sorted({*weights} ^ {*names}):
         raise InputError(f"these aren't weights of SRVP: {len(odd)} names differ, e.g. {odd[0]}")
-    model.load_state_dict({names[name]: value for name, value in weights.items()})
+    try:
+        model.load_state_dict({names[name]: value for name, value in weights.items()})
+    except RuntimeError as error:
+        raise InputError("these aren't weights of SRVP: their shapes differ") from error
     return model
 
 
@@ -81,11 +87,8 @@ def load_published(path: str | Path, steps: int = 1) -> SRVP:
     Raises:
         InputError: There is no such file, or it holds other weights.
     """
-    if not Path(path).is_file():
-        raise InputError(
-            f"there is no file {path}; download the published files from data.lip6.fr/srvp"
-        )
-    return from_published(torch.load(path, map_location="cpu", weights_only=True), steps)
+    need = "download the published files from data.lip6.fr/srvp"
+    return from_published(read_weights(path, need), steps)
 
 
 def convert(source: str, target: str) -> None:
@@ -99,7 +102,8 @@ def convert(source: str, target: str) -> None:
     weights = load_published(source).state_dict()
     state = {f"predictor.{name}": value for name, value in weights.items()}
     version = metadata.version("pytorch-lightning")
-    torch.save({"state_dict": state, "pytorch-lightning_version": version}, target)
+    with written_whole(target) as file:
+        torch.save({"state_dict": state, "pytorch-lightning_version": version}, file)
     print(f"checkpoint: {Path(target).resolve()}")
 
 

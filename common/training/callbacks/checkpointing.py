@@ -110,6 +110,10 @@ class LastCheckpoint(_Checkpoint):
         super().on_train_epoch_end(trainer, pl_module)
         self._stop_if(_asked_to_stop(trainer), trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signals.defer(False)
+
+    # Also after an error.
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         signals.defer(False)
 

@@ -28,6 +28,9 @@ class RandomState(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Tried out here, so that damaged states are refused before the training begins.
+        random.Random().setstate(_python(state_dict))
+        torch.Generator().set_state(state_dict["torch"].cpu())
         self._states = state_dict
 
     # Not earlier: the sanity check and the creation of the loaders draw random numbers.
@@ -36,10 +39,14 @@ class RandomState(Callback):
             torch.manual_seed(torch.initial_seed() + trainer.global_rank + trainer.global_step)
         if self._states is None:
             return
-        version, internal, gauss = self._states["python"]
-        random.setstate((version, tuple(internal), gauss))
+        random.setstate(_python(self._states))
         if trainer.global_rank == 0:
             torch.set_rng_state(self._states["torch"].cpu())
             if self._states["cuda"] is not None and torch.cuda.is_initialized():
                 torch.cuda.set_rng_state(self._states["cuda"].cpu())
         self._states = None
+
+
+def _python(states: dict[str, Any]) -> tuple[Any, ...]:
+    version, internal, gauss = states["python"]
+    return (version, tuple(internal), gauss)

@@ -118,7 +118,7 @@ def test_weights_that_are_missing_are_asked_for(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 a torn archive"])
 def test_files_that_are_no_weights_are_refused(content, tmp_path):
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(InputError, match=r"w\.pth isn't a file of weights"):
+    with pytest.raises(InputError, match=r"w\.pth can't be read"):
         InceptionFeatures(tmp_path / "w.pth")
 
 
@@ -132,7 +132,7 @@ class MakesFolder:
 
 def test_weights_that_call_something_are_refused_before_it_runs(tmp_path):
     torch.save({"w": MakesFolder(tmp_path / "ran")}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match="isn't a file of weights"):
+    with pytest.raises(InputError, match=r"it holds posix\.mkdir"):
         InceptionFeatures(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
