@@ -56,25 +56,13 @@ def records(base, folder):
     }
     for name in ("circle_of_dicts", "bytes", "nan", "size", "tensor", "list", "text", "huge_yaml"):
         cases[f"record_is_{name}"] = {**base, "hyper_parameters": values[name]}
-    huge = copy.deepcopy(base)
-    _widen(huge["hyper_parameters"])
     arguments = put(base, 1, "hyper_parameters", "payload_mod.X")
     arguments["hyper_parameters"] |= {"self": 1, 3: 4, None: 5, ("a",): 6, "a" * 1_000_000: 7}
     return cases | {
         "record_shadowed": {**base, "hyper_parameters": Shadowed(base["hyper_parameters"])},
-        "record_huge_model": huge,
         "record_odd_keys": arguments,
         "record_huge_key": put(base, 1, "hyper_parameters", "a.b" * 3_000_000),
     }
-
-
-def _widen(record):
-    """Makes every width in a record enormous."""
-    for key, value in list(record.items()):
-        if isinstance(value, dict):
-            _widen(value)
-        elif key in ("width", "hidden", "prior_width"):
-            record[key] = 50_000_000
 
 
 class Rebuilt:

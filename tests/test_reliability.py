@@ -301,3 +301,17 @@ def test_a_moved_run_keeps_its_best(context, whole, tmp_path):
     process.join()
     assert process.exitcode == 0, root.with_suffix(".log").read_text()
     assert best.read_bytes() == before
+
+
+def test_a_dead_data_worker_ends_with_a_clear_message(spawn, tmp_path):
+    process = spawn(tmp_path / "runs", "--data.num_workers", "2", "--trainer.max_epochs", "1000")
+    waited_for(last(tmp_path / "runs"), process)
+    rows = subprocess.run(
+        ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True
+    ).stdout
+    os.kill(int(rows.split()[0]), signal.SIGKILL)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1, log
+    assert "data.num_workers" in log
+    assert "Traceback" not in log
+    assert (run_folder(tmp_path / "runs") / "failure.txt").is_file()

@@ -221,7 +221,7 @@ def _checked(path: str | Path) -> dict[str, Any]:
     for name, x in weights.items():
         if not (isinstance(name, str) and is_ordinary(x)):
             raise InputError(
-                f"{shown(path)} is damaged: its weight {shown(name)} is no ordinary tensor"
+                f"{shown(path)} is damaged: its weight {shown(str(name))} is no ordinary tensor"
             )
     if not isinstance(checkpoint.get("hyper_parameters", {}), dict):
         raise InputError(f"{shown(path)} is damaged: its hyper_parameters aren't named")
