@@ -8,7 +8,6 @@ a grid that was stopped continues where it was.
 import csv
 import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.errors import check_counts
+from common.files import written_whole
+from common.training.runs import run_name
 
 Scores = dict[str, float]  # numbers of one run, by name
 Results = dict[str, list[Scores]]  # for each row of a grid, the scores of each seed
@@ -64,11 +65,8 @@ def kept(path: Path, settings: Any, work: Callable[[], Scores]) -> Scores:
         if stored["settings"] == settings:
             return stored["values"]
     values = work()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written under another name and renamed, so that a killed run leaves no half-written file.
-    partial_file = path.with_name(f"{path.name}.{os.getpid()}")
-    partial_file.write_text(json.dumps({"settings": settings, "values": values}, indent=1))
-    partial_file.replace(path)
+    with written_whole(path) as file:
+        file.write_text(json.dumps({"settings": settings, "values": values}, indent=1))
     return values
 
 
@@ -93,7 +91,7 @@ def fit_and_test(
 
     Args:
         main: `main` of the package's `cli`.
-        configs: Configuration files, later ones over earlier ones; the first one names the run.
+        configs: Configuration files, later ones over earlier ones.
         folder: Root folder of the run.
         options: More words of the command line, for training and test.
 
@@ -104,7 +102,7 @@ def fit_and_test(
     words = [*files, "--trainer.default_root_dir", str(folder), *options]
     main(["fit", *words])
     main(["test", *words, "--ckpt_path", "last"])
-    runs = (folder / configs[0].stem).glob("version_*")
+    runs = folder.glob(f"*/{run_name(configs)}/version_*")
     return max(runs, key=lambda path: int(path.name.removeprefix("version_")))
 
 

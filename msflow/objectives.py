@@ -105,7 +105,6 @@ class FlowMatching(Objective):
         if not 0 <= uniform <= 1:
             raise InputError(f"got uniform {uniform}; give a share from 0 to 1")
         check_counts(0, time_std=time_std)
-        check_counts(-100, time_mean=time_mean)
         self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
 
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:

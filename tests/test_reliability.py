@@ -1,6 +1,7 @@
 """Signals, kills, full disks and moved folders cost a run nothing."""
 
 import os
+import pty
 import random
 import shutil
 import signal
@@ -210,6 +211,20 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(context, whole,
     assert process.exitcode == 0, log
     assert "the checkpoint before it is used" in log
     assert step_of(root) == STEPS + 40
+
+
+def test_a_run_whose_terminal_is_closed_saves(tmp_path):
+    root = tmp_path / "runs"
+    words = command(root, "--trainer.max_epochs", "1000", "--trainer.enable_progress_bar", "true")
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(words[0], words)
+    while not last(root).exists():
+        os.read(terminal, 2**16)
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert step_of(root) >= 1
 
 
 def test_only_one_training_writes_into_a_run(context, tmp_path):

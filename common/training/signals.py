@@ -84,6 +84,19 @@ def _note(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     _State.number = number
+    if number == signal.SIGHUP:
+        _replace_terminal()
     # SIGUSR1 is an early warning: a scheduler may send it long before the training begins.
     if not _State.deferred and number != signal.SIGUSR1:
         raise Stopped(number)
+
+
+def _replace_terminal() -> None:
+    """Sends all output nowhere if the terminal is gone, where each write would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -1,10 +1,12 @@
 """The reduced study: every run once, in folders of its own, and tables of means over seeds."""
 
 import csv
+from itertools import pairwise
 
 import pytest
 
 from common.errors import InputError
+from common.training.runs import run_name
 from video_ode import study as study_module
 from video_ode.study import BASELINES, CONFIGS, ode_rows, srvp_rows, study
 
@@ -20,7 +22,8 @@ def calls(monkeypatch):
             return
         root = words[words.index("--trainer.default_root_dir") + 1]
         seed = int(words[words.index("--seed_everything") + 1])
-        run = study_module.Path(root) / study_module.Path(words[2]).stem / "version_0"
+        configs = [after for word, after in pairwise(words) if word == "--config"]
+        run = study_module.Path(root) / "video_ode" / run_name(configs) / "version_0"
         run.mkdir(parents=True)
         with (run / "test_table.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["row", "psnr", "psnr_given", "ssim"])
