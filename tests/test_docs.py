@@ -4,12 +4,15 @@ import ast
 import importlib
 import inspect
 import itertools
+import logging
 import os
+import random
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -110,7 +113,7 @@ def parse(monkeypatch, capsys):
     def stop(*_):
         raise ParsedError
 
-    def parse_only(functions, args=None):
+    def parse_only(functions, args=None, **_):
         jsonargparse.auto_parser(functions).parse_args(args)
         raise ParsedError
 
@@ -233,6 +236,37 @@ def test_python_blocks_run(page, trained, monkeypatch):
             if f"import {package}" in block:
                 pytest.importorskip(package, reason=reason)
         exec(compile(block, page, "exec"), names)
+
+
+ORDERS = {
+    "as written": lambda lines: lines,
+    "backward": lambda lines: lines[::-1],
+    "shuffled": lambda lines: random.Random(0).sample(lines, len(lines)),
+}
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["backward", *(pytest.param(n, marks=pytest.mark.slow) for n in ORDERS if n != "backward")],
+)
+def test_the_first_tour_works_in_every_order(order, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    first, _, tour = blocks(text("README.md"), "bash")[:3]
+    trained = [words for words in commands(first, tmp_path) if words[1].endswith(".cli")]
+    lines = [words for words in commands(tour, tmp_path) if words[0] == "-m"]
+    assert len(trained) == 2
+    assert len(lines) >= 6
+    monkeypatch.chdir(tmp_path)
+    for _, module, *words in [*trained, *ORDERS[order](lines)]:
+        ends = pytest.raises(SystemExit) if "--print_config" in words else nullcontext()
+        with ends as end:
+            importlib.import_module(module).main(tiny(words))
+        assert end is None or end.value.code == 0
+    assert (tmp_path / "samples.png").is_file()
+    taken = re.findall("best checkpoint: (.*)", caplog.text)
+    assert taken
+    assert all(path.startswith("lightning_logs/msflow/digits/") for path in taken)
 
 
 EXAMPLES = {name: part for name, part in sections(EXTENDING).items() if "```python" in part}
