@@ -39,7 +39,9 @@ def read_weights(path: str | Path, need: str) -> dict[str, Tensor]:
         state = read_torch(path)
     except InputError as error:
         raise InputError(f"{error}; {need}") from error
-    if not isinstance(state, dict) or not all(is_ordinary(x) for x in state.values()):
+    # A copy, because the methods of an OrderedDict may lie.
+    state = dict(dict.items(state)) if isinstance(state, dict) else {"": state}
+    if not all(isinstance(name, str) and is_ordinary(x) for name, x in state.items()):
         raise InputError(f"{path} isn't a file of weights; {need}")
     return state
 

@@ -89,10 +89,9 @@ class CommandLine(LightningCLI):
         run_id = runs.checked_id(config.run_id)
         wanted = config.get("ckpt_path")
         config.ckpt_path = path = self._checkpoint(folder, wanted, run_id)
-        # Results are written to the folder of their run; only training begins a new run.
-        run = Path(path).resolve().parents[1] if path else None
-        if run and (run.parent != folder.resolve() or (fitting and wanted == path)):
-            run = None
+        # Results are written to the folder of their run; training from any file begins a new run.
+        given = fitting and wanted == path
+        run = runs.run_of(path, folder) if path and not given else None
         if fitting:
             runs.check_free(run or (folder / config.run_id if config.run_id else None), bool(run))
         else:

@@ -71,6 +71,12 @@ def newest_checkpoint(runs: Path, which: str, run_id: str | None = None) -> Path
     return max((p for p in found if p.is_file()), key=age, default=None)
 
 
+def run_of(checkpoint: str, runs: Path) -> Path | None:
+    """Folder of the run that a checkpoint belongs to. None: it's none of these runs."""
+    run = Path(checkpoint).resolve().parent.parent
+    return run if run.parent == runs.resolve() else None
+
+
 def lock(folder: Path) -> None:
     """Keeps all other trainings out of a run's folder until `release_locks` or the process ends.
 
