@@ -102,8 +102,8 @@ def fit_and_test(
     words = [*files, "--trainer.default_root_dir", str(folder), *options]
     main(["fit", *words])
     main(["test", *words, "--ckpt_path", "last"])
-    runs = folder.glob(f"*/{run_name(configs)}/version_*")
-    return max(runs, key=lambda path: int(path.name.removeprefix("version_")))
+    runs = folder.glob(f"*/{run_name(configs)}/*")
+    return max(runs, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

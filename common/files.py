@@ -3,11 +3,12 @@
 import os
 import pickletools
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from common.errors import InputError
 
 # What tensors and plain data are made of. PyTorch trusts more, such as `bytearray`, which can ask
 # for any amount of memory.
-HARMLESS = (
+PLAIN_NAMES = (
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor(_v2)?|parameter)"
     r"|torch(\.storage)?\.\w*Storage|torch\.(device|bool|(float|bfloat|int|uint|complex)\d+)"
 )
@@ -43,9 +44,10 @@ def written_whole(path: str | Path, keep: Path | None = None) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         if keep is not None and path.exists():
-            _link(path, keep)
+            _duplicate(path, keep)
         temporary.replace(path)
-        _flush(path.parent)
+        with suppress(OSError):  # not all file systems can do it for a folder
+            _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,25 +95,27 @@ def is_ordinary(x: Any) -> bool:
 def _check_archive(path: Path) -> None:
     """Refuses an archive that would take more memory than its file is large."""
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            for _ in range(5):  # pickles, and then numbers, in files of PyTorch before 1.6
+                _check_names(file)
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ValueError("larger inside than outside")
         for entry in entries:
-            if entry.filename.endswith("data.pkl"):
-                for name in _named(archive.read(entry)):
-                    if not re.fullmatch(HARMLESS, name):
-                        raise ValueError(f"GLOBAL {name}")
+            if entry.filename.lower().endswith("data.pkl"):
+                _check_names(archive.read(entry))
 
 
-def _named(pickled: bytes) -> Iterator[str]:
-    """Names of the functions and classes that a pickle calls."""
+def _check_names(pickled: bytes | IO[bytes]) -> None:
+    """Refuses a pickle that calls anything but what tensors and plain data are made of."""
     for operation, argument, _ in pickletools.genops(pickled):
-        if operation.name == "GLOBAL":
-            yield str(argument).replace(" ", ".")
-        elif operation.name == "STACK_GLOBAL":  # torch.save writes none
-            yield "an object"
+        name = str(argument).replace(" ", ".") if operation.name == "GLOBAL" else None
+        if operation.name == "STACK_GLOBAL":  # torch.save writes none
+            name = "an.object"
+        if name is not None and not re.fullmatch(PLAIN_NAMES, name):
+            raise ValueError(f"GLOBAL {name}")
 
 
 def _why(error: Exception) -> str:
@@ -122,15 +126,16 @@ def _why(error: Exception) -> str:
     return "it is damaged, or no file of tensors and plain data"
 
 
-def _link(path: Path, keep: Path) -> None:
-    """Gives a file a second name, in one step; moves it where the file system has no links."""
+def _duplicate(path: Path, keep: Path) -> None:
+    """Gives a file a second name, in one step; copies it where the file system has no links."""
     second = keep.with_name(f".{keep.name}.{os.getpid()}.partial")
+    second.unlink(missing_ok=True)
     try:
         os.link(path, second)
-        second.replace(keep)
     except OSError:
-        second.unlink(missing_ok=True)
-        path.replace(keep)
+        shutil.copyfile(path, second)
+    second.replace(keep)
+    second.unlink(missing_ok=True)  # still there if both were names of one file
 
 
 def _flush(path: Path) -> None:

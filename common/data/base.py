@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.utilities.seed import pl_worker_init_function
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -201,5 +202,6 @@ def _ignore_signals(worker: int) -> None:
 
     Otherwise the workers would be gone before the training has saved its state.
     """
+    pl_worker_init_function(worker)  # Lightning's own seeds, which it sets only in its place
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

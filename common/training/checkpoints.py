@@ -42,21 +42,29 @@ class Reloadable(LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, *args: Any, trusted: tuple[str, ...] = (), **kwargs: Any
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        trusted: tuple[str, ...] = (),
+        **kwargs: Any,
     ) -> Any:
-        """Model rebuilt from a checkpoint file, on the CPU.
+        """Model rebuilt from a checkpoint file.
 
         Args:
             checkpoint_path: Local file.
+            map_location: Device of the model. None: the CPU.
             trusted: Packages, beside those of this project, whose classes the checkpoint may name.
-            args: Further arguments of Lightning's method.
-            kwargs: Further arguments of Lightning's method; they override recorded arguments.
+            kwargs: Further arguments of Lightning's method, without `hparams_file`; they override
+                recorded arguments.
 
         Raises:
             InputError: There is no such file, it is damaged, it belongs to another class, or it
                 names a class of a package that is not trusted: to import that class would run the
                 code of its package.
         """
+        if "hparams_file" in kwargs:
+            raise InputError("got hparams_file, which isn't checked; give arguments by name")
         checkpoint = read_checkpoint(checkpoint_path)
         source, written_by = shown(checkpoint_path), "_class_path"
         record = plain_record(checkpoint.get("hyper_parameters", {}), source, trusted)
@@ -72,7 +80,7 @@ class Reloadable(LightningModule):
         file.seek(0)
         try:
             return super(Reloadable, kind).load_from_checkpoint(
-                file, *args, **{**kwargs, "weights_only": True}
+                file, map_location, **{**kwargs, "weights_only": True}
             )
         except InputError:
             raise
@@ -114,7 +122,7 @@ class Reloadable(LightningModule):
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """The trainer's access to checkpoint files; it loses none and deletes nothing else.
+    """CheckpointIO plugin that reads and writes the checkpoint files of a trainer.
 
     A file is written whole or not at all, and the one before it is kept beside it, with the ending
     `.previous`.
@@ -139,7 +147,8 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return read_checkpoint(path)
+        # Without this key Lightning asks no callback, such as `Settings`, about the checkpoint.
+        return {"callbacks": {}, **read_checkpoint(path)}
 
     def remove_checkpoint(self, path: Any) -> None:
         path = Path(path)

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace, auto_cli
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from common.errors import InputError
 from common.files import is_file, shown
@@ -42,6 +41,8 @@ warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but load
 warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
 
+CHECKPOINT = "DYNAMICAL_VISION_CHECKPOINT"  # variable for the processes of other devices
+
 
 class CommandLine(LightningCLI):
     """Command line of a package: LightningCLI with the rules of this project.
@@ -49,7 +50,8 @@ class CommandLine(LightningCLI):
     - `--ckpt_path` loads weights and nothing else: the hyper-parameters of the checkpoint don't
       override the command line, and no class that the checkpoint names is imported.
     - `--ckpt_path last` and `--ckpt_path best` mean the checkpoint of this configuration that was
-      written last; `fit` with `last` continues in the folder of its run.
+      written last; `fit` with `last` continues in the folder of its run, with any other checkpoint
+      it begins a new run.
     - Checkpoints are local files and load with `weights_only=True`.
 
     Args:
@@ -85,19 +87,18 @@ class CommandLine(LightningCLI):
         config, fitting = self.config[self.subcommand], self.subcommand == "fit"
         root = config.trainer.default_root_dir
         root = runs.checked_root("lightning_logs" if root is None else root)
-        folder = root / self.package / runs.run_name([str(path) for path in config.config or []])
+        files = [str(path) for path in config.config or [] if path is not None]
+        folder = root / self.package / runs.run_name(files)
         run_id = runs.checked_id(config.run_id)
         wanted = config.get("ckpt_path")
         config.ckpt_path = path = self._checkpoint(folder, wanted, run_id)
-        # Results are written to the folder of their run; training from any file begins a new run.
-        given = fitting and wanted == path
-        run = runs.run_of(path, folder) if path and not given else None
+        # Results are written to the folder of their run. Training begins a new run, or goes on
+        # with the last checkpoint of one.
+        run = runs.run_of(path, folder) if path and (wanted == "last" or not fitting) else None
         if fitting:
-            runs.check_free(run or (folder / config.run_id if config.run_id else None), bool(run))
+            runs.claim(run or (folder / config.run_id if config.run_id else None), bool(run))
         else:
             self.save_config_callback = None  # config.yaml of a run stays that of its training
-        if "weights_only" in config:
-            config.weights_only = True
         if config.trainer.logger in (None, True):
             arguments = Namespace(
                 save_dir=str(folder.parent),
@@ -114,8 +115,6 @@ class CommandLine(LightningCLI):
         plugins = settings.trainer.plugins or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
         plugins.append(CheckpointFiles())
-        if SLURMEnvironment.detect():
-            plugins.append(SLURMEnvironment(auto_requeue=False))
         try:
             trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -147,6 +146,8 @@ class CommandLine(LightningCLI):
             raise InputError(
                 f"{self.subcommand} needs --ckpt_path: best, last or the path of a file"
             )
+        if getattr(rank_zero_only, "rank", 0) > 0 and CHECKPOINT in os.environ:
+            return os.environ[CHECKPOINT]  # found by the process that started this one
         if wanted not in ("best", "last"):
             if wanted is not None and not is_file(wanted):
                 raise InputError(f"there is no file {shown(wanted)}; give a path, best or last")
@@ -156,11 +157,14 @@ class CommandLine(LightningCLI):
         found = runs.newest_checkpoint(folder, wanted, one)
         if found is not None:
             rank_zero_info(f"{wanted} checkpoint: {found}")
+            os.environ[CHECKPOINT] = str(found)
             return str(found)
         missing = f"no {wanted}.ckpt in the runs of {folder / one if one else folder}"
         if not fitting:
             raise InputError(f"{missing}: fit first, or give the path of a file")
-        rank_zero_warn(f"{missing}: training starts from the beginning")
+        rank_zero_warn(
+            f"{missing}: training starts from the beginning; --run_id NAME continues another run"
+        )
         return None
 
 
@@ -185,8 +189,6 @@ def run(
         callbacks: Callbacks of every run, in addition to those of the configuration.
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    # Code in a checkpoint is never run, even where Lightning by itself would allow it.
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     with _reported_mistakes(), signals.caught():
         try:
             command_line(
@@ -244,7 +246,9 @@ def _end_with(message: str, status: int, error: BaseException) -> NoReturn:
 
 def _end_children(trainer: Trainer) -> None:
     """Ends the processes of the other devices, which would wait for this one."""
-    children = getattr(trainer.strategy.launcher, "procs", [])
+    started = getattr(trainer.strategy.launcher, "procs", [])
+    children = list(started)
+    started.clear()  # Lightning's observer would kill this process because of their status
     for child in children:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(2)  # a process that stops by itself, for the same reason
@@ -280,4 +284,4 @@ def _with_shipped_configs(arguments: list[str], configs: Path) -> list[str]:
 def _shipped(name: str, configs: Path) -> str:
     """Path of a configuration file: as given, or in the installed package."""
     places = (Path(name), configs.parents[1] / name, configs / name)
-    return next((str(place) for place in places if place.is_file()), name)
+    return next((str(place) for place in places if is_file(place)), name)

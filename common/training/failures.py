@@ -84,14 +84,19 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
-        error = error.__cause__ or error.__context__
+        wrapped = isinstance(error, ValueError | TypeError)
+        error = error.__cause__ or (error.__context__ if wrapped else None)
     return found
 
 
 def _while_restoring(error: BaseException) -> bool:
     """Whether an error was raised while Lightning restored the state of a checkpoint."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(f.f_code.co_filename.endswith("checkpoint_connector.py") for f, _ in frames)
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        code.co_filename.endswith("checkpoint_connector.py")
+        and code.co_name.lstrip("_").startswith(("restore", "resume"))
+        for code in codes
+    )
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -65,7 +65,11 @@ def checked_id(run_id: str | None) -> str | None:
 def newest_checkpoint(runs: Path, which: str, run_id: str | None = None) -> Path | None:
     """Checkpoint `best` or `last` that was written last, in one run or in all runs of a folder."""
     name = f"{CHECKPOINTS}/{which}.ckpt"
-    found = [runs / run_id / name] if run_id else list(runs.glob(f"*/{name}"))
+    # The second training of a job is in a folder such as `job_5-2`.
+    folders = [run_id or "*"]
+    if run_id is not None and run_id.startswith("job_"):
+        folders.append(f"{run_id}-*")
+    found = [path for folder in folders for path in runs.glob(f"{folder}/{name}")]
     # `version_10` comes after `version_9` if both are of the same moment.
     age = lambda p: (p.stat().st_mtime_ns, len(p.parts[-3]), p.parts[-3])
     return max((p for p in found if p.is_file()), key=age, default=None)
@@ -73,8 +77,8 @@ def newest_checkpoint(runs: Path, which: str, run_id: str | None = None) -> Path
 
 def run_of(checkpoint: str, runs: Path) -> Path | None:
     """Folder of the run that a checkpoint belongs to. None: it's none of these runs."""
-    run = Path(checkpoint).resolve().parent.parent
-    return run if run.parent == runs.resolve() else None
+    run = Path(os.path.abspath(checkpoint)).parent.parent  # not that of a linked folder
+    return run if run.parent == Path(os.path.abspath(runs)) else None
 
 
 def lock(folder: Path) -> None:
@@ -102,8 +106,8 @@ def lock(folder: Path) -> None:
     _locks[folder] = file
 
 
-def check_free(run: Path | None, resumed: bool) -> None:
-    """Checks that a training may write into the folder of a run, and locks a resumed one.
+def claim(run: Path | None, resumed: bool) -> None:
+    """Locks the folder of a run that is resumed; refuses the name of a run that exists.
 
     Raises:
         InputError: Another process trains in it, or a new run would overwrite it.
@@ -119,7 +123,13 @@ def check_free(run: Path | None, resumed: bool) -> None:
 def release_locks() -> None:
     """Lets other trainings into the folders that this process has locked."""
     while _locks:
-        _locks.popitem()[1].close()
+        file = _locks.popitem()[1]
+        fcntl.flock(file, fcntl.LOCK_UN)
+        file.close()
+
+
+# Data workers are copies of the process: they would keep the lock after it was killed.
+os.register_at_fork(after_in_child=lambda: [file.close() for file in _locks.values()])
 
 
 class RunLogger(TensorBoardLogger):
@@ -210,7 +220,9 @@ class BeginRun(SaveConfigCallback):
         """Does nothing: at this time the command may still be refused."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        logger = trainer.logger
+        if not trainer.loggers:
+            return
+        logger, self.config = trainer.logger, self.config.clone()
         if isinstance(logger, RunLogger):
             before = Path(logger.log_dir) / CHECKPOINTS
             if trainer.is_global_zero:
@@ -220,4 +232,8 @@ class BeginRun(SaveConfigCallback):
             for callback in callbacks:
                 if Path(getattr(callback, "dirpath", None) or "") == before:
                     callback.dirpath = str(Path(logger.log_dir) / CHECKPOINTS)
+            self.config.trainer.logger = None
+        # What this command made of the configuration isn't part of it.
+        self.config.ckpt_path = self.config.run_id = None
+        self.config.allow_changes = False
         super().setup(trainer, pl_module, "fit")

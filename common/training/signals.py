@@ -38,11 +38,14 @@ class _State:
 def catch(deferred: bool = False) -> dict[int, Any]:
     """Installs the handlers, and returns the ones that were there before.
 
+    A signal that is ignored stays so: `nohup` lets a run outlive its terminal in this way.
+
     Args:
         deferred: Only note the signals.
     """
     _State.process, _State.deferred = os.getpid(), deferred
-    return {number: signal.signal(number, _note) for number in STOPPING}
+    handled = [n for n in STOPPING if signal.getsignal(n) != signal.SIG_IGN]
+    return {number: signal.signal(number, _note) for number in handled}
 
 
 @contextmanager

@@ -7,7 +7,9 @@ import re
 import sys
 from typing import Any
 
+import torch
 import yaml
+from torch import nn
 
 from common.errors import InputError
 from common.files import shown
@@ -28,18 +30,41 @@ INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"  # Lightning itself al
 DEEPEST, LONGEST = 40, 4096
 
 
-def plain_record(record: Any, source: str, trusted: tuple[str, ...] = ()) -> Any:
+def plain_record(record: Any, source: str, trusted: tuple[str, ...] = (), depth: int = 0) -> Any:
     """Copy of a record of arguments, which is plain data and names only classes that are trusted.
 
     Args:
         record: Nested dictionaries and lists; a dictionary with `class_path` names a class.
         source: Name of the file, for the message.
         trusted: Packages, beside those of this project, whose classes may be named.
+        depth: Number of levels above this part of the record.
 
     Raises:
         InputError: It names anything else, or holds other objects. Nothing of it was imported.
     """
-    return _plain(record, source, trusted, 0)
+    if depth > DEEPEST:
+        raise InputError(f"the record of {source} is nested more than {DEEPEST} levels deep")
+    if record is None or isinstance(record, bool | int | float):
+        return record
+    if isinstance(record, str):
+        _check_text(record, source, trusted)
+        return record
+    if isinstance(record, list | tuple):
+        return [plain_record(inner, source, trusted, depth + 1) for inner in record]
+    if not isinstance(record, dict):
+        kind = type(record).__name__
+        raise InputError(f"the record of {source} holds a {kind}, which is no plain data")
+    copy = {}
+    for key, inner in dict.items(record):  # not record.items(), which an OrderedDict may replace
+        if key in ("class_path", "_class_path"):
+            trusted_class(inner, source, trusted)
+            copy[key] = inner
+        elif key == "_instantiator" and inner == INSTANTIATOR:
+            copy[key] = inner
+        else:
+            name = plain_record(key, source, trusted, depth + 1)
+            copy[name] = plain_record(inner, source, trusted, depth + 1)
+    return copy
 
 
 def trusted_class(path: Any, source: str, trusted: tuple[str, ...] = ()) -> type:
@@ -87,32 +112,6 @@ def named_classes(record: Any, depth: int = 0) -> list[str]:
     return sorted(paths)
 
 
-def _plain(value: Any, source: str, trusted: tuple[str, ...], depth: int) -> Any:
-    if depth > DEEPEST:
-        raise InputError(f"the record of {source} is nested more than {DEEPEST} levels deep")
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        _check_text(value, source, trusted)
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(inner, source, trusted, depth + 1) for inner in value]
-    if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise InputError(f"the record of {source} holds a {kind}, which is no plain data")
-    copy = {}
-    for key, inner in dict.items(value):  # not value.items(), which an OrderedDict may replace
-        if key in ("class_path", "_class_path"):
-            trusted_class(inner, source, trusted)
-            copy[key] = inner
-        elif key == "_instantiator" and inner == INSTANTIATOR:
-            copy[key] = inner
-        else:
-            name = _plain(key, source, trusted, depth + 1)
-            copy[name] = _plain(inner, source, trusted, depth + 1)
-    return copy
-
-
 def _check_text(text: str, source: str, trusted: tuple[str, ...]) -> None:
     """Refuses a text in which the parser of the arguments would find more than a text."""
     meanings = [text.strip(), *_parsed(text)]
@@ -123,6 +122,8 @@ def _check_text(text: str, source: str, trusted: tuple[str, ...]) -> None:
             "arguments"
         )
     for meaning in meanings:
+        if _is_class(meaning):
+            raise InputError(f"{source} gives the class {meaning} without its class_path")
         if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", meaning) and _importable(meaning):
             trusted_class(meaning, source, trusted)
 
@@ -137,6 +138,14 @@ def _parsed(text: str) -> list[Any]:
             if text.strip().startswith(("{", "[")):
                 found.append([])
     return [value for value in found if isinstance(value, str | dict | list | set | tuple)]
+
+
+def _is_class(name: str) -> bool:
+    """Whether a word is the name of a loaded class, which the parser would take for the class."""
+    found: list[type] = [nn.Module, torch.optim.Optimizer]
+    for kind in found:
+        found += kind.__subclasses__()
+    return any(kind.__name__ == name for kind in found)
 
 
 def _importable(path: str) -> bool:

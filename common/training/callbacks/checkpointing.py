@@ -137,10 +137,10 @@ class LastCheckpoint(_Checkpoint):
         if signal is not None:
             stopped = signals.Stopped(signal)
             if trainer.is_global_zero:
-                path = Path(self._last_checkpoint_saved or self.dirpath or "").resolve()
+                saved = self._last_checkpoint_saved
+                where = f"saved: {Path(saved).resolve()}" if saved else "nothing was saved"
                 print(
-                    f"stopped by {stopped.name} after step {trainer.global_step}; saved: {path}\n"
-                    "the same command with --ckpt_path last goes on",
+                    f"stopped by {stopped.name} after step {trainer.global_step}; {where}",
                     file=sys.stderr,
                 )
             raise stopped

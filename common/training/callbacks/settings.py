@@ -14,16 +14,15 @@ from common.training.checkpoints import SETTINGS
 from common.training.system import System
 
 # Changes that leave the weights of every step as they would have been.
-HARMLESS = (
-    r"trainer\.(max_\w+|min_\w+|enable_\w+|log_every_n_steps|default_root_dir|devices"
-    r"|num_nodes|num_sanity_val_steps|limit_(val|test|predict)_batches|profiler|detect_anomaly)"
+WITHOUT_EFFECT = (
+    r"trainer\.(enable_\w+|log_every_n_steps|default_root_dir|devices|num_nodes|num_sanity_val_steps|limit_(val|test|predict)_batches|profiler|detect_anomaly)"
     r"|(best|last|evaluation)\..*|skip\.give_up_after|.*\.num_workers"
 )
-OF_THE_COMMAND = r"trainer\.logger\..*|run_id|ckpt_path|allow_changes|weights_only"
+OF_THE_COMMAND = r"trainer\.logger.*|run_id|ckpt_path|allow_changes|weights_only"
 # Changes that take effect, or have no effect, and may well be wanted.
 TOLERATED = (
     r"seed_everything|skip\..*|.*\.(root|folder|path)"
-    r"|trainer\.(precision|accelerator|strategy|callbacks|plugins|deterministic|benchmark"
+    r"|trainer\.(max_|min_|precision|accelerator|strategy|callbacks|plugins|deterministic|benchmark"
     r"|val_check_interval|check_val_every_n_epoch|reload_dataloaders_every_n_epochs).*"
 )
 
@@ -82,7 +81,7 @@ class Settings(Callback):
         keys = [key for key in sorted({*saved, *own}) if saved.get(key) != own.get(key)]
         changes = {key: f"{key} {_short(saved.get(key))} → {_short(own.get(key))}" for key in keys}
         for key in keys:
-            if re.fullmatch(HARMLESS, key):
+            if re.fullmatch(WITHOUT_EFFECT, key):
                 rank_zero_info(f"changed since the checkpoint: {changes.pop(key)}")
             elif re.fullmatch(TOLERATED, key):
                 rank_zero_warn(f"changed since the checkpoint: {changes.pop(key)}")

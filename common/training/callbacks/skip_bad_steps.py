@@ -1,5 +1,6 @@
 """Callback that skips optimiser steps with gradients that would spoil the weights."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,10 @@ class SkipBadSteps(Callback):
         rank_zero_warn(f"{where} is skipped: its gradient has the norm {norm:g}")
         folder = Path(trainer.loggers[0].log_dir or "") if trainer.loggers else Path()
         if trainer.is_global_zero and folder != Path() and folder.is_dir():
-            tensors = [batch] if isinstance(batch, Tensor) else list(batch)
-            with written_whole(folder / "bad_steps" / f"step_{trainer.global_step}.pt") as file:
-                torch.save({"place": where, "norm": norm, "batch": tensors}, file)
+            kept = batch if isinstance(batch, Tensor | dict) else list(batch)
+            path = folder / "bad_steps" / f"step_{trainer.global_step}.pt"
+            with suppress(OSError), written_whole(path) as file:
+                torch.save({"place": where, "norm": norm, "batch": kept}, file)
 
 
 def _name(trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> str:
