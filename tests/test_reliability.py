@@ -227,6 +227,19 @@ def test_a_run_whose_terminal_is_closed_saves(tmp_path):
     assert step_of(root) >= 1
 
 
+def test_a_run_under_nohup_outlives_the_terminal(context, tmp_path):
+    root = tmp_path / "runs"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(command(root), stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    waited_for(last(root), process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(120) == 0
+    assert step_of(root) == STEPS
+
+
 def test_only_one_training_writes_into_a_run(context, tmp_path):
     root = tmp_path / "runs"
     process = start(context, root, "--trainer.max_epochs", "1000")

@@ -1,5 +1,9 @@
 """What a checkpoint resumes is what would have been; its record of files is believed with care."""
 
+import errno
+import os
+import sys
+
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -8,7 +12,9 @@ from torch.utils.data import DataLoader
 from common.errors import InputError
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.random_state import RandomState
-from common.training.checkpoints import read_checkpoint
+from common.training.checkpoints import CheckpointFiles, inspect, read_checkpoint
+from common.training.cli import run_command
+from common.training.trust import named_classes, plain_record
 
 
 def test_files_outside_the_checkpoints_folder_are_forgotten(tmp_path):
@@ -50,6 +56,79 @@ def test_reading_a_checkpoint_runs_nothing_and_says_what_is_missing(tmp_path):
         read_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(InputError, match="there is no file"):
         read_checkpoint(tmp_path / "missing.ckpt")
+
+
+class Stranger(torch.nn.Module):
+    """A class that a user has loaded, and that no checkpoint was allowed to name."""
+
+
+@pytest.mark.parametrize(
+    "text", ["Stranger", " Stranger ", "os.system", "{a: b}", '{"a": 1}', "a: b", "x.yaml", "[1]"]
+)
+def test_texts_that_stand_for_more_are_refused(text):
+    with pytest.raises(InputError):
+        plain_record({"network": {"init_args": [text]}}, "x.ckpt")
+
+
+def test_plain_records_come_back_as_they_were():
+    record = {
+        "_class_path": "msflow.module.MultiScaleFlowModule",
+        "sizes": [1, 2.5, None, True],
+        "words": {"decay": "cosine", "file": "weights/alexnet.pth", "time": "0:20:0.5"},
+        "net": {"class_path": "torch.nn.ReLU", "init_args": {}},
+    }
+    assert plain_record(record, "x.ckpt") == record
+    assert named_classes(record) == ["msflow.module.MultiScaleFlowModule", "torch.nn.ReLU"]
+
+
+def bomb(_):
+    return bytearray, (10**11,)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+def test_a_file_that_asks_for_memory_is_refused_before_it_is_read(zipped, tmp_path):
+    content = {"state_dict": {"w": torch.ones(3)}}
+    torch.save(content, tmp_path / "good.ckpt", _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(tmp_path / "good.ckpt")["state_dict"]["w"].sum() == 3
+    content["x"] = type("Bomb", (), {"__reduce__": bomb})()
+    torch.save(content, tmp_path / "bomb.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="bytearray, which is no plain data"):
+        read_checkpoint(tmp_path / "bomb.ckpt")
+
+
+def test_a_save_keeps_the_file_before_it_also_without_links(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    for link in (os.link, no_links):
+        monkeypatch.setattr(os, "link", link)
+        path = tmp_path / link.__name__ / "last.ckpt"
+        for step in range(3):
+            CheckpointFiles().save_checkpoint({"state_dict": {}, "step": step}, path)
+        assert read_checkpoint(path)["step"] == 2
+        assert read_checkpoint(f"{path}.previous")["step"] == 1
+        path.unlink()
+        with pytest.warns(UserWarning, match="the checkpoint before it is used"):
+            assert read_checkpoint(path)["step"] == 1
+        assert len(list(path.parent.iterdir())) == 1
+
+
+def test_inspection_says_what_is_inside_and_loads_no_code(tmp_path, capsys):
+    record = {"_class_path": "nowhere.Model", "net": {"class_path": "os.system"}}
+    weights = {"a": torch.zeros(2, 3), "b": torch.zeros(4)}
+    torch.save({"state_dict": weights, "hyper_parameters": record, "global_step": 7},
+               tmp_path / "x.ckpt")  # fmt: skip
+    run_command({"inspect": inspect}, ["inspect", str(tmp_path / "x.ckpt")])
+    out = capsys.readouterr().out
+    for words in (
+        "step:        7",
+        "10 in 2 tensors",
+        "nowhere.Model",
+        "os.system",
+        "weights only",
+    ):
+        assert words in out
+    assert "nowhere" not in sys.modules
 
 
 class Walk(LightningModule):

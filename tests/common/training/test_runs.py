@@ -165,3 +165,26 @@ def test_weights_alone_can_be_tested_but_not_resumed(fit, tmp_path, capfd):
     refused(fit, *given)
     assert "weights only" in "".join(capfd.readouterr())
     fit(*given, "--trainer.limit_test_batches", "1", subcommand="test")
+
+
+def test_a_run_can_be_repeated_from_its_own_configuration(fit, tmp_path):
+    fit()
+    fit("--ckpt_path", "last", "--trainer.max_epochs", "3")
+    kept = run_folder(tmp_path / "runs") / "config.yaml"
+    assert "RunLogger" not in kept.read_text()
+    before = last(tmp_path / "runs").read_bytes()
+    main(["fit", "--config", str(kept)])
+    assert last(tmp_path / "runs").read_bytes() == before
+    again = tmp_path / "runs" / "msflow" / "config" / "version_0" / "checkpoints" / "last.ckpt"
+    assert again.is_file()
+
+
+def test_best_begins_a_new_run_and_a_linked_run_is_found(fit, tmp_path):
+    folder = run_folder(tmp_path / "runs")
+    fit()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    fit("--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    fit("--ckpt_path", "best", "--trainer.max_epochs", "4")
+    assert (folder.parent / "version_1" / "checkpoints" / "last.ckpt").is_file()
