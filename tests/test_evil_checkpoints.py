@@ -176,7 +176,7 @@ def happened(place, call):
             found = (
                 _unclear(errors[errors.rfind("error:") :]) if "error:" in errors else "no words"
             )
-            found = found or ("" if code == 2 else f"exit {code}")
+            found = found or ("" if code in (1, 2) else f"exit {code}")
             found = "Traceback" if "Traceback" in errors else found
     except InputError as error:
         found = "too much memory" if wants_too_much(error) else _unclear(str(error))

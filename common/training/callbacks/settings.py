@@ -4,13 +4,13 @@ import re
 from importlib import metadata
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from common.errors import InputError
 from common.training.checkpoints import SETTINGS
+from common.training.resuming import plain_schedules, renew_optimizers
 from common.training.system import System
 
 # Changes that leave the weights of every step as they would have been.
@@ -43,7 +43,6 @@ class Settings(Callback):
         flat = _flat(values)
         self.values = {k: v for k, v in flat.items() if not re.fullmatch(OF_THE_COMMAND, k)}
         self.allow_changes = allow_changes
-        self._changed: dict[str, str] = {}
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -63,21 +62,25 @@ class Settings(Callback):
                 "the checkpoint has weights only, without the state of the optimiser: training "
                 "can't be resumed from it; test, predict and the like can use it"
             )
+        if isinstance(pl_module, System):
+            checkpoint["lr_schedulers"] = plain_schedules(checkpoint["lr_schedulers"])
         _check_end(trainer, checkpoint)
         saved = checkpoint.get(SETTINGS)
         if not isinstance(saved, dict) or not isinstance(saved.get("values"), dict):
             rank_zero_warn("the checkpoint holds no settings, so they aren't compared")
             return
-        self._compare(saved["values"], {**self.values, "world_size": trainer.world_size})
-        if any("optimizer" in key and key.endswith("class_path") for key in self._changed):
+        own = {**self.values, "world_size": trainer.world_size}
+        changed = self._compare(saved["values"], own)
+        if any("optimizer" in key and key.endswith("class_path") for key in changed):
             checkpoint["optimizer_states"] = []  # of another optimiser
 
     # Not earlier: Lightning restores the optimisers with the settings that they had.
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._changed and isinstance(pl_module, System):
-            _renew_optimizers(trainer, pl_module)
+        if trainer.ckpt_path is not None and isinstance(pl_module, System):
+            renew_optimizers(trainer, pl_module)
 
-    def _compare(self, saved: dict[str, Any], own: dict[str, Any]) -> None:
+    def _compare(self, saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
+        """Says what has changed, and returns the keys of the changes that matter."""
         keys = [key for key in sorted({*saved, *own}) if saved.get(key) != own.get(key)]
         changes = {key: f"{key} {_short(saved.get(key))} → {_short(own.get(key))}" for key in keys}
         for key in keys:
@@ -95,7 +98,7 @@ class Settings(Callback):
             )
         if changes:
             rank_zero_warn(f"the training goes on with changed settings: {shown}")
-        self._changed = changes
+        return list(changes)
 
 
 def _check_end(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
@@ -110,20 +113,6 @@ def _check_end(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
                 f"got trainer.{name} {limit}, but the checkpoint has done {done} already; give "
                 f"{done} or more"
             )
-
-
-def _renew_optimizers(trainer: Trainer, module: System) -> None:
-    """Gives the restored optimisers the settings of the configuration, and the rates of now."""
-    players = module.players().values()
-    for player, optimizer, config in zip(
-        players, trainer.optimizers, trainer.lr_scheduler_configs, strict=True
-    ):
-        fresh = player.optimizer([torch.zeros((), requires_grad=True)]).defaults
-        schedule: Any = config.scheduler
-        schedule.base_lrs = [fresh["lr"]] * len(optimizer.param_groups)
-        for group, factor in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
-            lr = fresh["lr"] * factor(schedule.last_epoch)
-            group.update({**fresh, "initial_lr": fresh["lr"], "lr": lr})
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

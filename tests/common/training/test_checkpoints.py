@@ -122,7 +122,7 @@ def test_inspection_says_what_is_inside_and_loads_no_code(tmp_path, capsys):
     out = capsys.readouterr().out
     for words in (
         "step:        7",
-        "10 in 2 tensors",
+        "10 in 2",
         "nowhere.Model",
         "os.system",
         "weights only",
