@@ -8,7 +8,7 @@ writes `docs/architecture.svg`, plain text that is the same on every machine; a 
 from html import escape
 from pathlib import Path
 
-WIDTH, HEIGHT, MARGIN = 1200, 1000, 30
+WIDTH, HEIGHT, MARGIN = 1200, 1112, 30
 BOX, BOX_HEIGHT, GAP = 160, 84, 36
 BLUE, GREEN, PURPLE, YELLOW, GREY = "#dbe9f6", "#dff0d8", "#ebe0f5", "#fdf3d0", "#f2f2f2"
 INK, SOFT = "#222222", "#666666"
@@ -37,11 +37,13 @@ PACKAGES = [
 ]
 # Rooms of `common`, from the top to the bottom: each row imports the rows below it.
 ROOMS = [
-    [("training", "systems, checkpoints, command line"), ("experiments", "grids of runs")],
+    [("experiments", "grids of runs, resumable, and their tables")],
+    [("training", "systems, checkpoints, runs, signals, command line")],
     [("metrics", "PSNR, SSIM, FID"), ("data", "images, videos"), ("flows", "bijections, CNF")],
     [("nn", "vector fields, perceptrons")],
     [("ode", "ODE and SDE solvers, divergence, regularisers")],
-    [("typing", "named shapes"), ("errors", "errors of input")],
+    [("typing", "named shapes"), ("files", "whole writes, safe reads")],
+    [("errors", "errors of input and of runs, checks of options")],
 ]
 
 

@@ -43,7 +43,7 @@ def put(base, value, *keys):
 def named(base, folder):
     """Hyper-parameters that name what is to be imported or called."""
     touch = f"touch {folder}/markers/named"
-    system = {"class_path": "common.experiments.os.system", "init_args": {"command": touch}}
+    system = {"class_path": "common.training.runs.os.system", "init_args": {"command": touch}}
     load = {"f": str(folder / "second.pkl"), "weights_only": False}
     hub = {"repo_or_dir": str(folder), "model": "x", "source": "local"}
     payload = {"class_path": "payload_mod.X"}
@@ -56,7 +56,7 @@ def named(base, folder):
         "common.training.cli.os.system": {"command": touch},
         "common.training.cli.os.popen": {"cmd": touch},
         "common.training.cli.sys.exit": {"status": 0},
-        "common.experiments.os.remove": {"path": str(folder / "victim.txt")},
+        "common.training.runs.os.remove": {"path": str(folder / "victim.txt")},
         "torch.nn.modules.module.torch.load": load,
         "torch.optim.optimizer.torch.hub.load": hub,
         "torch.nn.modules.module.torch.jit.load": {"f": str(folder / "program.pt")},
@@ -64,7 +64,7 @@ def named(base, folder):
         "torch.nn.init.zeros_": {"tensor": None},
         "common.training.cli.Namespace": {},
         "common.training.checkpoints.Path": {"args": ["victim.txt"]},
-        "common.training.checkpoints.importlib.import_module": {"name": "payload_mod"},
+        "common.training.trust.importlib.import_module": {"name": "payload_mod"},
         "common.training.cli.run": {"data": None, "configs": "."},
         "common.training.cli.CommandLine": {"args": ["fit"]},
         "common.data.images.files.pickle.load": {"file": "second.pkl"},

@@ -126,14 +126,14 @@ def test_samples(tmp_path, monkeypatch):
 
     monkeypatch.setattr(estimates, "measure_total_correlation", measure)
     monkeypatch.setattr(estimates, "sample_distributions", lambda: [Equicorrelated(4, 2.0)])
-    command = ["samples", "--sizes", "[30, 1000]", "--out", str(tmp_path)]
+    command = ["samples", "--sizes", "[40, 1000]", "--out", str(tmp_path)]
     main(command)
     main(command)  # measures nothing again
-    assert measurements == [(n, 0.0, seed) for seed in range(3) for n in (30, 1000)]
+    assert measurements == [(n, 0.0, seed) for seed in range(3) for n in (40, 1000)]
     assert (tmp_path / "samples.md").read_text().splitlines()[:3] == [
-        "| channels | truth, nats | 30 samples | 1,000 samples |",
+        "| channels | truth, nats | 40 samples | 1,000 samples |",
         "| --- | --- | --- | --- |",
-        "| equicorrelated, 4 channels | 2.000 | 31.00 ± 1.00 | 1001.00 ± 1.00 |",
+        "| equicorrelated, 4 channels | 2.000 | 41.00 ± 1.00 | 1001.00 ± 1.00 |",
     ]
 
 
