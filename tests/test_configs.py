@@ -1,6 +1,7 @@
 """Every configuration that ships takes a step through the real command line."""
 
 import pickle
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -91,3 +92,22 @@ def test_config_takes_one_step(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=str)
 def test_ablation_takes_one_step(ablation, tmp_path, monkeypatch):
     take_a_step([base_of(ablation), ablation], tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("package", ["msflow", "video_ode", "mimic"])
+def test_shipped_configurations_are_found_from_any_folder(package, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = next(path for path in CONFIGS if path.parts[0] == package)
+    for name in (config, config.relative_to(package, "configs")):
+        with pytest.raises(SystemExit) as end:
+            import_module(f"{package}.cli").main(["fit", f"--config={name}", "--print_config"])
+        assert end.value.code == 0
+        assert "class_path" in capsys.readouterr().out
+
+
+def test_every_configuration_is_part_of_the_wheel():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["*"]
+    packages = [ROOT / pattern.rstrip("*") for pattern in settings["packages"]["find"]["include"]]
+    packed = {path for p in packages for pattern in patterns for path in p.glob(pattern)}
+    assert {ROOT / path for path in EVERY} <= packed

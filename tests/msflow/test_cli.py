@@ -194,7 +194,9 @@ def test_checkpoints_neither_override_the_command_line_nor_import(trained, tmp_p
     for value in ({"class_path": "evil.F"}, "evil.F", '{"class_path": "evil.F"}', ["evil.F"]):
         record["objective"] = value
         torch.save(checkpoint, tmp_path / "evil.ckpt")
-        with pytest.raises(InputError, match=r"names 'evil\.F', which loading would import|may stand for more"):
+        with pytest.raises(
+            InputError, match=r"names 'evil\.F', which loading would import|may stand for more"
+        ):
             MultiScaleFlowModule.load_from_checkpoint(tmp_path / "evil.ckpt")
     assert "evil" not in sys.modules
 
