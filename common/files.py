@@ -7,8 +7,9 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from common.errors import InputError
 # What tensors and plain data are made of. PyTorch trusts more, such as `bytearray`, which can ask
 # for any amount of memory.
 PLAIN_NAMES = (
-    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor(_v2)?|parameter)"
+    r"collections\.(OrderedDict|Counter)|_codecs\.encode|(__builtin__|builtins)\.(set|complex)"
+    r"|torch\._utils\._rebuild_(tensor(_v2)?|parameter)"
     r"|torch(\.storage)?\.\w*Storage|torch\.(device|bool|(float|bfloat|int|uint|complex)\d+)"
 )
 
@@ -61,7 +63,8 @@ def read_torch(path: str | Path) -> Any:
     if not is_file(path):
         raise InputError(f"there is no file {shown(path)}; give the path of a local file")
     try:
-        _check_archive(Path(path))
+        with Path(path).open("rb") as file:
+            check_content(file)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise any exception
         raise InputError(f"{shown(path)} can't be read: {_why(error)}") from error
@@ -92,23 +95,29 @@ def is_ordinary(x: Any) -> bool:
     return x.numel() * x.element_size() <= x.untyped_storage().nbytes()
 
 
-def _check_archive(path: Path) -> None:
-    """Refuses an archive that would take more memory than its file is large."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            for _ in range(5):  # pickles, and then numbers, in files of PyTorch before 1.6
-                _check_names(file)
+def check_content(file: BufferedIOBase) -> None:
+    """Checks that a file of `torch.save` holds tensors and plain data, without reading them.
+
+    Raises:
+        ValueError: It holds anything else, or would take more memory than the file is large.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        for _ in range(5):  # pickles, and then numbers, in files of PyTorch before 1.6
+            _check_names(file)
         return
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        if sum(entry.file_size for entry in entries) > size:
             raise ValueError("larger inside than outside")
         for entry in entries:
             if entry.filename.lower().endswith("data.pkl"):
                 _check_names(archive.read(entry))
 
 
-def _check_names(pickled: bytes | IO[bytes]) -> None:
+def _check_names(pickled: bytes | BufferedIOBase) -> None:
     """Refuses a pickle that calls anything but what tensors and plain data are made of."""
     for operation, argument, _ in pickletools.genops(pickled):
         name = str(argument).replace(" ", ".") if operation.name == "GLOBAL" else None

@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 
 from common.errors import InputError, RunError
-from common.files import is_file, is_ordinary, read_torch, shown, written_whole
+from common.files import check_content, is_file, is_ordinary, read_torch, shown, written_whole
 from common.training.trust import named_classes, plain_record, trusted_class
 
 # Injected modules are hyper-parameters here on purpose: a checkpoint records their class paths.
@@ -134,6 +134,13 @@ class CheckpointFiles(TorchCheckpointIO):
         path = Path(path)
         torch.save(checkpoint, data := io.BytesIO())
         try:
+            check_content(data)
+        except ValueError as error:
+            raise RunError(
+                f"the checkpoint {path.name} could not be read again ({error}); keep only tensors "
+                "and plain data in the states of callbacks and modules"
+            ) from error
+        try:
             for left in path.parent.glob(f".{path.name}.*.partial"):
                 left.unlink()  # of a process that was killed
             with written_whole(path, keep=_previous(path)) as file:
@@ -202,7 +209,7 @@ def inspect(file: str) -> str:
     count = sum(x.numel() for x in weights.values())
     resumable = all(checkpoint.get(key) for key in ("optimizer_states", "loops"))
     lines = {
-        "file": f"{Path(file).resolve()}, {Path(file).stat().st_size:,} bytes",
+        "file": str(Path(file).resolve()),
         "written by": shown(", ".join(f"{name} {version}" for name, version in versions.items())),
         "step": shown(f"{checkpoint.get('global_step')}, epoch {checkpoint.get('epoch')}"),
         "weights": f"{count:,} in {len(weights)} tensors",

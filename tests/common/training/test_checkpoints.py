@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.random_state import RandomState
 from common.training.checkpoints import CheckpointFiles, inspect, read_checkpoint
@@ -111,6 +111,16 @@ def test_a_save_keeps_the_file_before_it_also_without_links(tmp_path, monkeypatc
         with pytest.warns(UserWarning, match="the checkpoint before it is used"):
             assert read_checkpoint(path)["step"] == 1
         assert len(list(path.parent.iterdir())) == 1
+
+
+def test_what_could_not_be_read_again_is_not_saved(tmp_path):
+    path = tmp_path / "last.ckpt"
+    states = {"names": {"a"}, "bytes": b"x", "sizes": (1, 2.5, None)}
+    CheckpointFiles().save_checkpoint({"state_dict": {}, "callbacks": states}, path)
+    assert read_checkpoint(path)["callbacks"] == states
+    with pytest.raises(RunError, match="could not be read again"):
+        CheckpointFiles().save_checkpoint({"state_dict": {}, "callbacks": Walk()}, path)
+    assert read_checkpoint(path)["callbacks"] == states
 
 
 def test_inspection_says_what_is_inside_and_loads_no_code(tmp_path, capsys):
