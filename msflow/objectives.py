@@ -1,6 +1,7 @@
 """Training objectives of a multi-scale flow; the evaluation always solves the ODE."""
 
 import abc
+import math
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -96,7 +97,7 @@ class FlowMatching(Objective):
         uniform: Share of the times that are drawn uniformly instead; 1 gives the plain objective.
 
     Raises:
-        InputError: `uniform` is outside `[0, 1]`, or `time_std` is negative.
+        InputError: `uniform` is outside `[0, 1]`, `time_std` is negative, or `time_mean` infinite.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class FlowMatching(Objective):
         if not 0 <= uniform <= 1:
             raise InputError(f"got uniform {uniform}; give a share from 0 to 1")
         check_counts(0, time_std=time_std)
+        if not math.isfinite(time_mean):
+            raise InputError(f"got time_mean {time_mean}; give a finite number, such as 0")
         self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
 
     def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
