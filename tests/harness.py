@@ -6,6 +6,7 @@ of a second. `command` gives the same run as words of the real command line.
 
 import multiprocessing
 import os
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -67,6 +68,7 @@ def run_here(arguments, log):
     """Runs the command line in this process, with its output in a file."""
     from msflow.cli import main
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     torch.set_num_threads(1)
     os.chdir(Path(log).parent)
     sys.argv = ["msflow"]

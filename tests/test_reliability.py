@@ -48,9 +48,12 @@ def spawn():
     started = []
 
     def call(*arguments):
+        # A shell's background job ignores SIGINT, and its children would too.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        signal.signal(signal.SIGINT, before)
         started.append(process)
         return process
 

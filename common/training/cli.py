@@ -146,12 +146,13 @@ class CommandLine(LightningCLI):
             raise InputError(
                 f"{self.subcommand} needs --ckpt_path: best, last or the path of a file"
             )
-        if getattr(rank_zero_only, "rank", 0) > 0 and CHECKPOINT in os.environ:
-            return os.environ[CHECKPOINT]  # found by the process that started this one
         if wanted not in ("best", "last"):
             if wanted is not None and not is_file(wanted):
                 raise InputError(f"there is no file {shown(wanted)}; give a path, best or last")
             return wanted
+        told = os.environ.pop(CHECKPOINT, None)
+        if told is not None and getattr(rank_zero_only, "rank", 0) > 0:
+            return told  # by the process that started this one
         # The job of a cluster resumes its own run, and tests the runs of other jobs.
         one = run_id if fitting else self.config[self.subcommand].run_id
         found = runs.newest_checkpoint(folder, wanted, one)
@@ -208,6 +209,7 @@ def run(
             )
         finally:
             runs.release_locks()
+            os.environ.pop(CHECKPOINT, None)
 
 
 def run_command(
