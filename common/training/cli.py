@@ -19,6 +19,7 @@ from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch import nn
 
 from common.errors import InputError
 from common.files import is_file, shown
@@ -135,6 +136,9 @@ class CommandLine(LightningCLI):
         except BaseException as error:
             _end_children(self.trainer)
             told = explained(error, self.trainer) if isinstance(error, Exception) else None
+            if told is None and isinstance(error, Exception) and not _finite(self.model):
+                reason = str(error).partition("\n")[0]
+                told = f"the weights of the model are NaN or infinite ({reason})", 1
             if told is not None:
                 _end_with(*told, error)
             raise
@@ -239,6 +243,10 @@ def _reported_mistakes() -> Iterator[None]:
         if told is None:
             raise
         _end_with(*told, error)
+
+
+def _finite(model: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 def _end_with(message: str, status: int, error: BaseException) -> NoReturn:
