@@ -71,7 +71,7 @@ def read_torch(path: str | Path) -> Any:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is a file with this path, which may be no path at all."""
+    """True if the path is that of an existing file; False also for a path that can't exist."""
     try:
         return Path(path).is_file()
     except OSError:  # such as that of a name that is too long
@@ -86,7 +86,7 @@ def shown(text: str | Path) -> str:
 
 
 def is_ordinary(x: Any) -> bool:
-    """Whether an object is a dense tensor with a number of its own for every entry."""
+    """True for a dense tensor whose storage holds a separate number for every entry."""
     if not isinstance(x, Tensor) or x.is_nested or x.is_quantized or x.is_meta:
         return False
     if x.layout != torch.strided:

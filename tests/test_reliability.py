@@ -3,6 +3,7 @@
 import os
 import pty
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -260,6 +261,7 @@ def mounted(folder, options):
     """Context with a small file system of its own in a folder; gives a function that fills it."""
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder])
     if made.returncode != 0:
+        # Others have the test with a limit on the size of files, which needs no mount.
         pytest.skip("only the superuser can mount a small disk")
 
     def fill():
@@ -289,6 +291,22 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_where(spawn, tmp_p
         assert "Traceback" not in log
         assert step_of(root) > 0
         assert not list(root.rglob(".*.partial"))
+
+
+def test_a_file_that_grows_too_large_leaves_the_checkpoint_before_it(spawn, tmp_path):
+    root = tmp_path / "runs"
+    process = spawn(root, "--trainer.max_epochs", "1000")
+    waited_for(last(root), process)
+    # The write of a checkpoint fails half-way, as on a full disk; any user may set this limit.
+    half = last(root).stat().st_size // 2
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (half, half))
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1, log
+    assert "File too large" in log
+    assert str(last(root).parent) in log
+    assert "Traceback" not in log
+    assert step_of(root) > 0
+    assert not list(root.rglob(".*.partial"))
 
 
 def test_a_run_on_another_file_system_leaves_nothing_in_the_temporary_folder(tmp_path):

@@ -90,7 +90,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _while_restoring(error: BaseException) -> bool:
-    """Whether an error was raised while Lightning restored the state of a checkpoint."""
+    """True if the error was raised while Lightning restored the state of a checkpoint."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(
         code.co_filename.endswith("checkpoint_connector.py")

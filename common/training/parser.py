@@ -203,7 +203,7 @@ def _nan_in(value: Any, name: str = "") -> Iterator[str]:
 
 
 def _problem_of(path: Path) -> str | None:
-    """What is wrong with a configuration file. None: nothing on the surface."""
+    """Error message about a configuration file. None: it is a readable mapping of options."""
     try:
         if path.stat().st_size > MOST_BYTES:
             return f"has more than {MOST_BYTES} bytes; give a YAML file of options"

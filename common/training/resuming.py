@@ -64,7 +64,7 @@ def _fresh(player: Player) -> tuple[set[str] | None, dict[str, Any]]:
 
 
 def _fits(state: Any, weight: Any, keys: set[str] | None) -> bool:
-    """Whether the state of a weight can be that of an optimiser which keeps these keys."""
+    """True if an optimiser with these state keys could have this state for this weight."""
     if not isinstance(state, dict) or (keys is not None and state and set(state) != keys):
         return False
     tensors = [x for x in state.values() if isinstance(x, Tensor)]

@@ -28,7 +28,7 @@ class Stopped(SystemExit):
 
 
 class _State:
-    """What the handlers of this process know."""
+    """State of the signal handlers: their process, the received signal, and if it is deferred."""
 
     process = os.getpid()
     number: int | None = None
@@ -70,7 +70,7 @@ def caught() -> Iterator[None]:
 
 
 def noted() -> int | None:
-    """Number of the signal that asked the training to stop. None: there was none."""
+    """Signal number that asked the training to stop. None: no signal so far."""
     return _State.number
 
 

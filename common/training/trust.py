@@ -129,7 +129,7 @@ def _check_text(text: str, source: str, trusted: tuple[str, ...]) -> None:
 
 
 def _parsed(text: str) -> list[Any]:
-    """What a parser of YAML or JSON reads in a text, unless it is a number or the like."""
+    """Strings, mappings and lists that YAML and JSON read in a text; other values are left out."""
     found = []
     for parse, errors in ((yaml.safe_load, yaml.YAMLError), (json.loads, ValueError)):
         try:
@@ -141,7 +141,7 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _is_class(name: str) -> bool:
-    """Whether a word is the name of a loaded class, which the parser would take for the class."""
+    """True for the name of a loaded module or optimiser class, which the parser would build."""
     found: list[type] = [nn.Module, torch.optim.Optimizer]
     for kind in found:
         found += kind.__subclasses__()

@@ -147,7 +147,7 @@ class LastCheckpoint(_Checkpoint):
 
 
 def _asked_to_stop(trainer: Trainer) -> int | None:
-    """Number of a signal that any of the processes has received. None: there was none."""
+    """Signal number that one of the processes has received. None: no signal so far."""
     number = signals.noted() or 0
     if trainer.world_size > 1:
         own = torch.tensor(float(number), device=trainer.strategy.root_device)
