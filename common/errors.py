@@ -15,6 +15,11 @@ class RunError(RuntimeError):
     """Error of a run whose input was right, such as a full disk; the message says what to do."""
 
 
+def reason(error: Exception) -> str:
+    """First line of an error message, or the type of the error if it has no message."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def check_counts(least: int | float, **counts: int | float | Sequence[int | float] | None) -> None:
     """Checks that numbers given by the user are finite and large enough.
 
@@ -38,31 +43,32 @@ def check_shares(**numbers: int | float | Sequence[int | float] | None) -> None:
     _check("a number from 0 to 1", lambda number: 0 <= number <= 1, numbers)
 
 
-def check_output(path: str | Path, *endings: str) -> None:
+def check_output(path: str | Path, *endings: str, name: str = "out") -> None:
     """Checks that a file or folder can be written, before the work whose result it will hold.
 
     Args:
         path: Path of the file or folder.
         endings: Allowed endings of the name of a file, such as `.png`. None given: a folder.
+        name: Name of the option.
 
     Raises:
         InputError: The path has another ending, is in the way of something else, or can't be
             written.
     """
-    path = Path(path)
+    path, got = Path(path), f"got {name} {str(path)[:200]}"
     try:
         there = next(place for place in (path, *path.absolute().parents) if place.exists())
         taken = path.is_dir() if endings else there == path and not path.is_dir()
     except OSError as error:
-        raise InputError(f"got out {path}: {error.strerror}; give another path") from error
+        raise InputError(f"{got}: {error.strerror}; give another path") from error
     if taken:
-        raise InputError(f"got out {path}, a {'folder' if endings else 'file'}; give another path")
+        raise InputError(f"{got}, a {'folder' if endings else 'file'}; give another path")
     if endings and path.suffix.lower() not in endings:
-        raise InputError(f"got out {path}; give a name that ends in {' or '.join(endings)}")
+        raise InputError(f"{got}; give a name that ends in {' or '.join(endings)}")
     if there != path and not there.is_dir():
-        raise InputError(f"got out {path}, but {there} is a file; give a path in a folder")
+        raise InputError(f"{got}, but {there} is a file; give a path in a folder")
     if not os.access(there, os.W_OK):
-        raise InputError(f"got out {path}, but {there} can't be written; give another path")
+        raise InputError(f"{got}, but {there} can't be written; give another path")
 
 
 def check_words(*pairs: tuple[str, Any]) -> None:

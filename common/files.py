@@ -67,7 +67,9 @@ def read_torch(path: str | Path) -> Any:
             check_content(file)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise any exception
-        raise InputError(f"{shown(path)} can't be read: {_why(error)}") from error
+        raise InputError(
+            f"{shown(path)} can't be read: {_why(error)}; take another file"
+        ) from error
 
 
 def is_file(path: str | Path) -> bool:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from common.errors import InputError
+from common.errors import InputError, reason
 from common.metrics.features import FeatureExtractor, RandomConvolutions, to_rgb
-from common.metrics.weights import read_weights, reason
+from common.metrics.weights import read_weights
 from common.typing import Pixels
 
 NEED = (

@@ -44,8 +44,3 @@ def read_weights(path: str | Path, need: str) -> dict[str, Tensor]:
     if not all(isinstance(name, str) and is_ordinary(x) for name, x in state.items()):
         raise InputError(f"{path} isn't a file of weights; {need}")
     return state
-
-
-def reason(error: Exception) -> str:
-    """First line of an error message, or the type of the error if it has no message."""
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -17,7 +17,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 
-from common.errors import InputError, RunError
+from common.errors import InputError, RunError, reason
 from common.files import check_content, is_file, is_ordinary, read_torch, shown, written_whole
 from common.training.trust import named_classes, plain_record, trusted_class
 
@@ -72,7 +72,9 @@ class Reloadable(LightningModule):
         # The call may be that of a base class, such as System.load_from_checkpoint.
         kind = trusted_class(record[written_by], source, trusted) if written_by in record else cls
         if not issubclass(kind, cls):
-            raise InputError(f"{source} is a {kind.__name__}; call {kind.__name__}'s method")
+            raise InputError(
+                f"{source} is a {kind.__name__}; use {kind.__name__}.load_from_checkpoint"
+            )
         left_out = OF_TRAINING + OF_OLD_VERSIONS
         torch.save(
             {k: v for k, v in checkpoint.items() if k not in left_out}, file := io.BytesIO()
@@ -85,10 +87,9 @@ class Reloadable(LightningModule):
         except InputError:
             raise
         except Exception as error:  # a record of wrong arguments may raise any exception
-            reason = str(error).partition("\n")[0]
             raise InputError(
-                f"{source} doesn't give a {kind.__name__}: {reason[:300]}; arguments that it "
-                "lacks can be given by name"
+                f"{source} doesn't give a {kind.__name__}: {reason(error)[:300]}; arguments that "
+                "it lacks can be given by name"
             ) from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -232,15 +233,21 @@ def _checked(path: str | Path) -> dict[str, Any]:
     checkpoint = dict(dict.items(checkpoint)) if isinstance(checkpoint, dict) else {}
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict):
-        raise InputError(f"{shown(path)} isn't a checkpoint of Lightning: it has no state_dict")
+        raise InputError(
+            f"{shown(path)} isn't a checkpoint of Lightning: it has no state_dict; take "
+            "another file"
+        )
     checkpoint["state_dict"] = weights = dict(dict.items(weights))
     for name, x in weights.items():
         if not (isinstance(name, str) and is_ordinary(x)):
             raise InputError(
-                f"{shown(path)} is damaged: its weight {shown(str(name))} is no ordinary tensor"
+                f"{shown(path)} is damaged: its weight {shown(str(name))} is no ordinary tensor; "
+                "take another file"
             )
     if not isinstance(checkpoint.get("hyper_parameters", {}), dict):
-        raise InputError(f"{shown(path)} is damaged: its hyper_parameters aren't named")
+        raise InputError(
+            f"{shown(path)} is damaged: its hyper_parameters aren't named; take another file"
+        )
     return checkpoint
 
 

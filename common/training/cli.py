@@ -19,9 +19,8 @@ from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
-from torch import nn
 
-from common.errors import InputError
+from common.errors import InputError, reason
 from common.files import is_file, shown
 from common.training import runs, signals
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
@@ -96,9 +95,14 @@ class CommandLine(LightningCLI):
         # Results are written to the folder of their run. Training begins a new run, or goes on
         # with the last checkpoint of one.
         run = runs.run_of(path, folder) if path and (wanted == "last" or not fitting) else None
-        if fitting:
-            runs.claim(run or (folder / config.run_id if config.run_id else None), bool(run))
-        else:
+        if fitting and run is not None:
+            runs.lock(run)
+        elif fitting and config.run_id is not None and (folder / config.run_id).exists():
+            raise InputError(
+                f"the run {folder / config.run_id} exists; go on with --ckpt_path last, or give "
+                "another run_id"
+            )
+        if not fitting:
             self.save_config_callback = None  # config.yaml of a run stays that of its training
         if config.trainer.logger in (None, True):
             arguments = Namespace(
@@ -119,7 +123,7 @@ class CommandLine(LightningCLI):
         try:
             trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"trainer: {str(error).partition(chr(10))[0]}") from error
+            raise InputError(f"trainer: {reason(error)}") from error
         self._dump_config()
         allowed = settings.get("allow_changes", False)
         own = [Settings(self.config_dump, allowed), Diagnosis(), *trainer.callbacks]  # type: ignore[attr-defined]
@@ -135,10 +139,7 @@ class CommandLine(LightningCLI):
             super()._run_subcommand(subcommand)
         except BaseException as error:
             _end_children(self.trainer)
-            told = explained(error, self.trainer) if isinstance(error, Exception) else None
-            if told is None and isinstance(error, Exception) and not _finite(self.model):
-                reason = str(error).partition("\n")[0]
-                told = f"the weights of the model are NaN or infinite ({reason})", 1
+            told = explained(error, self.trainer, self.model)
             if told is not None:
                 _end_with(*told, error)
             raise
@@ -243,10 +244,6 @@ def _reported_mistakes() -> Iterator[None]:
         if told is None:
             raise
         _end_with(*told, error)
-
-
-def _finite(model: nn.Module) -> bool:
-    return all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 def _end_with(message: str, status: int, error: BaseException) -> NoReturn:

@@ -22,7 +22,9 @@ def plain_schedules(states: Any) -> list[dict[str, Any]]:
     for state in states if isinstance(states, list) else [None]:
         step = state.get("last_epoch") if isinstance(state, dict) else None
         if type(step) is not int or step < 0:
-            raise InputError("the checkpoint is damaged: a schedule of it has no step")
+            raise InputError(
+                "the checkpoint is damaged: a schedule of it has no step; take another"
+            )
         plain.append({"last_epoch": step, "_step_count": step + 1, "lr_lambdas": [None]})
     return plain
 
@@ -47,7 +49,7 @@ def renew_optimizers(trainer: Trainer, system: System) -> None:
         if not all(_fits(state, p, keys) for p, state in optimizer.state.items()):
             raise InputError(
                 "the state of the optimiser in the checkpoint is damaged, or that of another "
-                "optimiser or other weights"
+                "optimiser or other weights; take another checkpoint"
             )
 
 

@@ -16,7 +16,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from common.errors import InputError
+from common.errors import InputError, check_output
 
 CHECKPOINTS = "checkpoints"
 _locks: dict[Path, TextIO] = {}
@@ -33,18 +33,11 @@ def checked_root(root: str | Path) -> Path:
     Raises:
         InputError: It can't be a folder, or nothing can be written into it.
     """
-    what = f"got trainer.default_root_dir {str(root)!r}"
     if not str(root).strip():
-        raise InputError(f"{what}; give a folder, such as lightning_logs")
-    try:
-        there = next(
-            p for p in (Path(root).absolute(), *Path(root).absolute().parents) if p.exists()
+        raise InputError(
+            f"got trainer.default_root_dir {str(root)!r}; give a folder, such as runs"
         )
-    except OSError as error:
-        raise InputError(f"{what[:100]}…: {error.strerror}; give another folder") from error
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        reason = "can't be written to" if there.is_dir() else "is a file"
-        raise InputError(f"{what}, but {there} {reason}; give a folder that can be written to")
+    check_output(root, name="trainer.default_root_dir")
     return Path(root)
 
 
@@ -104,20 +97,6 @@ def lock(folder: Path) -> None:
     file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
     file.flush()
     _locks[folder] = file
-
-
-def claim(run: Path | None, resumed: bool) -> None:
-    """Locks the folder of a run that is resumed; refuses the name of a run that exists.
-
-    Raises:
-        InputError: Another process trains in it, or a new run would overwrite it.
-    """
-    if run is not None and resumed:
-        lock(run)
-    elif run is not None and run.exists():
-        raise InputError(
-            f"the run {run} exists; go on with --ckpt_path last, or give another run_id"
-        )
 
 
 def release_locks() -> None:

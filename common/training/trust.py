@@ -43,7 +43,9 @@ def plain_record(record: Any, source: str, trusted: tuple[str, ...] = (), depth:
         InputError: It names anything else, or holds other objects. Nothing of it was imported.
     """
     if depth > DEEPEST:
-        raise InputError(f"the record of {source} is nested more than {DEEPEST} levels deep")
+        raise InputError(
+            f"the record of {source} is nested more than {DEEPEST} levels deep; take another"
+        )
     if record is None or isinstance(record, bool | int | float):
         return record
     if isinstance(record, str):
@@ -53,7 +55,9 @@ def plain_record(record: Any, source: str, trusted: tuple[str, ...] = (), depth:
         return [plain_record(inner, source, trusted, depth + 1) for inner in record]
     if not isinstance(record, dict):
         kind = type(record).__name__
-        raise InputError(f"the record of {source} holds a {kind}, which is no plain data")
+        raise InputError(
+            f"the record of {source} holds a {kind}, which is no plain data; take another"
+        )
     copy = {}
     for key, inner in dict.items(record):  # not record.items(), which an OrderedDict may replace
         if key in ("class_path", "_class_path"):
@@ -119,11 +123,13 @@ def _check_text(text: str, source: str, trusted: tuple[str, ...]) -> None:
     if nested or len(text) > LONGEST or text.strip().endswith((".yaml", ".yml", ".json")):
         raise InputError(
             f"the record of {source} holds the text {text[:40]!r}…, which may stand for more "
-            "arguments"
+            "arguments; take another file"
         )
     for meaning in meanings:
         if _is_class(meaning):
-            raise InputError(f"{source} gives the class {meaning} without its class_path")
+            raise InputError(
+                f"{source} gives the class {meaning} without class_path; take another file"
+            )
         if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", meaning) and _importable(meaning):
             trusted_class(meaning, source, trusted)
 

@@ -54,7 +54,8 @@ class BestCheckpoint(_Checkpoint):
         odd = str(self.monitor).startswith("val/") or get_close_matches(str(self.monitor), known)
         if odd and self.monitor not in known:
             raise InputError(
-                f"got best.monitor {self.monitor!r}, but validation logs {', '.join(known)}"
+                f"got best.monitor {self.monitor!r}; give a number that validation logs: "
+                f"{', '.join(known)}"
             )
 
 

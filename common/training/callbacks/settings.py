@@ -15,7 +15,8 @@ from common.training.system import System
 
 # Changes that leave the weights of every step as they would have been.
 WITHOUT_EFFECT = (
-    r"trainer\.(enable_\w+|log_every_n_steps|default_root_dir|devices|num_nodes|num_sanity_val_steps|limit_(val|test|predict)_batches|profiler|detect_anomaly)"
+    r"trainer\.(enable_\w+|log_every_n_steps|default_root_dir|devices|num_nodes|profiler"
+    r"|num_sanity_val_steps|limit_(val|test|predict)_batches|detect_anomaly)"
     r"|(best|last|evaluation)\..*|skip\.give_up_after|.*\.num_workers"
 )
 OF_THE_COMMAND = r"trainer\.logger.*|run_id|ckpt_path|allow_changes|weights_only"

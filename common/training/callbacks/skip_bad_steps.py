@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from common.errors import RunError, check_counts, check_positive
 from common.files import written_whole
+from common.training.failures import place_of
 from common.training.system import System
 
 
@@ -39,12 +40,15 @@ class SkipBadSteps(Callback):
         self.max_norm, self.give_up_after = max_norm, give_up_after
         self.skipped: dict[str, int] = {}  # by name of the optimiser
         self._in_a_row: dict[str, int] = {}
-        self._batch: tuple[int, Any] = (0, None)
+        self._batch: Any = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._batch = (batch_idx, batch)
+        self._batch = batch
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._batch = None  # its memory is needed for the next one
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         return {"skipped": dict(self.skipped)}
@@ -83,8 +87,7 @@ class SkipBadSteps(Callback):
         """Says which step is skipped, and keeps the batches of the first three."""
         if sum(self.skipped.values()) > 3:
             return
-        index, batch = self._batch
-        where = f"step {trainer.global_step}, epoch {trainer.current_epoch}, batch {index}"
+        where, batch = place_of(trainer), self._batch
         rank_zero_warn(f"{where} is skipped: its gradient has the norm {norm:g}")
         folder = Path(trainer.loggers[0].log_dir or "") if trainer.loggers else Path()
         if trainer.is_global_zero and folder != Path() and folder.is_dir():
