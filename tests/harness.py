@@ -14,22 +14,11 @@ from pathlib import Path
 import torch
 
 from common.files import read_torch
+from tests.tiny import FLOW
 
-CONFIG = """
-model:
-  class_path: msflow.module.MultiScaleFlowModule
-  init_args:
-    flow:
-      shape: [1, 28, 28]
-      pixel_map: {class_path: common.flows.pixel.InkMap}
-      pyramid: {class_path: common.flows.pyramid.UnimodularPyramid, init_args: {n_scales: 3}}
-      field: {class_path: common.nn.fields.ResidualField, init_args: {width: 4, blocks: 1}}
-      solver: {method: rk4, step_size: 0.5}
-    objective: {class_path: msflow.objectives.FlowMatching}
-    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
-    statistics_images: 100
-data: {class_path: EmbeddedDigits, init_args: {batch_size: 8}}
-last: {every_n_train_steps: 1}
+CONFIG = f"""{FLOW}
+data: {{class_path: EmbeddedDigits, init_args: {{batch_size: 8}}}}
+last: {{every_n_train_steps: 1}}
 trainer:
   accelerator: cpu
   max_epochs: 4

@@ -29,10 +29,10 @@ from mimic.studies import (
     placement,
     transfer,
 )
+from tests import tiny
 from video_ode.srvp import convert
 from video_ode.study import study
 
-FIELD = "{class_path: common.nn.mlp.MLPField, init_args: {width: 8}}"
 TRAINER = """
 trainer:
   accelerator: cpu
@@ -45,77 +45,17 @@ trainer:
   log_every_n_steps: 1
 """
 CONFIGS = {
-    "msflow": """
-model:
-  class_path: msflow.module.MultiScaleFlowModule
-  init_args:
-    flow:
-      shape: [1, 28, 28]
-      pixel_map: {class_path: common.flows.pixel.InkMap}
-      pyramid: {class_path: common.flows.pyramid.UnimodularPyramid, init_args: {n_scales: 3}}
-      field: {class_path: common.nn.fields.ResidualField, init_args: {width: 4, blocks: 1}}
-      solver: {method: rk4, step_size: 0.5}
-    objective: {class_path: msflow.objectives.FlowMatching}
-    statistics_images: 100
-data: {class_path: EmbeddedDigits, init_args: {batch_size: 16}}
-""",
-    "video_ode": f"""
-model:
-  class_path: video_ode.module.VideoPredictionModule
-  init_args:
-    predictor:
-      class_path: video_ode.srvp.model.SRVP
-      init_args:
-        shape: [1, 16, 16]
-        encoder:
-          class_path: video_ode.frames.dcgan.DCGANEncoder
-          init_args: {{width: 4, code_size: 8}}
-        decoder: {{class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {{width: 4}}}}
-        dynamics:
-          class_path: video_ode.dynamics.residual.ResidualEuler
-          init_args: {{field: {FIELD}}}
-        y_size: 4
-        z_size: 3
-        n_inference: 3
-        hidden: 8
-        prior_width: 8
-    n_cond: 3
+    "msflow": tiny.FLOW + "data: {class_path: EmbeddedDigits, init_args: {batch_size: 16}}\n",
+    "video_ode": tiny.video("srvp")
+    + """
 data:
   class_path: MovingDigits
   init_args:
-    {{n_digits: 1, canvas: 16, digit: 8, n_frames: 6, n_train: 8, n_val: 4, n_test: 4,
-      batch_size: 4}}
+    {n_digits: 1, canvas: 16, digit: 8, n_frames: 6, n_train: 8, n_val: 4, n_test: 4,
+      batch_size: 4}
 """,
-    "latent_ode": f"""
-model:
-  class_path: video_ode.module.VideoPredictionModule
-  init_args:
-    predictor:
-      class_path: video_ode.latent_ode.model.LatentODE
-      init_args:
-        shape: [1, 16, 16]
-        encoder:
-          class_path: video_ode.frames.dcgan.DCGANEncoder
-          init_args: {{width: 4, code_size: 8}}
-        decoder: {{class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {{width: 4}}}}
-        recurrent:
-          class_path: video_ode.latent_ode.encoders.ODERNNEncoder
-          init_args: {{hidden: 8, field: {FIELD}}}
-        dynamics:
-          class_path: video_ode.dynamics.ode.NeuralODE
-          init_args: {{field: {FIELD}, solver: {{method: rk4, step_size: 1.0}}}}
-        latent_size: 6
-    n_cond: 3
-data: {{class_path: RotatingDigits}}
-""",
-    "mimic": """
-model:
-  class_path: mimic.supervised.module.SupervisedModule
-  init_args:
-    network: {class_path: SmallCNN, init_args: {widths: [4, 4], hidden: 8}}
-    task: {class_path: Classification}
-data: {class_path: LabelledDigits, init_args: {batch_size: 32}}
-""",
+    "latent_ode": tiny.video("latent_ode") + "data: {class_path: RotatingDigits}\n",
+    "mimic": tiny.NETWORK + "data: {class_path: LabelledDigits, init_args: {batch_size: 32}}\n",
 }
 MAINS = {"msflow": msflow.cli, "video_ode": video_ode.cli, "mimic": mimic.cli}
 MAINS["latent_ode"] = video_ode.cli
@@ -200,6 +140,7 @@ NETWORKS = "mimic.supervised.networks."
 FRAMES = "video_ode.frames."
 LIKELIHOOD = "msflow.objectives.Likelihood"
 ENERGY = "common.ode.regularize.KineticEnergy"
+NOISY = {"drift": tiny.FIELD, "diffusion": tiny.FIELD}
 FLOW, FLOWFIELD, PREDICTOR = "--model.flow", "--model.flow.field", "--model.predictor"
 CONVOLUTIONS = "common.nn.fields.ConcatField"
 SDE = "video_ode.dynamics.sde.NeuralSDE"
@@ -298,9 +239,9 @@ OPTIONS = [
     case("video_ode", "layers 0 1", f"{PREDICTOR}.dynamics.field.layers", "0"),
     case("video_ode", "width 0 1", f"{PREDICTOR}.dynamics.field.width", "0"),
     case("video_ode", "step_size 0",
-         *with_class(f"{PREDICTOR}.dynamics", SDE, drift=FIELD, diffusion=FIELD, step_size=0)),
+         *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, step_size=0)),
     case("video_ode", "scale -1",
-         *with_class(f"{PREDICTOR}.dynamics", SDE, drift=FIELD, diffusion=FIELD, step_size=1,
+         *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, step_size=1,
                      scale=-1)),
     case("video_ode", "code_size 0 1",
          *with_class(f"{PREDICTOR}.encoder", f"{FRAMES}vgg.VGGEncoder", code_size=0)),

@@ -26,56 +26,22 @@ from common.training.cli import BestCheckpoint
 from common.training.system import System
 from mimic.supervised.module import SupervisedModule
 from msflow.module import MultiScaleFlowModule
+from tests import tiny
 from tests.evil_checkpoints import evil_checkpoints
 from tests.tripwires import Hang, Tripwires, wants_too_much
 from video_ode.module import VideoPredictionModule
 from video_ode.srvp.convert import convert, load_published
 
-MODELS = {
-    "msflow": """
-  class_path: msflow.module.MultiScaleFlowModule
-  init_args:
-    flow:
-      shape: [1, 28, 28]
-      pixel_map: {class_path: common.flows.pixel.InkMap}
-      pyramid: {class_path: common.flows.pyramid.UnimodularPyramid, init_args: {n_scales: 2}}
-      field: {class_path: common.nn.fields.ResidualField, init_args: {width: 2, blocks: 1}}
-      solver: {method: euler, step_size: 1.0}
-    objective: {class_path: msflow.objectives.FlowMatching}
-    statistics_images: 50
-    n_draws: 1
-data: {class_path: EmbeddedDigits, init_args: {batch_size: 4}}""",
-    "video_ode": """
-  class_path: video_ode.module.VideoPredictionModule
-  init_args:
-    n_cond: 3
-    predictor:
-      class_path: video_ode.srvp.model.SRVP
-      init_args:
-        shape: [1, 16, 16]
-        encoder:
-          class_path: video_ode.frames.dcgan.DCGANEncoder
-          init_args: {width: 2, code_size: 4}
-        decoder: {class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {width: 2}}
-        dynamics:
-          class_path: video_ode.dynamics.residual.ResidualEuler
-          init_args: {field: {class_path: common.nn.mlp.MLPField, init_args: {width: 4}}}
-        y_size: 4
-        z_size: 3
-        n_inference: 3
-        hidden: 4
-        prior_width: 4
+CONFIGS = {
+    "msflow": tiny.FLOW + "data: {class_path: EmbeddedDigits, init_args: {batch_size: 4}}",
+    "video_ode": tiny.video("srvp")
+    + """
 data:
   class_path: MovingDigits
   init_args:
     {n_digits: 1, canvas: 16, digit: 8, n_frames: 4, n_train: 4, n_val: 2, n_test: 2,
       batch_size: 2}""",
-    "mimic": """
-  class_path: mimic.supervised.module.SupervisedModule
-  init_args:
-    network: {class_path: SmallCNN, init_args: {widths: [2, 2], hidden: 4}}
-    task: {class_path: Classification}
-data: {class_path: LabelledDigits, init_args: {batch_size: 4}}""",
+    "mimic": tiny.NETWORK + "data: {class_path: LabelledDigits, init_args: {batch_size: 4}}",
 }
 TRAINER = """
 trainer:
@@ -151,7 +117,7 @@ def places(tmp_path_factory):
     def place(name):
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            (folder / "tiny.yaml").write_text(f"model:{MODELS[name]}{TRAINER}")
+            (folder / "tiny.yaml").write_text(CONFIGS[name] + TRAINER)
             new = SimpleNamespace(name=name, folder=folder, good=folder / "good.ckpt")
             assert run(new, "fit")[0] == 0
             shutil.copy(next((folder / "runs").rglob("last.ckpt")), new.good)

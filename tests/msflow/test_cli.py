@@ -13,20 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from common.errors import InputError
 from msflow.cli import main
 from msflow.module import MultiScaleFlowModule
+from tests.tiny import FLOW
 
-CONFIG = """
-model:
-  class_path: msflow.module.MultiScaleFlowModule
-  init_args:
-    flow:
-      shape: [1, 28, 28]
-      pixel_map: {class_path: common.flows.pixel.InkMap}
-      pyramid: {class_path: UnimodularPyramid, init_args: {n_scales: 3}}
-      field: {class_path: common.nn.fields.ResidualField, init_args: {width: 4, blocks: 1}}
-      solver: {method: rk4, step_size: 0.5}
-    objective: {class_path: msflow.objectives.FlowMatching}
-    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
-    statistics_images: 100
+CONFIG = (
+    FLOW
+    + """
 data: {class_path: EmbeddedDigits, init_args: {batch_size: 16}}
 trainer:
   max_epochs: 2
@@ -41,12 +32,13 @@ trainer:
     - {class_path: common.training.callbacks.sample_grid.SampleGrid, init_args: {n: 4}}
     - {class_path: pytorch_lightning.callbacks.EMAWeightAveraging, init_args: {decay: 0.5}}
 """
+)
 
 
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG.replace("UnimodularPyramid", "common.flows.pyramid.UnimodularPyramid"))
+    path.write_text(CONFIG)
     return path
 
 

@@ -3,56 +3,17 @@
 import pytest
 import torch
 
+from tests.tiny import PREDICTORS, video
 from video_ode.cli import main
 from video_ode.module import VideoPredictionModule
 
-FIELD = "{class_path: common.nn.mlp.MLPField, init_args: {width: 8}}"
-FRAMES = """
-        shape: [1, 16, 16]
-        encoder:
-          class_path: video_ode.frames.dcgan.DCGANEncoder
-          init_args: {width: 4, code_size: 8}
-        decoder: {class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {width: 4}}"""
-MODELS = {
-    "latent_ode": f"""
-      class_path: video_ode.latent_ode.model.LatentODE
-      init_args: {FRAMES}
-        recurrent:
-          class_path: video_ode.latent_ode.encoders.ODERNNEncoder
-          init_args: {{hidden: 8, field: {FIELD}}}
-        dynamics:
-          class_path: video_ode.dynamics.ode.NeuralODE
-          init_args: {{field: {FIELD}, solver: {{method: rk4, step_size: 1.0}}}}
-        latent_size: 6
-        growth: 0.5""",
-    "srvp": f"""
-      class_path: video_ode.srvp.model.SRVP
-      init_args: {FRAMES}
-        dynamics:
-          class_path: video_ode.dynamics.residual.ResidualEuler
-          init_args: {{field: {FIELD}}}
-        y_size: 4
-        z_size: 3
-        n_inference: 3
-        hidden: 8
-        prior_width: 8""",
-    "svg": f"""
-      class_path: video_ode.svg.model.SVG
-      init_args: {FRAMES}
-        hidden: 8""",
-}
-CONFIG = """
-model:
-  class_path: video_ode.module.VideoPredictionModule
-  init_args:
-    predictor: {model}
-    n_cond: 3
+REST = """
     n_samples: 2
 data:
   class_path: MovingDigits
   init_args:
-    {{n_digits: 1, canvas: 16, digit: 8, n_frames: 6, n_train: 24, n_val: 4, n_test: 4,
-      batch_size: 4}}
+    {n_digits: 1, canvas: 16, digit: 8, n_frames: 6, n_train: 24, n_val: 4, n_test: 4,
+      batch_size: 4}
 trainer:
   accelerator: cpu
   max_epochs: 2
@@ -62,10 +23,10 @@ trainer:
 """
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=PREDICTORS)
 def config(request, tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG.format(model=MODELS[request.param]))
+    path.write_text(video(request.param) + REST)
     return path
 
 
