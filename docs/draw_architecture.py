@@ -38,12 +38,12 @@ PACKAGES = [
 # Rooms of `common`, from the top to the bottom: each row imports the rows below it.
 ROOMS = [
     [("experiments", "grids of runs, resumable, and their tables")],
-    [("training", "systems, checkpoints, runs, signals, command line")],
+    [("training", "systems, checkpoints, runs, failures, command line")],
     [("metrics", "PSNR, SSIM, FID"), ("data", "images, videos"), ("flows", "bijections, CNF")],
     [("nn", "vector fields, perceptrons")],
     [("ode", "ODE and SDE solvers, divergence, regularisers")],
     [("typing", "named shapes"), ("files", "whole writes, safe reads")],
-    [("errors", "errors of input and of runs, checks of options")],
+    [("errors", "errors for users, checks of options"), ("signals", "signals that stop a run")],
 ]
 
 

@@ -1,7 +1,7 @@
 """`python -m mimic.cli fit|validate|test|predict|filters --config …`."""
 
 if __name__ == "__main__":
-    from common.training.signals import catch
+    from common.signals import catch
 
     catch(deferred=True)  # before the libraries load, which takes seconds
 

@@ -1,7 +1,7 @@
 """Command line of msflow: `python -m msflow.cli fit|validate|test|predict|sample --config …`."""
 
 if __name__ == "__main__":
-    from common.training.signals import catch
+    from common.signals import catch
 
     catch(deferred=True)  # before the libraries load, which takes seconds
 

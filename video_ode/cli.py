@@ -4,7 +4,7 @@ python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …
 """
 
 if __name__ == "__main__":
-    from common.training.signals import catch
+    from common.signals import catch
 
     catch(deferred=True)  # before the libraries load, which takes seconds
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from common.errors import InputError, check_counts
+from common.signals import STOPPING
 
 Split = Literal["train", "val", "test"]
 
@@ -203,5 +204,5 @@ def _ignore_signals(worker: int) -> None:
     Otherwise the workers would be gone before the training has saved its state.
     """
     pl_worker_init_function(worker)  # Lightning's own seeds, which it sets only in its place
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)

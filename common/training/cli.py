@@ -20,9 +20,10 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from common import signals
 from common.errors import InputError, reason
 from common.files import is_file, shown
-from common.training import runs, signals
+from common.training import runs
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.function_evaluations import FunctionEvaluations
 from common.training.callbacks.random_state import RandomState

@@ -10,8 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from common import signals
 from common.errors import InputError, check_counts
-from common.training import signals
 
 
 class _Checkpoint(ModelCheckpoint):
