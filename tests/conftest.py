@@ -1,14 +1,21 @@
+import logging
+
 import pytest
 import torch
 
 
+def _settings():
+    level = logging.getLogger("pytorch_lightning").level
+    return torch.get_num_threads(), torch.get_default_dtype(), level
+
+
 @pytest.fixture(autouse=True)
 def seeded():
-    """Equal random numbers for every test, and no settings of torch that outlive it."""
+    """Equal random numbers for every test, and no settings of libraries that outlive it."""
     torch.manual_seed(0)
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    before = _settings()
     yield
-    assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, dtype)
+    assert _settings() == before
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ epoch alone determine the order, so a resumed run gets exactly the batches that 
 import abc
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from multiprocessing import AuthenticationError
 from typing import Any, Literal
 
 import torch
@@ -194,15 +196,22 @@ class Data(LightningDataModule, abc.ABC):
             # Without it, each pass draws a seed from the global random state, and does so before
             # a resume has restored that state.
             generator=torch.Generator().manual_seed(0),
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_begin_worker,
         )
 
 
-def _ignore_signals(worker: int) -> None:
-    """Makes a data worker ignore what stops a run: schedulers and Ctrl-C signal all processes.
+def _begin_worker(worker: int) -> None:
+    """Makes a data worker live as long as the process that it works for, and end without a word.
 
-    Otherwise the workers would be gone before the training has saved its state.
+    Schedulers and Ctrl-C signal all processes: the workers would be gone before the training has
+    saved its state. If that process ends first, a transfer to it may break off.
     """
     pl_worker_init_function(worker)  # Lightning's own seeds, which it sets only in its place
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _tell_unless_left
+
+
+def _tell_unless_left(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not isinstance(error, EOFError | ConnectionError | AuthenticationError):
+        sys.__excepthook__(kind, error, trace)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -238,6 +239,7 @@ def run_command(
 @contextmanager
 def _reported_mistakes() -> Iterator[None]:
     """Context in which a mistake of the user ends the program with one message."""
+    before, threading.excepthook = threading.excepthook, _thread_failed
     try:
         yield
     except Exception as error:
@@ -245,10 +247,21 @@ def _reported_mistakes() -> Iterator[None]:
         if told is None:
             raise
         _end_with(*told, error)
+    finally:
+        threading.excepthook = before
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Tells what ended a thread, such as TensorBoard's on a full disk; the run hears of it too."""
+    told = explained(failure.exc_value) if failure.exc_value else None
+    if told is None:
+        threading.__excepthook__(failure)
+    else:
+        sys.stderr.write(f"warning: {told[0]}\n")
 
 
 def _end_with(message: str, status: int, error: BaseException) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    sys.stderr.write(f"error: {message}\n")  # at once, whatever the threads write
     raise SystemExit(status) from error
 
 

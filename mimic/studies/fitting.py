@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -55,14 +56,27 @@ def trained(
 
     Seed before the network is made.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=r".*does not have many workers")
-    warnings.filterwarnings("ignore", message=r".*LeafSpec")
     adam = partial(torch.optim.Adam, lr=lr)
     module = SupervisedModule(network, task, adam, Schedule(decay="cosine"))
-    trainer = quiet_trainer(callbacks, max_epochs=epochs)
-    trainer.fit(module, datamodule=data)
+    with _quiet():
+        trainer = quiet_trainer(callbacks, max_epochs=epochs)
+        trainer.fit(module, datamodule=data)
     return module, trainer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context in which Lightning says only what may be wrong."""
+    logger = logging.getLogger("pytorch_lightning")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*does not have many workers")
+            warnings.filterwarnings("ignore", message=r".*LeafSpec")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def quiet_trainer(callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
@@ -84,5 +98,6 @@ def tested(
     module: SupervisedModule, data: LightningDataModule, callbacks: Sequence[Callback]
 ) -> dict[str, float]:
     """All numbers logged in a test."""
-    (logged,) = quiet_trainer(callbacks).test(module, datamodule=data, verbose=False)
+    with _quiet():
+        (logged,) = quiet_trainer(callbacks).test(module, datamodule=data, verbose=False)
     return {key: float(value) for key, value in logged.items()}

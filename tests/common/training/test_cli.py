@@ -1,5 +1,9 @@
 """Commands made of functions: arguments reach them, and mistakes end them with one message."""
 
+import errno
+import os
+import threading
+
 import pytest
 
 from common.errors import InputError, check_counts
@@ -57,3 +61,28 @@ def test_mistakes_of_the_user_end_it_with_one_message(functions, args, message, 
 def test_other_errors_keep_their_trace():
     with pytest.raises(ValueError, match="its own"):
         run_command([broken], ["--word", "its own"])
+
+
+def in_a_thread(full: bool) -> None:
+    """Fails in a thread, as TensorBoard's does on a full disk.
+
+    Args:
+        full: Whether the disk is full; otherwise the program is wrong.
+    """
+
+    def write():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "logs") if full else KeyError("x")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+
+
+def test_known_failures_of_threads_are_warnings_and_others_keep_their_trace(capsys):
+    run_command([in_a_thread], ["true"])
+    told = "warning: logs: No space left on device; check its rights and the space left\n"
+    assert capsys.readouterr().err == told
+    before = threading.excepthook
+    run_command([in_a_thread], ["false"])
+    assert threading.excepthook is before
+    assert "KeyError: 'x'" in capsys.readouterr().err
