@@ -9,7 +9,8 @@ from torch import Tensor
 from common.data.images.base import ImageData
 from common.errors import InputError, check_counts
 from common.flows.pixel import bits_per_dim
-from common.ode.solve import SolveError, Solver
+from common.ode.evaluations import SolveError
+from common.ode.solve import Solver
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
 from common.typing import PerSample, Pixels

@@ -9,7 +9,7 @@ from torch import Tensor
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
 from common.metrics.frames import psnr
-from common.ode.solve import SolveError
+from common.ode.evaluations import SolveError
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
 from common.typing import Times, Videos, VideoTimes

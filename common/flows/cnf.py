@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from common.flows.base import Bijection
 from common.ode.divergence import Divergence, Hutchinson
+from common.ode.evaluations import Evaluations, State
 from common.ode.regularize import Regularizer
-from common.ode.solve import Evaluations, Solver, State
+from common.ode.solve import Solver
 from common.typing import PerSample, Sample
 
 

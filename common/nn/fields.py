@@ -170,8 +170,7 @@ class ResidualField(TangentField):
         """Offset of every block that depends on the time, `[b or 1, blocks, width, 1, 1]`."""
         t = t.reshape(-1, 1)
         # The logarithm separates the times near the data, where the field changes fastest.
-        # Adaptive solvers go past the end time and interpolate, so times can be below 0.
-        phases = torch.stack([t / 2, (t.clamp_min(0) + 0.02).log() / 4], dim=2)
+        phases = torch.stack([t / 2, (t + 0.02).log() / 4], dim=2)
         angles = math.pi * phases * torch.arange(1, 5, device=t.device, dtype=t.dtype)[:, None]
         features = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
         return self.time(features).view(-1, self.blocks, self.width, 1, 1)

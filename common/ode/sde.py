@@ -8,14 +8,15 @@ coordinates.
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from common.errors import InputError
-from common.ode.solve import Evaluations
+from common.ode.evaluations import Evaluations
+from common.ode.grid import grid_places
 from common.typing import Sample
 
 Coefficient = Callable[[Tensor, Sample], Sample]
@@ -52,31 +53,63 @@ def euler_maruyama(
         drift: Drift `f(t, z)`.
         diffusion: Diffusion `g(t, z)`, a factor for each coordinate, of the shape of `z`.
         z0: State at the first time, `[b ...]`.
-        times: Strictly ascending times `[t]`; every interval is cut into equal steps.
-        step_size: Size of the largest step.
+        times: Strictly ascending times `[t]`.
+        step_size: Step, from the first time on. At a time between two grid points, the noise is a
+            Brownian bridge, so the states at grid points don't depend on which other times are
+            asked for.
         prior_drift: Drift `h(t, z)` of the other equation. None: the divergence is zero.
 
     Raises:
         InputError: Times that aren't strictly ascending: noise can't be integrated backward.
     """
     _check_ascending(times)
-    z, kl = z0, z0.new_zeros(len(z0))
-    states, divergences, evaluations = [z], [kl], 0
-    for start, stop in pairwise(times.tolist()):
-        # With a small tolerance: 1 / 0.1 must give ten steps, not eleven.
-        steps = max(1, math.ceil((stop - start) / step_size - 1e-6))
-        dt = (stop - start) / steps
-        for i in range(steps):
-            t = z.new_full((), start + i * dt)
-            f, g = drift(t, z), diffusion(t, z)
-            if prior_drift is not None:
-                gap = (f - prior_drift(t, z)) / g
-                kl = kl + 0.5 * dt * gap.square().flatten(1).sum(1)
-            z = z + f * dt + g * (math.sqrt(dt) * torch.randn_like(z))
-        evaluations += steps
-        states.append(z)
-        divergences.append(kl)
-    return SDEPath(torch.stack(states, 1), torch.stack(divergences, 1), Evaluations(evaluations))
+    steps, rest = grid_places(times, step_size)
+    start, kl = float(times[0]), z0.new_zeros(len(z0))
+    last, between = int(steps[-1]), {int(k) for k in steps[rest > 0]}
+    points, taken, z = [(z0, kl)], {}, z0
+    for k in range(last + (last in between)):
+        t = z.new_full((), start + k * step_size)
+        f, g = drift(t, z), diffusion(t, z)
+        noise, rate = math.sqrt(step_size) * torch.randn_like(z), torch.zeros_like(kl)
+        if prior_drift is not None:
+            rate = 0.5 * ((f - prior_drift(t, z)) / g).square().flatten(1).sum(1)
+        if k in between:
+            taken[k] = _Step(z, kl, f, g, rate, noise)
+        z, kl = z + f * step_size + g * noise, kl + rate * step_size
+        points.append((z, kl))
+    # After all steps, whose noise is then the same whichever other times are asked for.
+    asked = [
+        points[k] if not share else taken[k].until(share * step_size, step_size)
+        for k, share in zip(steps.long().tolist(), rest.tolist(), strict=True)
+    ]
+    states, divergences = (torch.stack(values, 1) for values in zip(*asked, strict=True))
+    return SDEPath(states, divergences, Evaluations(len(points) - 1))
+
+
+@dataclass
+class _Step:
+    """Step from a grid point: state, divergence, coefficients, and increment of the noise."""
+
+    z: Tensor
+    kl: Tensor
+    f: Tensor
+    g: Tensor
+    rate: Tensor
+    noise: Tensor
+    past: float = 0.0
+    path: Tensor | None = None
+
+    def until(self, time: float, step_size: float) -> tuple[Tensor, Tensor]:
+        """State and divergence `time` after the grid point, and after the last call's `time`.
+
+        The noise there is a Brownian bridge between its known values before and after.
+        """
+        noise = torch.zeros_like(self.noise) if self.path is None else self.path
+        left, passed = step_size - self.past, time - self.past
+        spread = math.sqrt(passed * (left - passed) / left)
+        noise = noise + (self.noise - noise) * (passed / left) + spread * torch.randn_like(noise)
+        self.past, self.path = time, noise
+        return self.z + self.f * time + self.g * noise, self.kl + self.rate * time
 
 
 def _check_ascending(times: Tensor) -> None:

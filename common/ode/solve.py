@@ -5,58 +5,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from torchdiffeq import odeint, odeint_adjoint
 
 from common.errors import InputError, check_counts, check_positive
-
-State = tuple[Tensor, ...]
-Derivative = Callable[[Tensor, State], State]
+from common.ode.evaluations import Derivative, Evaluations, State, Watched, finite
+from common.ode.grid import grid_places
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
-
-
-class SolveError(RuntimeError):
-    """Error of a solve that failed.
-
-    The message says at which time, after how many function evaluations and with which largest
-    state it failed, and what to change.
-    """
-
-
-@dataclass
-class Evaluations:
-    """Number of function evaluations (NFE) of one solve, or of several solves together.
-
-    The counts of the backward pass grow while that pass runs, also those of `parts`.
-
-    Attributes:
-        own_forward: Evaluations of this solve itself.
-        own_backward: Evaluations of this solve's backward pass: the adjoint's solve, or
-            recomputation when checkpointing. Backpropagation through the solver needs none.
-        parts: Counts of other solves that are added to these.
-    """
-
-    own_forward: int = 0
-    own_backward: int = 0
-    parts: tuple["Evaluations", ...] = ()
-
-    @property
-    def forward(self) -> int:
-        """Evaluations of all solves."""
-        return self.own_forward + sum(part.forward for part in self.parts)
-
-    @property
-    def backward(self) -> int:
-        """Evaluations of all backward passes so far."""
-        return self.own_backward + sum(part.backward for part in self.parts)
+# Interpolates as well as it steps. The others lose two digits or more between their steps.
+INTERPOLATES = ("dopri5",)
 
 
 class Solution(NamedTuple):
@@ -70,12 +35,15 @@ class Solution(NamedTuple):
 class Solver:
     """Solver of ordinary differential equations: integration method and gradient method.
 
+    The derivative is never asked for a time outside the interval of the solve.
+
     Args:
         method: Method of torchdiffeq, adaptive (`ADAPTIVE`) or on a fixed grid (`FIXED`).
         rtol: Relative tolerance of the adaptive methods.
         atol: Absolute tolerance of the adaptive methods.
-        step_size: Largest step of the fixed-grid methods: every interval between two asked
-            times is cut into equal steps, so that no output is interpolated.
+        step_size: Step of the fixed-grid methods, from the first time on. A time between two grid
+            points is reached by a shorter step from the point before it, which no other time sees:
+            states don't depend on which other times are asked for.
         gradient: Method of the gradient. `direct` backpropagates through the steps; it is the
             fastest if the activations fit in memory. `checkpoint` does so too, but keeps only the
             state at each evaluation and computes the activations again. `adjoint` solves a second
@@ -118,6 +86,12 @@ class Solver:
             return f"{self.method}, step {self.step_size:g}"
         return f"{self.method}, rtol {self.rtol:g}, atol {self.atol:g}"
 
+    def finer(self) -> "Solver":
+        """Solver with half the step, or a tenth of the tolerances."""
+        if self.step_size is not None:
+            return replace(self, step_size=self.step_size / 2)
+        return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
+
     def end(
         self,
         f: Derivative,
@@ -133,7 +107,7 @@ class Solver:
             f: Derivative of the state, as a function of a scalar time and a state.
             y0: State at `t0`, batch first.
             t0: Start time.
-            t1: End time, before or after `t0`.
+            t1: End time, before, at or after `t0`.
             params: Tensors used inside `f` that need a gradient from the adjoint: parameters *and*
                 any context. The other two gradient methods find these tensors by themselves.
             uncontrolled: Number of tensors, the last ones of the state, that the step size control
@@ -141,7 +115,10 @@ class Solver:
 
         Raises:
             SolveError: The solve failed, or its result isn't finite.
+            InputError: A time isn't finite.
         """
+        if t0 == t1:
+            return Solution(_at_least_float(y0), Evaluations())
         solution = self._solve(f, y0, torch.tensor([t0, t1]), params, uncontrolled)
         return Solution(tuple(y[-1] for y in solution.state), solution.evaluations)
 
@@ -163,132 +140,100 @@ class Solver:
     def _solve(
         self, f: Derivative, y0: State, times: Tensor, params: Sequence[Tensor], uncontrolled: int
     ) -> Solution:
+        _check_monotonic(times)
         device = y0[0].device
         with torch.autocast(device.type, enabled=False):
-            # Rounding in half precision looks like stiffness: adaptive steps would collapse.
-            y0 = tuple(y if y.dtype == torch.float64 else y.float() for y in y0)
+            y0 = _at_least_float(y0)
             times = times.to(device, y0[0].dtype)
-            watched = _Watched(f, self.max_evaluations, self.gradient)
-            options: dict[str, Any] = {}
-            if self.method in FIXED:
-                options["grid_constructor"] = self._grid
-            else:
-                options["norm"] = lambda state: _norm(state[: len(state) - uncontrolled])
-            arguments = dict(rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+            watched = Watched(f, times, self.max_evaluations, self.gradient)
+            integrate = partial(self._integrate, watched, tuple(params), uncontrolled)
+            solve = self._on_grid if self.method in FIXED else _at_once
             try:
-                if self.gradient == "adjoint" and torch.is_grad_enabled():
-                    adjoint_options = {k: v for k, v in options.items() if k != "norm"}
-                    if self.seminorm and self.method in ADAPTIVE:
-                        adjoint_options["norm"] = "seminorm"
-                    state = odeint_adjoint(
-                        watched,
-                        y0,
-                        times,
-                        adjoint_params=tuple(params),
-                        adjoint_options=adjoint_options,
-                        **arguments,
-                    )
-                else:
-                    state = odeint(watched, y0, times, **arguments)
+                state = solve(integrate, y0, times)
             except AssertionError as error:
                 # torchdiffeq raises it for NaN and for steps of length zero.
                 raise watched.diagnosis() from error
-        if not _finite(tuple(y[-1] for y in state)):
-            # A fixed grid continues through NaN: run it again to find where they began.
-            watched.checking = True
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                odeint(watched, y0, times, **arguments)
-            raise watched.diagnosis()
+            if not finite(tuple(y[-1] for y in state)):
+                # A fixed grid continues through NaN: run it again to find where they began.
+                watched.checking = True
+                with torch.no_grad():
+                    solve(integrate, y0, times)
+                raise watched.diagnosis()
         watched.finish()
         return Solution(state, watched.evaluations)
 
+    def _integrate(
+        self,
+        watched: Watched,
+        params: tuple[Tensor, ...],
+        uncontrolled: int,
+        y0: State,
+        times: Tensor,
+    ) -> State:
+        """States `[t b ...]` by torchdiffeq."""
+        backward: dict[str, Any] = {}
+        if self.method in FIXED:
+            options: dict[str, Any] = {"grid_constructor": self._grid}
+            backward = options
+        else:
+            exact = times[-1:] if self.method in INTERPOLATES else times
+            norm = lambda state: _norm(state[: len(state) - uncontrolled])
+            options = {"norm": norm, "step_t": exact}
+            # The backward solve begins anew at each of the times.
+            backward = {"step_t": times, **({"norm": "seminorm"} if self.seminorm else {})}
+        arguments = dict(rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+        if self.gradient == "adjoint" and torch.is_grad_enabled():
+            arguments |= dict(adjoint_params=params, adjoint_options=backward)
+            state: State = odeint_adjoint(watched, y0, times, **arguments)
+        else:
+            state = odeint(watched, y0, times, **arguments)
+        return state
+
+    def _on_grid(
+        self, integrate: Callable[[State, Tensor], State], y0: State, times: Tensor
+    ) -> State:
+        """States at the grid points before the times, then a shorter step to each other time."""
+        assert self.step_size is not None
+        steps, rest = grid_places(times, self.step_size)
+        points = steps.unique()
+        step = math.copysign(self.step_size, float(times[-1] - times[0]))
+        grid = (float(times[0]) + step * points).to(times)
+        path = integrate(y0, grid) if len(points) > 1 else tuple(y[None] for y in y0)
+        states = []
+        for i, j in enumerate(torch.searchsorted(points, steps).tolist()):
+            state = tuple(y[j] for y in path)
+            if rest[i]:
+                state = tuple(y[-1] for y in integrate(state, torch.stack([grid[j], times[i]])))
+            states.append(state)
+        return tuple(torch.stack(y) for y in zip(*states, strict=True))
+
     def _grid(self, f: object, y0: Tensor, times: Tensor) -> Tensor:
+        """Times of the steps between ends that are whole steps apart, or less than one step."""
         assert self.step_size is not None
         ends = times.tolist()
         grid = [ends[0]]
         for start, stop in pairwise(ends):
-            # With a small tolerance: 1 / 0.1 must give ten steps, not eleven.
-            steps = max(1, math.ceil(abs(stop - start) / self.step_size - 1e-6))
+            steps = max(1, round(abs(stop - start) / self.step_size))
             grid += [start + (stop - start) * i / steps for i in range(1, steps)] + [stop]
         return times.new_tensor(grid)
 
 
-class _Watched:
-    """Derivative that counts its evaluations and remembers the last one for error messages."""
+def _at_once(integrate: Callable[[State, Tensor], State], y0: State, times: Tensor) -> State:
+    return integrate(y0, times)
 
-    def __init__(self, f: Derivative, limit: int, gradient: str) -> None:
-        self.f, self.limit = f, limit
-        self.recompute, self.adjoint = gradient == "checkpoint", gradient == "adjoint"
-        self.evaluations = Evaluations()
-        self.solving, self.checking = True, False
-        self.last: tuple[Tensor, State, State] | None = None
 
-    def __call__(self, t: Tensor, y: State) -> State:
-        if self.recompute and torch.is_grad_enabled():
-            dy: State = checkpoint(self._evaluate, t, y, use_reentrant=False)
-        else:
-            dy = self._evaluate(t, y)
-        if self.solving:
-            self.last = (t, y, dy)
-            if self.checking and not _finite((*y, *dy)):
-                raise self.diagnosis()
-        elif self.adjoint and not _finite(y):
-            raise SolveError(
-                f"adjoint solve failed at t={float(t):.4g} after {self.evaluations.backward} "
-                "evaluations: the state became NaN or infinite backward in time; use gradient: "
-                "direct or checkpoint, or lower rtol and atol"
-            )
-        return dy
-
-    def _evaluate(self, t: Tensor, y: State) -> State:
-        if self.checking:
-            return self.f(t, y)
-        counts = self.evaluations
-        if self.solving:
-            counts.own_forward += 1
-        else:
-            counts.own_backward += 1
-        if max(counts.forward, counts.backward) > self.limit:
-            raise SolveError(
-                f"{self._where(t, y)}: more than {self.limit} evaluations; the field has become "
-                "stiff, or the tolerance is too small: raise rtol and atol, use a fixed-grid "
-                "method, regularise (kinetic energy, Jacobian norm), or raise max_evaluations"
-            )
-        return self.f(t, y)
-
-    def finish(self) -> None:
-        """Ends the forward solve: later evaluations belong to the backward pass."""
-        self.solving, self.last = False, None
-
-    def diagnosis(self) -> SolveError:
-        """Error that says where and why the forward solve failed."""
-        if self.last is None:
-            return SolveError("the state was not finite before the first evaluation")
-        t, y, dy = self.last
-        where = self._where(t, y)
-        self.last = None
-        if not _finite((*y, *dy)):
-            return SolveError(
-                f"{where}: the state or its derivative is NaN or infinite; the weights may be NaN "
-                "already, or a step was too large: lower the learning rate, warm up longer, clip "
-                "gradients, or take smaller steps"
-            )
-        return SolveError(
-            f"{where}: the step size underflowed, the field is too stiff for the tolerance: "
-            "raise rtol and atol, use a fixed-grid method, or regularise the field"
-        )
-
-    def _where(self, t: Tensor, y: State) -> str:
-        n = max(self.evaluations.forward, self.evaluations.backward)
-        largest = max(float(x.abs().nan_to_num(0.0, 0.0).max()) for x in y)
-        return (
-            f"solve failed at t={float(t):.4g} after {n} evaluations, "
-            f"largest finite |state| {largest:.3g}"
+def _check_monotonic(times: Tensor) -> None:
+    steps = times.diff()
+    if not bool(times.isfinite().all() and ((steps > 0).all() or (steps < 0).all())):
+        raise InputError(
+            f"got times {[round(t, 6) for t in times[:9].tolist()]}; give finite times in "
+            "strictly ascending or descending order"
         )
 
 
-def _finite(state: State) -> bool:
-    return all(bool(torch.isfinite(y).all()) for y in state)
+def _at_least_float(state: State) -> State:
+    # Rounding in half precision looks like stiffness: adaptive steps would collapse.
+    return tuple(y if y.dtype == torch.float64 else y.float() for y in state)
 
 
 def _norm(state: State) -> Tensor:

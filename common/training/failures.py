@@ -12,7 +12,7 @@ from torch import nn
 
 from common.errors import InputError, RunError, reason
 from common.files import written_whole
-from common.ode.solve import SolveError
+from common.ode.evaluations import SolveError
 
 MOUNT_ERRORS = (errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTCONN, errno.EHOSTDOWN)
 

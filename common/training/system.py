@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from common.errors import InputError, RunError, check_counts
-from common.ode.solve import SolveError
+from common.ode.evaluations import SolveError
 from common.training.checkpoints import Reloadable
 from common.training.schedules import Schedule
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.errors import InputError
-from common.ode.solve import SolveError
+from common.ode.evaluations import SolveError
 from msflow.module import MultiScaleFlowModule
 from msflow.objectives import FlowMatching, Objective
 from tests.msflow import flows

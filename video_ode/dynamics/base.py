@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.ode.solve import Evaluations
+from common.ode.evaluations import Evaluations
 from common.typing import PerSample, Sample, Times, VideoTimes
 
 TOLERANCE = 1e-3  # times that differ by less, in frames, are the same

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from common.errors import check_counts
-from common.ode.solve import Evaluations
+from common.ode.evaluations import Evaluations
 from common.typing import FieldFactory, Sample, Times
 from video_ode.dynamics.base import TOLERANCE, Dynamics, Solved
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from common.ode.solve import Evaluations
+from common.ode.evaluations import Evaluations
 
 
 class FunctionEvaluations(Callback):

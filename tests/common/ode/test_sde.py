@@ -69,3 +69,37 @@ def test_divergence_of_constant_drifts_is_in_closed_form(double):
 def test_noise_has_no_way_back():
     with pytest.raises(InputError, match="forward in time only"):
         ornstein_uhlenbeck(2, 0.1, torch.tensor([1.0, 0.0]))
+
+
+def test_times_between_the_steps_have_the_covariance_of_brownian_motion(double):
+    times = torch.tensor([0.0, 0.2, 0.7, 1.0, 1.4, 1.9])
+    path = euler_maruyama(
+        lambda t, z: torch.zeros_like(z),
+        lambda t, z: torch.ones_like(z),
+        torch.zeros(40_000, 1),
+        times,
+        1.0,
+    )
+    covariance = torch.cov(path.states[..., 0].T)
+    expected = torch.minimum(times[:, None], times)
+    torch.testing.assert_close(covariance, expected, atol=0.04, rtol=0)
+
+
+def test_states_on_the_grid_do_not_depend_on_the_other_times(double):
+    def states(times):
+        torch.manual_seed(1)
+        return ornstein_uhlenbeck(5, 0.5, torch.tensor(times))
+
+    few, more = states([0.0, 1.0, 2.5]), states([0.0, 0.3, 1.0, 1.1, 1.6, 2.5])
+    assert torch.equal(few, more[:, [0, 2, 5]])
+
+
+def test_coefficients_are_asked_at_times_inside_the_interval(double):
+    asked = []
+
+    def drift(t, z):
+        asked.append(float(t))
+        return z
+
+    euler_maruyama(drift, lambda t, z: 0 * z, torch.ones(1, 1), torch.tensor([0.5, 1.7]), 0.5)
+    assert asked == [0.5, 1.0, 1.5]

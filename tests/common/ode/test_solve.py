@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.ode.solve import ADAPTIVE, FIXED, SolveError, Solver
+from common.errors import InputError
+from common.ode.evaluations import SolveError
+from common.ode.solve import ADAPTIVE, FIXED, Solver
 from tests.laws import SOLVERS
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -52,6 +54,71 @@ def test_path_is_batch_first_and_right_at_uneven_times_in_both_directions(method
         torch.testing.assert_close(path, true, atol=1e-6, rtol=0)
 
 
+def settings(method):
+    """Arguments of a solver with ten steps in a unit of time, or with a loose tolerance."""
+    return dict(step_size=0.1) if method in FIXED else dict(rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint"])
+@pytest.mark.parametrize("times", [[0.3, 0.95], [0.95, 0.4, 0.3]], ids=["forward", "backward"])
+@pytest.mark.parametrize("method", [*FIXED, *ADAPTIVE])
+def test_no_derivative_is_asked_for_a_time_outside_the_interval(method, times, gradient):
+    asked, weight = [], torch.tensor(1e-3, requires_grad=True)
+
+    def f(t, y):
+        asked.append(t.item())
+        return (weight * torch.cos(5 * t) * y[0],)  # so slow that a first trial step is huge
+
+    solver = Solver(method, **settings(method), gradient=gradient)
+    (path,), _ = solver.path(f, (torch.ones(2, 1),), torch.tensor(times), [weight])
+    path[:, 1:].sum().backward()
+    assert min(asked) >= min(times)
+    assert max(asked) <= max(times)
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_adaptive_methods_end_with_a_step_and_not_with_an_interpolation(method):
+    # A method of order p integrates t^(p-1) exactly; dopri5 interpolates by a polynomial of
+    # degree 4.
+    power = min(SOLVERS[method], 4)
+    times = torch.tensor([0.0, 0.31, 0.32, 0.7, 1.0])
+    for asked in (times, times.flip(0)):
+        (path,), _ = Solver(method, **settings(method)).path(
+            lambda t, y: (power * t ** (power - 1) + 0 * y[0],), (asked[:1, None] ** power,), asked
+        )
+        torch.testing.assert_close(path[0, :, 0], asked**power, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("method", FIXED)
+def test_states_on_a_grid_do_not_depend_on_the_other_times(method):
+    a, y0 = torch.randn(3, 3), torch.randn(2, 3)
+    solver = Solver(method, step_size=0.5)
+    for sign in (1, -1):
+        whole = sign * torch.arange(4.0)
+        asked = sign * torch.tensor([0, 0.2, 0.25, 1, 1.7, 2, 3, 3.1])
+        (few,), _ = solver.path(linear(a), (y0,), whole)
+        (more,), _ = solver.path(linear(a), (y0,), asked)
+        assert torch.equal(more[:, torch.isin(asked, whole)], few)
+        (single,), _ = solver.end(linear(a), (y0,), 0.0, 1.7 * sign)
+        assert torch.equal(single, more[:, asked == 1.7 * sign][:, 0])
+
+
+@pytest.mark.parametrize(
+    "times", [[0.0, 1.0, 1.0], [0.0, 2.0, 1.0], [0.0, math.nan], [0, math.inf]]
+)
+def test_times_without_an_order_are_refused(times):
+    for solver in (Solver("rk4", step_size=0.1), Solver()):
+        with pytest.raises(InputError, match=r"got times .*ascending or descending"):
+            solver.path(linear(torch.eye(2)), (torch.ones(1, 2),), torch.tensor(times))
+
+
+def test_a_solve_of_no_time_gives_its_start():
+    y0 = torch.randn(2, 3)
+    (y1,), evaluations = Solver().end(linear(torch.eye(3)), (y0,), 0.7, 0.7)
+    assert torch.equal(y1, y0)
+    assert evaluations.forward == 0
+
+
 def field_with_context():
     net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
     context = torch.randn(3, 2, requires_grad=True)
@@ -74,8 +141,10 @@ def test_all_gradients_agree_and_reach_the_context(method, gradient):
     )
 
     def gradients(mode):
-        (y1,) = Solver(**settings, gradient=mode).end(f, (y0,), 0.0, 1.0, params).state
-        return torch.autograd.grad(y1.square().sum(), [y0, *params])
+        solver = Solver(**settings, gradient=mode)
+        (y1,) = solver.end(f, (y0,), 0.0, 1.0, params).state
+        (path,) = solver.path(f, (y0,), torch.tensor([0.0, 0.311, 0.32, 1.005]), params).state
+        return torch.autograd.grad(y1.square().sum() + path.sum(), [y0, *params])
 
     for ours, direct in zip(gradients(gradient), gradients("direct"), strict=True):
         assert direct.norm() > 0

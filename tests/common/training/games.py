@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from common.data.base import Data
-from common.ode.solve import SolveError
+from common.ode.evaluations import SolveError
 from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from common.errors import InputError, RunError
 from common.files import read_torch
-from common.ode.solve import SolveError, Solver
+from common.ode.evaluations import SolveError
+from common.ode.solve import Solver
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
 from common.training.failures import Diagnosis, explained
 from common.training.system import AutomaticSystem
