@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from common.errors import check_counts
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
-from common.flows.pixel import PixelMap, dequantize, to_bytes
+from common.flows.pixel import PixelMap, dequantize, reduce_bits, to_bytes
 from common.flows.pyramid import Level, LevelShape, Pyramid
 from common.flows.standardize import Standardize
+from common.nn.fields import PathField
 from common.ode.divergence import Divergence
 from common.ode.regularize import Regularizer
 from common.ode.solve import Solver
@@ -74,6 +75,9 @@ class ScaleFlow(nn.Module):
             CNF(field(channels, shape.context_channels), solver, divergence, compile)
             for _ in range(n_blocks)
         )
+        for k, block in enumerate(self.blocks):
+            if isinstance(block.field, PathField):
+                block.field.cover(k, n_blocks)
 
     def fit(self, level: Level) -> None:
         """Measures on a batch the statistics of the standardization."""
@@ -227,9 +231,11 @@ class MultiScaleFlow(nn.Module):
             dequantization: Noise of the grey levels: `uniform`, or ½ everywhere (`midpoint`).
         """
         images, ladj = [], torch.zeros(len(pixels), device=pixels.device)
-        for grey in self.pyramid.images(pixels):
+        bits = self.pixel_map.bits
+        for grey in self.pyramid.images(reduce_bits(pixels, bits)):
             noise = torch.rand(grey.shape, device=grey.device, dtype=self.dtype)
-            u, step = dequantize(grey, noise if dequantization == "uniform" else noise * 0 + 0.5)
+            noise = noise if dequantization == "uniform" else noise * 0 + 0.5
+            u, step = dequantize(grey, noise, bits)
             x, slope = self.pixel_map(u)
             images.append(x)
             ladj = ladj + step + slope
@@ -278,7 +284,7 @@ class MultiScaleFlow(nn.Module):
             detail = scale.sample(temperature * noise, context, solver)
             x = detail if x is None else self.pyramid.merge(x, detail, s)
         assert x is not None
-        return to_bytes(self.pixel_map.inverse(x)[0])
+        return to_bytes(self.pixel_map.inverse(x)[0], self.pixel_map.bits)
 
     @property
     def dtype(self) -> torch.dtype:

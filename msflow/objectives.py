@@ -13,7 +13,7 @@ from common.errors import InputError, check_counts
 from common.flows.pixel import bits_per_dim
 from common.ode.regularize import Regularizer
 from common.typing import Image, PerSample, Pixels
-from msflow.flow import MultiScaleFlow
+from msflow.flow import MultiScaleFlow, ScaleFlow
 
 
 class Loss(NamedTuple):
@@ -87,8 +87,9 @@ class FlowMatching(Objective):
     """Conditional flow matching of the same fields, without solving an ODE (Lipman et al. 2023).
 
     On the straight path `z(t) = (1 - t) x + t ε` from data x to noise ε, the field learns
-    `E[ε - x | z(t)]`. With K blocks for each scale, block k covers the k-th part of the path, and
-    each step trains one of the blocks (DDP then needs `ddp_find_unused_parameters_true`).
+    `E[ε - x | z(t)]`. With K blocks for each scale, each block covers one of K equal parts of the
+    path and learns from the samples whose time is there. A block may get none of a small batch
+    (DDP then needs `ddp_find_unused_parameters_true`).
 
     Args:
         time_mean: Mean of the normal distribution of `logit t`. Below 0, times near the data come
@@ -115,14 +116,8 @@ class FlowMatching(Objective):
         terms = {}
         for s in scales:
             x, context, _ = flow.scales[s].standardize(levels[s])
-            blocks = flow.scales[s].blocks
-            k = random.randrange(len(blocks))
-            t = self._times(x)
-            eps = torch.randn_like(x)
-            path_time = ((k + t) / len(blocks)).view(-1, 1, 1, 1)
-            velocity = blocks[k].field(t, torch.lerp(x, eps, path_time), context)
-            target = (eps - x) / len(blocks)
-            terms[f"flow_matching_scale_{s}"] = (velocity - target).square().mean()
+            t, eps = self._times(x), torch.randn_like(x)
+            terms[f"flow_matching_scale_{s}"] = _path_error(flow.scales[s], x, eps, t, context)
         loss = torch.stack(list(terms.values())).sum()
         return Loss(loss, {name: term.detach() for name, term in terms.items()})
 
@@ -133,3 +128,20 @@ class FlowMatching(Objective):
         normal = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
         skewed = torch.sigmoid(self.time_mean + self.time_std * normal)
         return torch.where(torch.rand(n, device=x.device) < self.uniform, u, skewed)
+
+
+def _path_error(
+    scale: ScaleFlow, x: Image, eps: Image, t: PerSample, context: Image | None
+) -> Tensor:
+    """Mean squared error of the path's velocity at the times `t` of the whole path."""
+    n = len(scale.blocks)
+    z = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
+    part = (n * t).long().clamp(max=n - 1)
+    order, counts = part.argsort(stable=True), part.bincount(minlength=n).tolist()
+    errors = []
+    for k, rows in enumerate(order.split(counts)):
+        if len(rows):
+            own = None if context is None else context[rows]
+            velocity = n * scale.blocks[k].velocity(n * t[rows] - k, z[rows], own)
+            errors.append((velocity - (eps - x)[rows]).square().sum())
+    return torch.stack(errors).sum() / x.numel()

@@ -37,8 +37,8 @@ class CNF(Bijection):
         field: Vector field, the module `f(t, z, context)`.
         solver: Solver of the ODE, for calls that give no other one.
         divergence: Exact or estimated trace. None: Hutchinson's estimate in forward mode.
-        compile: Compile the field with its trace (not the solve, whose control flow depends on
-            the data); useful for long training.
+        compile: Compile the field, with and without its trace (not the solve, whose control flow
+            depends on the data); useful for long training.
 
     Attributes:
         evaluations: Number of function evaluations of the last transport.
@@ -54,7 +54,13 @@ class CNF(Bijection):
         super().__init__()
         self.field, self.solver = field, solver
         self.divergence = divergence or Hutchinson()
-        self.linearize = torch.compile(self.divergence) if compile else self.divergence
+        if compile:
+            # The fields of all scales and blocks share one cache, with one entry for each shape.
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, 64)
+        # Functions of the field, not the field itself: a copy of this module has its own field.
+        self._linearize = torch.compile(self.divergence) if compile else self.divergence
+        self._call = torch.compile(_call) if compile else _call
         self.evaluations = Evaluations()
 
     def forward(self, x: Sample, context: Tensor | None = None) -> tuple[Sample, PerSample]:
@@ -86,7 +92,7 @@ class CNF(Bijection):
         noise = self.divergence.draw(x)
 
         def augmented(t: Tensor, state: State) -> State:
-            linearized = self.linearize(self.field, t, state[0], context, noise)
+            linearized = self._linearize(self.field, t, state[0], context, noise)
             return (
                 linearized.dz,
                 linearized.trace,
@@ -110,7 +116,7 @@ class CNF(Bijection):
         The arguments are those of `transport`.
         """
         solution = (solver or self.solver).end(
-            lambda t, state: (self.field(t, state[0], context),),
+            lambda t, state: (self.velocity(t, state[0], context),),
             (x,),
             t0,
             t1,
@@ -118,7 +124,22 @@ class CNF(Bijection):
         )
         return solution.state[0]
 
+    def velocity(self, t: Tensor, z: Sample, context: Tensor | None) -> Sample:
+        """Value of the field.
+
+        Args:
+            t: Time, a scalar or one for each sample, `[b]`.
+            z: State, `[b ...]`.
+            context: Context of the field. None: a field without context.
+        """
+        return self._call(self.field, t, z, context)
+
     def _params(self, context: Tensor | None) -> list[Tensor]:
         # The adjoint knows these tensors only: without the context here, the context would get no
         # gradient.
         return [*self.field.parameters(), *([] if context is None else [context])]
+
+
+def _call(field: nn.Module, t: Tensor, z: Sample, context: Tensor | None) -> Sample:
+    dz: Sample = field(t, z, context)
+    return dz

@@ -87,7 +87,35 @@ class ConcatField(TangentField):
         return offsets
 
 
-class ResidualField(TangentField):
+class PathField(TangentField):
+    """Field that knows the path between data and noise, of which it may cover a part only.
+
+    Attributes:
+        part: Index of the part; its time 0 to 1 is the time `part / parts` to `(part + 1) / parts`
+            of the path.
+        parts: Number of equal parts.
+    """
+
+    part: Tensor
+    parts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not numbers, for each of which a compiler would compile the field again.
+        self.register_buffer("part", torch.tensor(0.0), persistent=False)
+        self.register_buffer("parts", torch.tensor(1.0), persistent=False)
+
+    def cover(self, part: int, parts: int) -> None:
+        """Makes this field one of several that share the path."""
+        self.part.fill_(part)
+        self.parts.fill_(parts)
+
+    def path_time(self, t: Tensor) -> Tensor:
+        """Time of the whole path."""
+        return (self.part + t) / self.parts
+
+
+class ResidualField(PathField):
     """Field of residual 3 × 3 convolutions, with the time and the position as inputs.
 
     The time, the context and the position in the image (as cosine waves) are inputs of every
@@ -95,7 +123,7 @@ class ResidualField(TangentField):
     variance (the idea of Karras et al. 2022). At the start of training it is the exact
     flow-matching field of Gaussian data, `(2t - 1) / s² z` with `s² = (1 - t)² + t²`. The input of
     the network is `z / s` with a soft bound, so that the field stays small far away from all data,
-    where it was never trained.
+    where it was never trained. A field that covers one of K parts of the path is K times slower.
 
     Args:
         channels: Number of channels of the state.
@@ -138,17 +166,19 @@ class ResidualField(TangentField):
                 layer.weight.mul_(0.3)  # type: ignore[operator]
 
     def forward(self, t: Tensor, z: Image, context: Image | None = None) -> Image:
+        t = self.path_time(t)
         skip, scale = self._preconditioning(t)
         offset, times = self._offset(z, context), self._times(t)
         h = self.stem(BOUND * torch.tanh(scale * z / BOUND))
         for i, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
             inner = first(functional.silu(h + offset)) + times[:, i]
             h = h + second(functional.silu(inner))
-        return skip * z + scale * self.head(functional.silu(h + offset))
+        return (skip * z + scale * self.head(functional.silu(h + offset))) / self.parts
 
     def linearize(
         self, t: Tensor, z: Image, v: Image, context: Image | None = None
     ) -> tuple[Image, Image]:
+        t = self.path_time(t)
         skip, scale = self._preconditioning(t)
         offset, times = self._offset(z, context), self._times(t)
         bounded = torch.tanh(scale * z / BOUND)
@@ -158,7 +188,7 @@ class ResidualField(TangentField):
             inner = first(dual.silu(*dual.halves(h), offset))
             h = h + second(dual.silu(*dual.halves(inner), times[:, i]))
         dz, dv = dual.halves(self.head(dual.silu(*dual.halves(h), offset)))
-        return skip * z + scale * dz, skip * v + scale * dv
+        return (skip * z + scale * dz) / self.parts, (skip * v + scale * dv) / self.parts
 
     @staticmethod
     def _preconditioning(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +203,7 @@ class ResidualField(TangentField):
         phases = torch.stack([t / 2, (t + 0.02).log() / 4], dim=2)
         angles = math.pi * phases * torch.arange(1, 5, device=t.device, dtype=t.dtype)[:, None]
         features = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return self.time(features).view(-1, self.blocks, self.width, 1, 1)
+        return self.time(features).view(len(t), self.blocks, self.width, 1, 1)
 
     def _offset(self, z: Image, context: Image | None) -> Tensor:
         """Offset of every block that depends on position and context, `[b or 1, width, h, w]`."""

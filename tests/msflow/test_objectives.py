@@ -125,6 +125,45 @@ def test_flow_matching_is_stationary_at_the_known_field_of_gaussian_data(n_block
     torch.testing.assert_close(log_prob, true, atol=2e-2, rtol=0)
 
 
+def gaussian_flow(n_blocks, n, monkeypatch):
+    """A flow of one scale whose levels are standard normal, and a batch for it."""
+    field = lambda c, k: ResidualField(c, k, width=4, blocks=1)
+    flow = flows.make_flow("single", field=field, n_blocks=n_blocks, steps=16)
+    levels = [Level(torch.randn(n, 1, 4, 4), None)]
+    monkeypatch.setattr(flow, "levels", lambda pixels: (levels, torch.zeros(n)))
+    return flow, torch.zeros(n, 1, 4, 4, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 3, 8])
+def test_an_untrained_residual_field_is_optimal_for_gaussian_data(n_blocks, double, monkeypatch):
+    # The least error is the variance of ε - x given z(t): ∫ 1 / (t² + (1 - t)²) dt = π / 2.
+    flow, batch = gaussian_flow(n_blocks, 2000, monkeypatch)
+    with torch.no_grad():
+        loss = FlowMatching()(flow, batch, [0]).loss
+    assert float(loss) == pytest.approx(math.pi / 2, rel=0.04)
+    x = torch.randn(50, 1, 4, 4)
+    true = torch.distributions.Normal(0.0, 1.0).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(flow.scales[0].log_prob(Level(x, None))[0], true, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 4])
+def test_times_of_all_blocks_are_those_of_the_whole_path(n_blocks, monkeypatch):
+    flow, batch = gaussian_flow(n_blocks, 4000, monkeypatch)
+    asked = []
+    for block in flow.scales[0].blocks:
+        field = block.field
+        monkeypatch.setattr(
+            block,
+            "velocity",
+            lambda t, z, c, field=field: (asked.append(field.path_time(t)), 0 * z)[1],
+        )
+    FlowMatching(-0.8, 1.2, 0.0)(flow, batch, [0])
+    times = torch.cat(asked).logit()
+    assert len(times) == 4000
+    assert float(times.mean()) == pytest.approx(-0.8, abs=0.01)
+    assert float(times.std()) == pytest.approx(1.2, abs=0.02)
+
+
 def test_times_are_stratified_and_lean_towards_the_data_where_asked():
     x = torch.zeros(1000, 1, 1, 1)
     uniform = FlowMatching()._times(x).sort().values

@@ -146,6 +146,35 @@ def test_kinetic_energy_of_a_constant_field_is_known():
     torch.testing.assert_close(energy, torch.full((3,), 4.0 * 8 * 1.5))
 
 
+def test_all_uses_of_a_field_are_compiled(monkeypatch):
+    running = []
+
+    def recorded(function):
+        def call(*args):
+            running.append(True)
+            result = function(*args)
+            running.pop()
+            return result
+
+        return call
+
+    class Recording(nn.Module):
+        compiled: list[bool] = []  # noqa: RUF012
+
+        def forward(self, t, z, context=None):
+            self.compiled.append(bool(running))
+            return -z
+
+    monkeypatch.setattr(torch, "compile", recorded)
+    flow = CNF(field := Recording(), Solver("rk4", step_size=0.5), compile=True)
+    z = torch.randn(2, 1, 2, 2)
+    flow(z)
+    flow.flow(z, None, 1.0, 0.0)
+    flow.velocity(torch.rand(2), z, None)
+    assert len(field.compiled) == 17
+    assert all(field.compiled)
+
+
 def test_dequantize_is_undone_by_to_bytes():
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     u, ladj = dequantize(pixels, torch.rand(1, 1, 16, 16))

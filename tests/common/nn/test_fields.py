@@ -95,16 +95,39 @@ def test_dual_activations_pass_gradcheck(activation, plain, shape):
     assert torch.autograd.gradcheck(activation, (h, dh, offset))
 
 
-def test_a_compiled_field_is_the_same_field():
+@pytest.mark.slow
+def test_a_compiled_flow_is_the_same_flow_and_never_calls_its_field_uncompiled():
     # In a process of its own: the run-time checks of shapes are nothing for the compiler.
     script = """
 import torch
+from common.flows.cnf import CNF
 from common.nn.fields import ResidualField
+from common.ode.solve import Solver
+
+class Watched(ResidualField):
+    eager = 0
+    def forward(self, t, z, context=None):
+        if not torch.compiler.is_compiling():
+            Watched.eager += 1
+        return super().forward(t, z, context)
+    def linearize(self, t, z, v, context=None):
+        if not torch.compiler.is_compiling():
+            Watched.eager += 1
+        return super().linearize(t, z, v, context)
+
 torch.manual_seed(0)
-field = ResidualField(2, width=8, blocks=1)
-torch.nn.init.normal_(field.head.weight)
-args = (torch.tensor(0.5), torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4))
-compiled = torch.compile(field.linearize, fullgraph=True)
-torch.testing.assert_close(compiled(*args), field.linearize(*args))
+fields = [Watched(2, width=8, blocks=1) for _ in range(10)]
+z, results = torch.randn(2, 2, 4, 4), []
+for k, field in enumerate(fields):
+    torch.nn.init.normal_(field.head.weight)
+    field.cover(k, len(fields))
+for compile in (False, True):
+    torch.manual_seed(1)
+    for field in fields:
+        Watched.eager = 0
+        flow = CNF(field, Solver("rk4", step_size=0.5), compile=compile)
+        results += [*flow(z), flow.flow(z, None, 1.0, 0.0), flow.velocity(torch.rand(2), z, None)]
+        assert (Watched.eager == 0) == compile
+torch.testing.assert_close(results[:40], results[40:])
 """
     subprocess.run([sys.executable, "-c", script], check=True)
