@@ -66,6 +66,26 @@ def as_pixels(
     return pixels if like is None else pixels.to(like)
 
 
+def as_bytes(
+    x: ArrayLike, ndim: int, shape: ImageShape | None = None, like: Tensor | None = None
+) -> Tensor:
+    """Pictures as bytes, from what a user gave: grey levels, for models of grey levels.
+
+    Floats in `[0, 1]` are grey levels divided by 255. The arguments are those of `as_pixels`.
+
+    Raises:
+        InputError: Floats between the grey levels, or an error of `as_pixels`.
+    """
+    levels = 255 * as_pixels(x, ndim, shape, like)
+    grey = levels.round()
+    if bool(((levels - grey).abs() > 0.2).any()):
+        raise InputError(
+            "got floats between the grey levels 0, 1/255, 2/255, … 1; give bytes (uint8), such as "
+            "(255 * x).round().to(torch.uint8)"
+        )
+    return grey.to(torch.uint8)
+
+
 def _without_labels(x: ArrayLike, ndim: int) -> ArrayLike:
     """Pictures of a batch `(pictures, labels, …)`; anything else unchanged."""
     if not isinstance(x, list | tuple) or not x or getattr(x[0], "ndim", 0) != ndim:

@@ -79,15 +79,15 @@ class FlowCommandLine(CommandLine):
 
 def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:
     """Table of the bits per dimension on the test images, with the method of measurement."""
-    name = model.flow.bits_name
+    name = model.bits_name
     trace = f"trace by {type(model.flow.scales[0].blocks[0].divergence).__name__}"
     how = f"{model.eval_solver}, {trace}, mean of {model.n_draws} draws"
-    return _table(
-        [
-            (float(metrics[f"test/{name}"]), f"{name}, uniform dequantization ({how})"),
-            (float(metrics[f"test/{name}_midpoint"]), f"{name}, midpoint (RNODE's convention)"),
-        ]
-    )
+    rows = {
+        f"test/{name}": f"{name}, uniform dequantization ({how})",
+        f"test/{name}_midpoint": f"{name}, midpoint (RNODE's convention)",
+        "test/solver_error": "error of the solver, in the same unit",
+    }
+    return _table([(float(metrics[key]), words) for key, words in rows.items() if key in metrics])
 
 
 def codecs_table(images: Pixels) -> str:
@@ -114,7 +114,7 @@ def main(args: list[str] | None = None) -> None:
         args,
         command_line=FlowCommandLine,
         trainer=FlowTrainer,
-        callbacks=[PredictionTable("bits_per_dim")],
+        callbacks=[PredictionTable("bits_name")],
     )
 
 

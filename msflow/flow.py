@@ -4,6 +4,7 @@
 each scale of a pyramid; its context is the next coarser image (eq. 6.4-6.7).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -11,16 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import check_counts
-from common.flows.base import normal_log_prob
-from common.flows.cnf import CNF
-from common.flows.pixel import PixelMap, dequantize, reduce_bits, to_bytes
-from common.flows.pyramid import Level, LevelShape, Pyramid
-from common.flows.standardize import Standardize
-from common.nn.fields import PathField
+from common.flows.pixel import PixelMap, bits_per_dim, dequantize, reduce_bits, to_bytes
+from common.flows.pyramid import Level, Pyramid
+from common.inputs import ArrayLike, as_bytes
 from common.ode.divergence import Divergence
-from common.ode.regularize import Regularizer
 from common.ode.solve import Solver
 from common.typing import FieldFactory, Image, ImageShape, PerSample, Pixels
+from msflow.scale import ScaleFlow
 
 Dequantization = Literal["uniform", "midpoint"]
 
@@ -41,100 +39,6 @@ class Likelihoods(NamedTuple):
     def total(self) -> PerSample:
         """Log-density of each image: the sum of all terms."""
         return torch.stack([self.pixel, *self.scales]).sum(0)
-
-
-class ScaleFlow(nn.Module):
-    """Flow of one scale, the factor `p(detail | context)` (Predoc III, eq. 6.4-6.7).
-
-    It standardizes the detail, then CNF blocks map the detail to a standard normal distribution.
-
-    Args:
-        shape: Shape of the level.
-        field: From the numbers of channels of state and context to the vector field of a block.
-        n_blocks: Number of CNF blocks, applied one after the other.
-        solver: Solver of every block.
-        divergence: Exact or estimated trace of every block. None: Hutchinson's estimate.
-        compile: Compile the fields.
-    """
-
-    def __init__(
-        self,
-        shape: LevelShape,
-        field: FieldFactory,
-        n_blocks: int,
-        solver: Solver,
-        divergence: Divergence | None,
-        compile: bool,
-    ) -> None:
-        super().__init__()
-        channels = shape.detail[0]
-        self.shape = shape
-        self.detail = Standardize(channels)
-        self.context = Standardize(shape.context_channels) if shape.context_channels else None
-        self.blocks: Sequence[CNF] = nn.ModuleList(  # type: ignore[assignment]
-            CNF(field(channels, shape.context_channels), solver, divergence, compile)
-            for _ in range(n_blocks)
-        )
-        for k, block in enumerate(self.blocks):
-            if isinstance(block.field, PathField):
-                block.field.cover(k, n_blocks)
-
-    def fit(self, level: Level) -> None:
-        """Measures on a batch the statistics of the standardization."""
-        self.detail.fit(level.detail)
-        if self.context is not None and level.context is not None:
-            self.context.fit(level.context)
-
-    def standardize(self, level: Level) -> tuple[Image, Image | None, PerSample]:
-        """Standardized detail and context, and the ladj of the detail."""
-        x, ladj = self.detail(level.detail)
-        return x, self._standardize_context(level.context), ladj
-
-    def log_prob(
-        self,
-        level: Level,
-        solver: Solver | None = None,
-        regularizers: Sequence[Regularizer] = (),
-        end_time: float = 1.0,
-    ) -> tuple[PerSample, list[PerSample]]:
-        """Log-density of the detail given its context, and the integrals of the regularisers.
-
-        Args:
-            level: Detail and context.
-            solver: None: the solver of the blocks.
-            regularizers: Regularisers to integrate.
-            end_time: End time of every block; the start time is 0.
-
-        Returns:
-            Log-density `[b]` in nats, and an integral `[b]` for each regulariser, summed over the
-            blocks and without its weight.
-        """
-        z, context, log_prob = self.standardize(level)
-        penalties = [z.new_zeros(len(z)) for _ in regularizers]
-        for block in self.blocks:
-            z, ladj, integrals = block.transport(z, context, 0.0, end_time, solver, regularizers)
-            log_prob = log_prob + ladj
-            penalties = [a + b for a, b in zip(penalties, integrals, strict=True)]
-        return log_prob + normal_log_prob(z), penalties
-
-    def sample(self, noise: Image, context: Image | None, solver: Solver | None = None) -> Image:
-        """Detail that the flow makes from noise, given the context.
-
-        Args:
-            noise: Noise of the shape of the detail.
-            context: Context, not standardized. None: the coarsest scale has no context.
-            solver: None: the solver of the blocks.
-        """
-        context = self._standardize_context(context)
-        for block in reversed(self.blocks):
-            noise = block.flow(noise, context, 1.0, 0.0, solver)
-        return self.detail.inverse(noise)[0]
-
-    def _standardize_context(self, context: Image | None) -> Image | None:
-        if self.context is None:
-            return None
-        standardized: Image = self.context(context)[0]
-        return standardized
 
 
 class MultiScaleFlow(nn.Module):
@@ -206,12 +110,18 @@ class MultiScaleFlow(nn.Module):
         channels, height, width = self.shape
         return channels * height * width
 
-    def fit_statistics(self, pixels: Pixels) -> None:
+    def dims_of(self, scale: int) -> int:
+        """Number of sub-pixels of the image at a scale, `D_s` of Predoc III, eq. 6.8."""
+        sizes = [math.prod(flow.shape.detail) for flow in self.scales]
+        return sum(sizes[: scale + 1]) if self.exact else sizes[scale]
+
+    def fit_statistics(self, pixels: ArrayLike) -> None:
         """Measures the statistics of pixel map and standardization; once, before training.
 
         Args:
-            pixels: Training images.
+            pixels: Training images, as for `log_prob`.
         """
+        pixels = self._bytes(pixels)
         self.pixel_map.fit(pixels)
         levels, _ = self.levels(pixels)
         for scale, level in zip(self.scales, levels, strict=True):
@@ -219,7 +129,7 @@ class MultiScaleFlow(nn.Module):
         self.fitted.fill_(True)
 
     def levels(
-        self, pixels: Pixels, dequantization: Dequantization = "uniform"
+        self, pixels: ArrayLike, dequantization: Dequantization = "uniform"
     ) -> tuple[list[Level], PerSample]:
         """Levels of images, coarsest first, and the ladj of the maps from bytes to levels.
 
@@ -227,12 +137,13 @@ class MultiScaleFlow(nn.Module):
         is exact, otherwise for the image of every scale.
 
         Args:
-            pixels: Images.
+            pixels: Images, as for `log_prob`.
             dequantization: Noise of the grey levels: `uniform`, or ½ everywhere (`midpoint`).
         """
-        images, ladj = [], torch.zeros(len(pixels), device=pixels.device)
         bits = self.pixel_map.bits
-        for grey in self.pyramid.images(reduce_bits(pixels, bits)):
+        levels = reduce_bits(self._bytes(pixels), bits)
+        images, ladj = [], torch.zeros(len(levels), device=levels.device)
+        for grey in self.pyramid.images(levels):
             noise = torch.rand(grey.shape, device=grey.device, dtype=self.dtype)
             noise = noise if dequantization == "uniform" else noise * 0 + 0.5
             u, step = dequantize(grey, noise, bits)
@@ -243,14 +154,14 @@ class MultiScaleFlow(nn.Module):
 
     def likelihoods(
         self,
-        pixels: Pixels,
+        pixels: ArrayLike,
         solver: Solver | None = None,
         dequantization: Dequantization = "uniform",
     ) -> Likelihoods:
         """Terms of the log-density of images; their expectation over the noise is a lower bound.
 
         Args:
-            pixels: Images.
+            pixels: Images, as for `log_prob`.
             solver: None: the flow's own solver.
             dequantization: Noise of the grey levels: `uniform`, or ½ everywhere (`midpoint`).
         """
@@ -261,20 +172,62 @@ class MultiScaleFlow(nn.Module):
         ]
         return Likelihoods(ladj, terms)
 
-    def log_prob(self, pixels: Pixels, solver: Solver | None = None) -> PerSample:
-        """Log-density of images in nats, with one draw of the dequantization noise."""
+    def log_prob(self, pixels: ArrayLike, solver: Solver | None = None) -> PerSample:
+        """Log-density of images in nats, `[b]`, with one draw of the dequantization noise.
+
+        Args:
+            pixels: Images `[b c h w]`: tensor, numpy array or list, of bytes or of grey levels
+                divided by 255; labels beside them, as in `(pixels, labels)`, are not used.
+            solver: None: the flow's own solver.
+
+        Raises:
+            InputError: Images of another shape, type or range.
+        """
         return self.likelihoods(pixels, solver).total
+
+    @torch.no_grad()
+    def solver_error(
+        self,
+        pixels: ArrayLike,
+        solver: Solver | None = None,
+        scales: Sequence[int] | None = None,
+    ) -> PerSample:
+        """Error of the solver in bits per dimension of each image, `[b]`.
+
+        It is the change by half the step (or a tenth of the tolerances), with the same noise,
+        summed over the scales without regard to sign. The global random state stays as it was.
+
+        Args:
+            pixels: Images, as for `log_prob`.
+            solver: None: the flow's own solver.
+            scales: Indices of the scales. None: all scales.
+        """
+        solver = solver or self.scales[0].blocks[0].solver
+        used = range(len(self.scales)) if scales is None else scales
+        results = []
+        for one in (solver, solver.finer()):
+            device = self.fitted.device
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                levels, _ = self.levels(pixels)
+                terms = [self.scales[s].log_prob(levels[s], one)[0] for s in used]
+            results.append(torch.stack(terms))
+        return -bits_per_dim((results[0] - results[1]).abs().sum(0), self.dims)
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0, solver: Solver | None = None) -> Pixels:
         """Images drawn from the model (Predoc III, eq. 6.16).
 
         Args:
-            n: Number of images.
+            n: Number of images, 1 or more.
             temperature: Scale of the base noise; below 1 the images are more likely and less
                 varied.
             solver: None: the flow's own solver.
+
+        Raises:
+            InputError: Numbers out of range.
         """
+        check_counts(1, n=n)
+        check_counts(0, temperature=temperature)
         x: Image | None = None
         for s, scale in enumerate(self.scales):
             noise = torch.randn(
@@ -285,6 +238,9 @@ class MultiScaleFlow(nn.Module):
             x = detail if x is None else self.pyramid.merge(x, detail, s)
         assert x is not None
         return to_bytes(self.pixel_map.inverse(x)[0], self.pixel_map.bits)
+
+    def _bytes(self, pixels: ArrayLike) -> Pixels:
+        return as_bytes(pixels, 4, self.shape, like=self.scales[0].detail.mean)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from common.errors import InputError, check_counts
 from common.flows.pixel import bits_per_dim
+from common.inputs import ArrayLike
 from common.ode.regularize import Regularizer
-from common.typing import Image, PerSample, Pixels
-from msflow.flow import MultiScaleFlow, ScaleFlow
+from common.ode.solve import Solver
+from common.typing import Image, PerSample
+from msflow.flow import MultiScaleFlow
+from msflow.scale import ScaleFlow
 
 
 class Loss(NamedTuple):
@@ -32,53 +35,90 @@ class Objective(abc.ABC):
     """Training objective: a loss of some scales of a flow.
 
     Scales share no parameters, so the loss is a sum over scales.
+
+    Attributes:
+        solves: Whether the loss depends on a solver, whose error then needs watching.
     """
 
+    solves: bool
+
     @abc.abstractmethod
-    def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
+    def __call__(
+        self,
+        flow: MultiScaleFlow,
+        pixels: ArrayLike,
+        scales: Sequence[int],
+        solver: Solver | None = None,
+    ) -> Loss:
         """Loss of these scales on a batch.
 
         Args:
             flow: Flow to train.
-            pixels: Images.
+            pixels: Images, as for `MultiScaleFlow.log_prob`.
             scales: Indices of the scales.
+            solver: Solver of the ODEs. None: the flow's own solver.
         """
 
 
 class Likelihood(Objective):
     """Maximum likelihood: bits per dimension by the solved ODE, plus regularisers.
 
-    Predoc III, eq. 6.8-6.10.
+    Predoc III, eq. 6.8-6.10, with the number of dimensions of the finest scale that trains.
+
+    Training finds the errors of a fixed grid: a field that becomes stiff between the grid points
+    has a better likelihood there than it truly has. So the step is another one in each training
+    step, and `MultiScaleFlowModule` watches the error.
 
     Args:
         regularizers: Regularisers, integrated together with the ODE. None: no regularisers.
         steer: Number b of STEER (Ghosh et al. 2020): at every training step, the end time of a
             scale's CNFs is drawn from `U(1 - b, 1 + b)`. With 0 the end time is 1.
+        jitter: Number j of the random step: every training step draws its step size (or its
+            tolerances) from `U(1 - j, 1)` times that of the solver. With 0 it is always the same.
 
     Raises:
-        InputError: `steer` is outside `[0, 1)`.
+        InputError: `steer` or `jitter` is outside `[0, 1)`.
     """
 
-    def __init__(self, regularizers: list[Regularizer] | None = None, steer: float = 0.0) -> None:
-        if not 0 <= steer < 1:
-            raise InputError(f"got steer {steer}; give a number from 0 to below 1")
-        self.regularizers, self.steer = regularizers or [], steer
+    solves = True
 
-    def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
+    def __init__(
+        self,
+        regularizers: list[Regularizer] | None = None,
+        steer: float = 0.0,
+        jitter: float = 0.5,
+    ) -> None:
+        for name, value in {"steer": steer, "jitter": jitter}.items():
+            if not 0 <= value < 1:
+                raise InputError(f"got {name} {value}; give a number from 0 to below 1")
+        self.regularizers, self.steer, self.jitter = regularizers or [], steer, jitter
+
+    def __call__(
+        self,
+        flow: MultiScaleFlow,
+        pixels: ArrayLike,
+        scales: Sequence[int],
+        solver: Solver | None = None,
+    ) -> Loss:
         levels, ladj = flow.levels(pixels)
-        bits = bits_per_dim(ladj, flow.dims).mean()
+        solver = solver or flow.scales[0].blocks[0].solver
+        if self.jitter:
+            solver = solver.scaled(1 - self.jitter * random.random())
+        dims = flow.dims_of(max(scales))
+        whole = len(scales) == len(flow.scales)
+        bits = bits_per_dim(ladj if whole else 0 * ladj, dims).mean()
         penalty = torch.zeros_like(bits)
         terms: dict[str, Tensor] = {}
         for s in scales:
             end_time = 1 + self.steer * random.uniform(-1, 1)
             log_prob, penalties = flow.scales[s].log_prob(
-                levels[s], regularizers=self.regularizers, end_time=end_time
+                levels[s], solver, self.regularizers, end_time
             )
-            bits = bits + bits_per_dim(log_prob, flow.dims).mean()
+            bits = bits + bits_per_dim(log_prob, dims).mean()
             for regularizer, integral in zip(self.regularizers, penalties, strict=True):
                 penalty = penalty + regularizer.weight * integral.mean()
                 terms[f"{regularizer.name}_scale_{s}"] = integral.mean().detach()
-        if len(scales) == len(flow.scales):
+        if whole:
             terms[flow.bits_name] = bits.detach()
         return Loss(bits + penalty, terms)
 
@@ -101,6 +141,8 @@ class FlowMatching(Objective):
         InputError: `uniform` is outside `[0, 1]`, `time_std` is negative, or `time_mean` infinite.
     """
 
+    solves = False
+
     def __init__(
         self, time_mean: float = 0.0, time_std: float = 1.0, uniform: float = 1.0
     ) -> None:
@@ -111,7 +153,13 @@ class FlowMatching(Objective):
             raise InputError(f"got time_mean {time_mean}; give a finite number, such as 0")
         self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
 
-    def __call__(self, flow: MultiScaleFlow, pixels: Pixels, scales: Sequence[int]) -> Loss:
+    def __call__(
+        self,
+        flow: MultiScaleFlow,
+        pixels: ArrayLike,
+        scales: Sequence[int],
+        solver: Solver | None = None,
+    ) -> Loss:
         levels, _ = flow.levels(pixels)
         terms = {}
         for s in scales:

@@ -86,11 +86,15 @@ class Solver:
             return f"{self.method}, step {self.step_size:g}"
         return f"{self.method}, rtol {self.rtol:g}, atol {self.atol:g}"
 
-    def finer(self) -> "Solver":
-        """Solver with half the step, or a tenth of the tolerances."""
+    def scaled(self, factor: float) -> "Solver":
+        """Solver with `factor` times the step, or with `factor` times the tolerances."""
         if self.step_size is not None:
-            return replace(self, step_size=self.step_size / 2)
-        return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
+            return replace(self, step_size=factor * self.step_size)
+        return replace(self, rtol=factor * self.rtol, atol=factor * self.atol)
+
+    def finer(self) -> "Solver":
+        """Solver with half the step, or with a tenth of the tolerances."""
+        return self.scaled(0.5 if self.step_size is not None else 0.1)
 
     def end(
         self,

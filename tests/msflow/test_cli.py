@@ -100,7 +100,7 @@ def test_fit_leaves_checkpoints_samples_and_logs_and_the_rest_uses_them(config, 
     out = capfd.readouterr().out
     path = Path(out[out.index("predictions: ") :].split()[1])
     rows = path.read_text().split()
-    assert rows[0] == "index,bits_per_dim"
+    assert rows[0] == "index,bpd"
     assert len(rows) == 1 + 16
     picture = config.parent / "grid.png"
     call(config, "sample", "--ckpt_path", "best", "--n", "3", "--out", str(picture))

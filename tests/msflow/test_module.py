@@ -13,7 +13,9 @@ PIXELS = torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8)
 
 
 class Failing(Objective):
-    def __call__(self, flow, pixels, scales):
+    solves = False
+
+    def __call__(self, flow, pixels, scales, solver=None):
         raise SolveError("solve failed at t=0.5")
 
 

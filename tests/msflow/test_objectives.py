@@ -17,7 +17,7 @@ from tests.msflow import flows
 
 PIXELS = torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8)
 OBJECTIVES = {
-    "likelihood": lambda: Likelihood([KineticEnergy(0.01), JacobianNorm(0.01)]),
+    "likelihood": lambda: Likelihood([KineticEnergy(0.01), JacobianNorm(0.01)], jitter=0.0),
     "flow matching": lambda: FlowMatching(-0.8, 1.2, 0.3),
 }
 
@@ -37,13 +37,28 @@ def gradients(objective, flow, scales):
 @pytest.mark.parametrize("pyramid", ["unimodular", "laplacian"])
 def test_joint_and_scale_by_scale_training_have_the_same_gradients(pyramid, double):
     """With the exact trace and midpoint noise fixed by the seed, the losses just add."""
-    flow, objective = flows.make_flow(pyramid), OBJECTIVES["likelihood"]()
+    flow, objective = flows.make_flow(pyramid), Likelihood(jitter=0.0)
     joint = gradients(objective, flow, [[0, 1]])
     alone = gradients(objective, flow, [[0], [1]])
     assert joint.keys() == alone.keys()
     assert len(joint) == len(list(flow.parameters()))
     for name in joint:
-        torch.testing.assert_close(joint[name], alone[name])
+        # D_s of eq. 6.8: the coarse image has 2 x 2 pixels, the fine one 4 x 4.
+        share = 4 / 16 if name.startswith("scales.0.") else 1
+        torch.testing.assert_close(joint[name], share * alone[name])
+
+
+@pytest.mark.parametrize("pyramid", ["unimodular", "laplacian"])
+def test_a_scale_that_trains_alone_has_the_bits_of_its_own_image(pyramid, double):
+    flow, energy = flows.make_flow(pyramid), KineticEnergy(0.3)
+    for scale, dims in enumerate((4, 16)):
+        torch.manual_seed(1)
+        loss = Likelihood([energy], jitter=0.0)(flow, PIXELS, [scale]).loss
+        torch.manual_seed(1)
+        levels, _ = flow.levels(PIXELS)
+        log_prob, (integral,) = flow.scales[scale].log_prob(levels[scale], None, [energy])
+        true = -log_prob.mean() / (dims * math.log(2)) + 0.3 * integral.mean()
+        torch.testing.assert_close(loss, true)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -59,7 +74,7 @@ def test_likelihood_is_the_models_bits_plus_weighted_integrals(double):
     torch.manual_seed(1)
     bits = bits_per_dim(flow.log_prob(PIXELS), 16).mean()
     torch.manual_seed(1)
-    loss, terms = Likelihood([KineticEnergy(0.5)])(flow, PIXELS, [0, 1])
+    loss, terms = Likelihood([KineticEnergy(0.5)], jitter=0.0)(flow, PIXELS, [0, 1])
     energy = terms["kinetic_energy_scale_0"] + terms["kinetic_energy_scale_1"]
     torch.testing.assert_close(terms["bpd"], bits)
     torch.testing.assert_close(loss, bits + 0.5 * energy)
@@ -87,6 +102,20 @@ def test_steer_draws_an_end_time_in_training_only(monkeypatch):
     assert ends == [1.0]
     with pytest.raises(InputError, match="steer"):
         Likelihood(steer=1.0)
+
+
+def test_each_training_step_has_its_own_step_size(monkeypatch):
+    flow, solvers = flows.make_flow("single"), []
+    block = flow.scales[0].blocks[0]
+    transport = block.transport
+    monkeypatch.setattr(block, "transport", lambda *a: (solvers.append(a[4]), transport(*a))[1])
+    for _ in range(30):
+        Likelihood(jitter=0.5)(flow, PIXELS, [0])
+    steps = [solver.step_size for solver in solvers]
+    assert 0.5 / 8 <= min(steps) < 0.6 / 8
+    assert 0.9 / 8 < max(steps) <= 1 / 8
+    with pytest.raises(InputError, match="jitter"):
+        Likelihood(jitter=1.0)
 
 
 class Known(nn.Module):

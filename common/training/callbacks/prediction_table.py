@@ -16,7 +16,8 @@ class PredictionTable(BasePredictionWriter):
     If there are several processes, each one writes its share to `predictions_<rank>.csv`.
 
     Args:
-        name: Name of the number, the title of its column.
+        name: Name of the number, the title of its column. Or the name of an attribute of the
+            system that holds this name, if it has one.
     """
 
     def __init__(self, name: str = "value") -> None:
@@ -36,6 +37,6 @@ class PredictionTable(BasePredictionWriter):
         indices = [i for batch in batch_indices[0] for i in batch]
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["index", self.name])
+            writer.writerow(["index", getattr(pl_module, self.name, self.name)])
             writer.writerows(zip(indices, torch.cat(list(predictions)).tolist(), strict=True))
         print(f"predictions: {path.resolve()}")
