@@ -212,14 +212,17 @@ def test_coarse_to_fine_trains_one_scale_at_a_time(config):
     assert heads[2] == 0
 
 
-def test_a_laplacian_run_logs_pyramid_bpd_and_never_bpd(config):
-    call(
-        config,
-        "fit",
+def test_a_laplacian_run_logs_pyramid_bpd_and_never_bpd(config, capfd):
+    laplacian = [
         "--model.flow.pyramid",
         "common.flows.pyramid.LaplacianPyramid",
         "--model.flow.pyramid.sizes",
         "[3,13,28]",
+    ]
+    call(
+        config,
+        "fit",
+        *laplacian,
         "--best.monitor",
         "val/pyramid_bpd",
         "--model.objective",
@@ -233,6 +236,14 @@ def test_a_laplacian_run_logs_pyramid_bpd_and_never_bpd(config):
     events.Reload()
     scalars = set(events.Tags()["scalars"])
     assert {"train/pyramid_bpd", "val/pyramid_bpd"} <= scalars
+    capfd.readouterr()
+    call(config, "test", "--ckpt_path", "best", *laplacian)
+    call(config, "predict", "--ckpt_path", "best", *laplacian)
+    out = capfd.readouterr().out
+    assert "pyramid_bpd, uniform dequantization" in out
+    assert "midpoint" not in out
+    path = Path(out[out.index("predictions: ") :].split()[1])
+    assert path.read_text().split()[0] == "index,pyramid_bpd"
     assert not any(tag.endswith("/bpd") for tag in scalars)
 
 

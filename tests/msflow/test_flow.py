@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from common.errors import InputError
 from common.flows.pixel import InkMap, Logit, bits_per_dim
 from common.flows.pyramid import HaarPyramid, LaplacianPyramid, UnimodularPyramid
 from common.ode.divergence import Exact
@@ -53,6 +54,26 @@ def test_density_over_all_images_sums_to_at_most_one(pixel_map):
     # The logit leaves out mass outside [λ, 1 - λ]; the mean of exp is the mass inside.
     inside = draws.exp().mean(0).sum()
     assert 0.3 < inside < 1.02
+
+
+@pytest.mark.parametrize("kind", [Logit, InkMap])
+@pytest.mark.parametrize("bits", [1, 3, 5])
+def test_images_of_fewer_bits_have_a_density_of_their_own(kind, bits):
+    flow = make_flow("single", shape=(1, 1, 1), pixel_map=kind(bits=bits), steps=16)
+    everything = (torch.arange(2**bits) << (8 - bits)).to(torch.uint8).view(-1, 1, 1, 1)
+    flow.fit_statistics(everything)
+    assert set(flow.sample(500).flatten().tolist()) <= set(everything.flatten().tolist())
+    with torch.no_grad():
+        draws = flow.log_prob(everything.repeat(500, 1, 1, 1)).view(500, 2**bits)
+        assert draws.mean(0).exp().sum() < 1
+        assert 0.3 < draws.exp().mean(0).sum() < 1.05
+        # The lower bits of a byte belong to no level.
+        torch.manual_seed(1)
+        few = flow.log_prob(everything)
+        torch.manual_seed(1)
+        assert torch.equal(flow.log_prob(everything | (2 ** (8 - bits) - 1)), few)
+    with pytest.raises(InputError, match="whole number from 1 to 8"):
+        kind(bits=9)
 
 
 def test_density_over_all_two_level_images_sums_to_at_most_one():
