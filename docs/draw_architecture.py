@@ -41,7 +41,10 @@ ROOMS = [
     [("training", "systems, checkpoints, runs, failures, command line")],
     [("metrics", "PSNR, SSIM, FID"), ("data", "images, videos"), ("flows", "bijections, CNF")],
     [("nn", "vector fields, perceptrons")],
-    [("ode", "ODE and SDE solvers, divergence, regularisers")],
+    [
+        ("ode", "ODE and SDE solvers, divergence, regularisers"),
+        ("inputs", "pictures that users give: one convention"),
+    ],
     [("typing", "named shapes"), ("files", "whole writes, safe reads")],
     [("errors", "errors for users, checks of options"), ("signals", "signals that stop a run")],
 ]
