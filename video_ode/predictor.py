@@ -1,13 +1,33 @@
-"""Interfaces of all video models, and checks of their arguments."""
+"""Interfaces of all video models, and checks of their arguments.
+
+Frames of bytes, numpy arrays and lists are converted in one place, `VideoPredictor.checked`.
+"""
 
 import abc
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, reason
+from common.inputs import ArrayLike, as_pixels
 from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
+
+
+class Request(NamedTuple):
+    """Checked arguments of a video model, as tensors on its device.
+
+    Attributes:
+        video: Videos `[b t c h w]` in `[0, 1]`, of the type of the model's weights.
+        times: Times of the frames, `[t]` or `[b t]`.
+        target_times: Times of the prediction, `[k]` or `[b k]`; `times` if there is none.
+        mask: Mask of the observed frames, `[b t]`.
+    """
+
+    video: Video
+    times: Times | VideoTimes
+    target_times: Times | VideoTimes
+    mask: Mask
 
 
 class VideoPredictor(nn.Module, abc.ABC):
@@ -15,23 +35,28 @@ class VideoPredictor(nn.Module, abc.ABC):
 
     Attributes:
         shape: Channels, height and width of the frames. None: any.
+        fields: Whether the frames are fields, floats of any range, and no pictures.
     """
 
     shape: ImageShape | None = None
+    fields: bool = False
 
     @abc.abstractmethod
     def predict(
         self,
-        video: Video,
-        times: Times | VideoTimes,
-        target_times: Times | VideoTimes,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
         n_samples: int = 1,
-        mask: Mask | None = None,
+        mask: ArrayLike | None = None,
     ) -> Videos:
         """Samples of the frames at other times.
 
+        All arrays may be tensors, numpy arrays or lists. Frames are bytes (`uint8`) from 0 to 255,
+        or floats from 0 to 1; other floats are refused.
+
         Args:
-            video: Conditioning frames, `[b t c h w]` in `[0, 1]`.
+            video: Conditioning frames, `[b t c h w]`.
             times: Times of these frames, ascending, `[t]` or `[b t]`.
             target_times: Any ascending times, `[k]` or `[b k]`: before, between and after the
                 times of the conditioning frames.
@@ -42,9 +67,72 @@ class VideoPredictor(nn.Module, abc.ABC):
             Samples `[s b k c h w]` in `[0, 1]`.
 
         Raises:
-            InputError: Times that aren't finite and strictly ascending, or that this model can't
-                reach.
+            InputError: Frames of another kind or size, times that aren't finite and strictly
+                ascending, or that this model can't reach.
         """
+
+    def checked(
+        self,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike | None = None,
+        n_samples: int = 1,
+        mask: ArrayLike | None = None,
+    ) -> Request:
+        """Checked and converted arguments; every `predict`, `loss` and `scores` calls it first.
+
+        Args:
+            video: Frames `[b t c h w]`, at least one of each video.
+            times: Times of the frames, `[t]` or `[b t]`.
+            target_times: Times of a prediction, `[k]` or `[b k]`. None: no prediction.
+            n_samples: Number of samples.
+            mask: Mask of the observed frames. None: all are observed.
+
+        Raises:
+            InputError: Frames that are no pictures of the model's size (see
+                `common.inputs.as_pixels`), times that aren't finite and strictly ascending,
+                lengths that differ, a video without an observed frame, or no sample.
+        """
+        frames = self.as_frames(video)
+        b, t = frames.shape[:2]
+        given = _as_times(times, "times", frames)
+        if given.shape[-1] != t:
+            raise InputError(
+                f"got {given.shape[-1]} times for {t} frames; give one for each frame"
+            )
+        targets = (
+            given if target_times is None else _as_times(target_times, "target_times", frames)
+        )
+        seen = torch.ones(b, t, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+        if seen.shape != (b, t) or seen.dtype != torch.bool or not bool(seen.any(1).all()):
+            raise InputError(
+                f"got a mask of shape {tuple(seen.shape)} and type {seen.dtype} for frames of "
+                f"shape {tuple(frames.shape)}; give booleans of shape ({b}, {t}), with at least "
+                "one observed frame of each video"
+            )
+        if n_samples < 1:
+            raise InputError(f"got n_samples {n_samples}; give 1 or more")
+        return Request(frames, given, targets, seen.to(frames.device))
+
+    def framewise(
+        self,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike | None = None,
+        n_samples: int = 1,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Video, Times]:
+        """Checked videos and target times, for models that step from frame to frame.
+
+        The arguments are those of `checked`. The target times are numbers of frames after the
+        first one (see `frame_units`).
+        """
+        asked = self.checked(video, times, target_times, n_samples, mask)
+        return asked.video, frame_units(*asked[1:], type(self).__name__)
+
+    def as_frames(self, video: ArrayLike) -> Video:
+        """Videos `[b t c h w]` in `[0, 1]`, on the model's device (see `as_pixels`)."""
+        return as_pixels(video, 5, self.shape, next(self.parameters(), None), self.fields)
 
 
 class TrainablePredictor(VideoPredictor):
@@ -52,17 +140,12 @@ class TrainablePredictor(VideoPredictor):
 
     @abc.abstractmethod
     def loss(
-        self,
-        video: Video,
-        times: Times | VideoTimes,
-        mask: Mask,
-        n_cond: int,
-        progress: float,
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss, a scalar, and its parts by name.
 
         Args:
-            video: Training videos, `[b t c h w]` in `[0, 1]`.
+            video: Training videos, `[b t c h w]`: bytes from 0 to 255, or floats from 0 to 1.
             times: Times of the frames, ascending, `[t]` or `[b t]`.
             mask: Mask of the observed frames, `[b t]`; the model must not use other frames.
             n_cond: Number of conditioning frames in the evaluation, the first frames.
@@ -94,7 +177,7 @@ class Scoring(Protocol):
     """Model with a likelihood, or with a bound of its likelihood, such as the ELBO."""
 
     def scores(
-        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int
     ) -> dict[str, PerSample]:
         """Scores of each video by name, `[b]` each, such as `nll` and `kl` in nats.
 
@@ -111,46 +194,6 @@ def to_unit(frames: Tensor) -> Tensor:
 def to_pixels(video: Tensor) -> Tensor:
     """Frames of bytes from frames in `[0, 1]`."""
     return (video * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def check_request(
-    video: Tensor,
-    times: Tensor,
-    target_times: Tensor | None = None,
-    n_samples: int = 1,
-    mask: Tensor | None = None,
-) -> None:
-    """Checks the arguments of a video model; every `predict`, `loss` and `scores` calls it first.
-
-    Args:
-        video: Frames `[b t c h w]`, at least one of each video.
-        times: Times of the frames, `[t]` or `[b t]`.
-        target_times: Times of a prediction, `[k]` or `[b k]`. None: no prediction.
-        n_samples: Number of samples.
-        mask: Mask of the observed frames. None: all are observed.
-
-    Raises:
-        InputError: Times that aren't finite and strictly ascending, lengths that differ, no frame,
-            or no sample.
-    """
-    if video.ndim != 5 or not video.shape[1]:
-        raise InputError(
-            f"got frames of shape {tuple(video.shape)}; give (videos, times, channels, height, "
-            "width), with at least one frame"
-        )
-    b, t = video.shape[:2]
-    _check_times(times, "times", b)
-    if times.shape[-1] != t:
-        raise InputError(f"got {times.shape[-1]} times for {t} frames; give one for each frame")
-    if target_times is not None:
-        _check_times(target_times, "target_times", b)
-    if mask is not None and mask.shape != (b, t):
-        raise InputError(
-            f"got a mask of shape {tuple(mask.shape)} for frames of shape {tuple(video.shape)}; "
-            f"give ({b}, {t})"
-        )
-    if n_samples < 1:
-        raise InputError(f"got n_samples {n_samples}; give 1 or more")
 
 
 def shared_times(times: Tensor, name: str) -> Times:
@@ -176,13 +219,13 @@ def shared_times(times: Tensor, name: str) -> Times:
     return times
 
 
-def frame_units(times: Tensor, target_times: Tensor, mask: Mask | None, name: str) -> Times:
-    """Target times as numbers of frames after the first one, for models that step frame by frame.
+def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> Times:
+    """Target times as numbers of frames after the first one.
 
     Args:
         times: Times of the conditioning frames.
         target_times: Ascending times of the prediction.
-        mask: Mask of the observed frames. None: all are observed.
+        mask: Mask of the observed frames.
         name: Name of the model, for the error message.
 
     Returns:
@@ -195,8 +238,7 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask | None, name: st
     """
     times, target_times = shared_times(times, name), shared_times(target_times, name)
     gaps = times.cpu().double().diff()
-    complete = mask is None or bool(mask.all())
-    if not complete or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
+    if not bool(mask.all()) or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
         raise InputError(
             f"{name} steps from frame to frame and needs all of them, evenly spaced; set "
             "data.observed 1, or use a latent ODE for irregular times"
@@ -212,18 +254,25 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask | None, name: st
     return units
 
 
-def _check_times(times: Tensor, name: str, n_videos: int) -> None:
-    flat = times.ndim == 1
-    if not flat and (times.ndim != 2 or len(times) != n_videos):
+def _as_times(given: ArrayLike, name: str, video: Video) -> Tensor:
+    """Checked times, on the device of the videos and in at least single precision."""
+    dtype = torch.promote_types(video.dtype, torch.float32)
+    try:
+        times = torch.as_tensor(given, dtype=dtype, device=video.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"got {name} that are no numbers ({reason(error)})") from error
+    if times.ndim != 1 and (times.ndim != 2 or len(times) != len(video)):
         raise InputError(
-            f"got {name} of shape {tuple(times.shape)} for {n_videos} videos; give (times,) or "
-            f"({n_videos}, times)"
+            f"got {name} of shape {tuple(times.shape)} for {len(video)} videos; give (times,) or "
+            f"({len(video)}, times)"
         )
     good = times.numel() and bool(times.isfinite().all()) and not bool((times.diff() <= 0).any())
     if not good:
         raise InputError(
-            f"got {name} {_listed(times)}; give at least one, all finite, in ascending order"
+            f"got {name} {_listed(times)}; give at least one, all finite and different, in "
+            "ascending order"
         )
+    return times
 
 
 def _listed(times: Tensor) -> str:

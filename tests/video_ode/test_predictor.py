@@ -6,7 +6,7 @@ import torch
 from common.errors import InputError
 from tests.laws import PREDICTORS
 from tests.video_ode.models import every, latent_ode, srvp, svg, video
-from video_ode.predictor import Scoring, check_request, shared_times, to_unit
+from video_ode.predictor import Scoring, shared_times, to_unit
 
 TIMES = torch.arange(5.0)
 WRONG = {
@@ -15,7 +15,11 @@ WRONG = {
     "twice": (dict(times=torch.tensor([0.0, 1, 1, 2, 3])), "ascending"),
     "not finite": (dict(times=torch.tensor([0.0, 1, 2, 3, float("nan")])), "finite"),
     "too many times": (dict(times=torch.arange(6.0)), "6 times for 5 frames"),
+    "times of others": (dict(times=TIMES.repeat(2, 1)), "for 3 videos"),
+    "times in words": (dict(times=["now"] * 5), "got times that are no numbers"),
     "mask": (dict(mask=torch.ones(3, 4).bool()), r"mask of shape \(3, 4\)"),
+    "mask of numbers": (dict(mask=torch.ones(3, 5)), "give booleans"),
+    "nothing observed": (dict(mask=torch.zeros(3, 5).bool()), "one observed frame of each video"),
 }
 WRONG_TARGETS = {
     "unsorted targets": (dict(target_times=TIMES.flip(0)), "got target_times"),
@@ -53,18 +57,6 @@ def test_wrong_videos_are_refused_by_losses_and_scores(model, entry, case):
         arguments.append(0.0)
     with pytest.raises(InputError, match=message):
         getattr(model, entry)(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("video", "times", "message"),
-    [
-        (torch.rand(5, 1, 16, 16), TIMES, r"give \(videos, times"),
-        (torch.rand(3, 5, 1, 16, 16), TIMES.repeat(2, 1), "for 3 videos"),
-    ],
-)
-def test_shapes_are_checked_for_users_too(video, times, message):
-    with pytest.raises(InputError, match=message):
-        check_request(video, times)
 
 
 def test_times_that_all_videos_share_may_be_given_for_each(model):

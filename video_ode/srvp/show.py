@@ -54,7 +54,7 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
     if n < 2:
         raise InputError(f"got {n} rows; give 2 or more, the two ends included")
     srvp, video = _srvp(model, clip), to_unit(clip.frames)[:, :n_cond]
-    shares = torch.linspace(0, 1, n, device=video.device)
+    shares = torch.linspace(0, 1, n).tolist()
     mixed = srvp.interpolate(video, video.roll(-1, 0), clip.times[:n_cond], clip.times, shares)
     return _picture([[("predicted", v) for v in rows] for rows in mixed.transpose(0, 1)], n_cond)
 
