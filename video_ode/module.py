@@ -8,11 +8,12 @@ from torch import Tensor
 
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
+from common.inputs import ArrayLike
 from common.metrics.frames import psnr
 from common.ode.solve import SolveError
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
-from common.typing import Times, Videos, VideoTimes
+from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_unit
 
 
@@ -62,6 +63,21 @@ class VideoPredictionModule(AutomaticSystem):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, VideoData):
             self._check(data, stage)
+
+    def on_after_batch_transfer(self, batch: Clip | ArrayLike, dataloader_idx: int) -> Clip:
+        """Clip of a batch; videos without times, with or without labels, get 0, 1, 2 and so on.
+
+        Raises:
+            InputError: A batch that is no video (see `common.inputs.as_pixels`), or with fewer
+                than `n_cond` frames.
+        """
+        clip = batch if isinstance(batch, Clip) else _clip(self.predictor.as_frames(batch))
+        if clip.frames.shape[1] < self.n_cond:
+            raise InputError(
+                f"got videos of {clip.frames.shape[1]} frames, n_cond is {self.n_cond}; give "
+                "longer videos or lower model.n_cond"
+            )
+        return clip
 
     def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
         """Samples `[s b k c h w]` at these times, from the first `n_cond` frames of a clip."""
@@ -142,6 +158,13 @@ class VideoPredictionModule(AutomaticSystem):
                 f"got videos of {n_frames} frames and n_cond {self.n_cond}; no frame is left to "
                 "predict: lower model.n_cond or raise data.n_eval_frames"
             )
+
+
+def _clip(video: Video) -> Clip:
+    b, t = video.shape[:2]
+    times = torch.arange(float(t), device=video.device)
+    seen = torch.ones(b, t, dtype=torch.bool, device=video.device)
+    return Clip(video, times, seen, torch.arange(b, device=video.device))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError, reason
+from common.errors import InputError, check_counts, reason
 from common.inputs import ArrayLike, as_pixels
 from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 
@@ -163,13 +163,22 @@ class VideoGenerator(nn.Module, abc.ABC):
     shape: ImageShape | None = None
 
     @abc.abstractmethod
-    def generate(self, n: int, times: Times) -> Video:
+    def generate(self, n: int, times: ArrayLike) -> Video:
         """Samples `[n t c h w]` in `[0, 1]`.
 
         Args:
             n: Number of samples.
             times: Ascending times of the frames, `[t]`.
+
+        Raises:
+            InputError: No sample, or times that aren't finite and strictly ascending.
         """
+
+    def checked(self, n: int, times: ArrayLike) -> Times:
+        """Checked times, on the model's device; every `generate` calls it first."""
+        check_counts(1, n=n)
+        samples = next(self.parameters(), torch.zeros(())).new_zeros(n)
+        return shared_times(_as_times(times, "times", samples), type(self).__name__)
 
 
 @runtime_checkable
@@ -254,7 +263,7 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> T
     return units
 
 
-def _as_times(given: ArrayLike, name: str, video: Video) -> Tensor:
+def _as_times(given: ArrayLike, name: str, video: Tensor) -> Tensor:
     """Checked times, on the device of the videos and in at least single precision."""
     dtype = torch.promote_types(video.dtype, torch.float32)
     try:
