@@ -14,6 +14,7 @@ from tests.laws import PREDICTORS
 from tests.stubs.video_gan import LatentGenerator
 from tests.video_ode import models
 from video_ode.dynamics.recurrent import GRU
+from video_ode.evaluation.protocol import Evaluation
 from video_ode.module import VideoPredictionModule
 
 T, N_COND = 5, 3
@@ -124,8 +125,11 @@ def trained(batch):
     trainer = Trainer(fast_dev_run=True, accelerator="cpu", logger=False,
                       enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
     torch.manual_seed(1)
-    trainer.fit(module, DataLoader([batch], batch_size=None))
-    return float(trainer.callback_metrics["train/loss"])
+    served = DataLoader([batch], batch_size=None)
+    trainer.fit(module, served, served)
+    loss = float(trainer.callback_metrics["train/loss"])
+    trainer.test(module, served, verbose=False)
+    return loss
 
 
 @pytest.mark.parametrize(
@@ -143,6 +147,13 @@ def test_training_steps_refuse_other_batches(kind):
     video, message = WRONG[kind]
     with pytest.raises(InputError, match=message):
         trained(video)
+
+
+def test_the_evaluation_needs_clips():
+    trainer = Trainer(fast_dev_run=True, accelerator="cpu", logger=False,
+                      callbacks=[Evaluation()], enable_progress_bar=False)  # fmt: skip
+    with pytest.raises(InputError, match="Evaluation needs clips"):
+        trainer.test(VideoPredictionModule(models.svg(), N_COND), DataLoader([UNIT], None))
 
 
 def test_training_steps_refuse_short_videos():
