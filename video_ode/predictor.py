@@ -4,14 +4,20 @@ Frames of bytes, numpy arrays and lists are converted in one place, `VideoPredic
 """
 
 import abc
-from typing import NamedTuple, Protocol, runtime_checkable
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError, check_counts, reason
+from common.errors import InputError, RunError, check_counts
 from common.inputs import ArrayLike, as_pixels
+from common.ode.solve import SolveError
 from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
+from video_ode.times import as_times, frame_units, shared_times
+
+Prediction = TypeVar("Prediction", bound=Callable[..., Tensor])
 
 
 class Request(NamedTuple):
@@ -69,6 +75,7 @@ class VideoPredictor(nn.Module, abc.ABC):
         Raises:
             InputError: Frames of another kind or size, times that aren't finite and strictly
                 ascending, or that this model can't reach.
+            RunError: Frames that become NaN or infinite.
         """
 
     def checked(
@@ -95,14 +102,12 @@ class VideoPredictor(nn.Module, abc.ABC):
         """
         frames = self.as_frames(video)
         b, t = frames.shape[:2]
-        given = _as_times(times, "times", frames)
+        given = as_times(times, "times", frames)
         if given.shape[-1] != t:
             raise InputError(
                 f"got {given.shape[-1]} times for {t} frames; give one for each frame"
             )
-        targets = (
-            given if target_times is None else _as_times(target_times, "target_times", frames)
-        )
+        targets = given if target_times is None else as_times(target_times, "target_times", frames)
         seen = torch.ones(b, t, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
         if seen.shape != (b, t) or seen.dtype != torch.bool or not bool(seen.any(1).all()):
             raise InputError(
@@ -178,7 +183,7 @@ class VideoGenerator(nn.Module, abc.ABC):
         """Checked times, on the model's device; every `generate` calls it first."""
         check_counts(1, n=n)
         samples = next(self.parameters(), torch.zeros(())).new_zeros(n)
-        return shared_times(_as_times(times, "times", samples), type(self).__name__)
+        return shared_times(as_times(times, "times", samples), type(self).__name__)
 
 
 @runtime_checkable
@@ -195,6 +200,40 @@ class Scoring(Protocol):
         """
 
 
+def finite(axis: int) -> Callable[[Prediction], Prediction]:
+    """Decorator of a model's method that predicts states or frames: they must be finite.
+
+    Args:
+        axis: Axis of the times in the result.
+
+    Returns:
+        Decorator. The method then raises a `RunError` that says from which time on the result is
+        NaN or infinite, and what to do, also where a solver fails before.
+    """
+
+    def decorated(method: Prediction) -> Prediction:
+        @functools.wraps(method)
+        def checked(self: nn.Module, *args: Any, **options: Any) -> Tensor:
+            try:
+                found = method(self, *args, **options)
+            except RuntimeError as error:
+                if isinstance(error, RunError) or not (
+                    isinstance(error, SolveError) or _broken(self)
+                ):
+                    raise
+                where = str(error).partition(":")[0]
+                raise RunError(_unstable(self, where)) from error
+            good = found.isfinite().movedim(axis, 0).flatten(1).all(1).tolist()
+            if not all(good):
+                first = f"the frames are NaN or infinite from number {good.index(False) + 1}"
+                raise RunError(_unstable(self, f"{first} of {len(good)} on"))
+            return found
+
+        return cast(Prediction, checked)
+
+    return decorated
+
+
 def to_unit(frames: Tensor) -> Tensor:
     """Frames in `[0, 1]` from bytes; floats, which are fields and not pictures, stay unchanged."""
     return frames if frames.is_floating_point() else frames / 255
@@ -205,85 +244,15 @@ def to_pixels(video: Tensor) -> Tensor:
     return (video * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def shared_times(times: Tensor, name: str) -> Times:
-    """Times `[t]` that all videos of a batch share, for models that need shared times.
-
-    Such models step from frame to frame, or from one time to the next one for all videos at once.
-    They call this function on all times that they get.
-
-    Args:
-        times: Times `[t]` or `[b t]`.
-        name: Name of the model, for the error message.
-
-    Raises:
-        InputError: The times differ between videos.
-    """
-    if times.ndim == 2:
-        if bool((times != times[:1]).any()):
-            raise InputError(
-                f"{name} needs the same times for all videos of a batch; set data.batch_size 1, "
-                "or use a latent ODE with a GRUEncoder, which takes times of each video"
-            )
-        times = times[0]
-    return times
+def _broken(model: nn.Module) -> bool:
+    return not all(bool(weight.isfinite().all()) for weight in model.parameters())
 
 
-def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> Times:
-    """Target times as numbers of frames after the first one.
-
-    Args:
-        times: Times of the conditioning frames.
-        target_times: Ascending times of the prediction.
-        mask: Mask of the observed frames.
-        name: Name of the model, for the error message.
-
-    Returns:
-        Numbers of frames `[k]`, on the CPU and in double precision. Whole numbers are exact, so
-        that they can be compared.
-
-    Raises:
-        InputError: Conditioning frames that are missing or unevenly spaced, times that differ
-            between videos, or a target time before the first frame.
-    """
-    times, target_times = shared_times(times, name), shared_times(target_times, name)
-    gaps = times.cpu().double().diff()
-    if not bool(mask.all()) or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
-        raise InputError(
-            f"{name} steps from frame to frame and needs all of them, evenly spaced; set "
-            "data.observed 1, or use a latent ODE for irregular times"
-        )
-    spacing = float(gaps[0]) if len(gaps) else 1.0
-    units = (target_times - times[0]).cpu().double() / spacing
-    units = torch.where((units - units.round()).abs() < 1e-3, units.round(), units)
-    if float(units[0]) < 0:
-        raise InputError(
-            f"got target time {float(target_times[0]):g}, before the first conditioning frame at "
-            f"{float(times[0]):g}: {name} runs forward only"
-        )
-    return units
-
-
-def _as_times(given: ArrayLike, name: str, video: Tensor) -> Tensor:
-    """Checked times, on the device of the videos and in at least single precision."""
-    dtype = torch.promote_types(video.dtype, torch.float32)
-    try:
-        times = torch.as_tensor(given, dtype=dtype, device=video.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"got {name} that are no numbers ({reason(error)})") from error
-    if times.ndim != 1 and (times.ndim != 2 or len(times) != len(video)):
-        raise InputError(
-            f"got {name} of shape {tuple(times.shape)} for {len(video)} videos; give (times,) or "
-            f"({len(video)}, times)"
-        )
-    good = times.numel() and bool(times.isfinite().all()) and not bool((times.diff() <= 0).any())
-    if not good:
-        raise InputError(
-            f"got {name} {_listed(times)}; give at least one, all finite and different, in "
-            "ascending order"
-        )
-    return times
-
-
-def _listed(times: Tensor) -> str:
-    shown = ", ".join(f"{t:g}" for t in times.flatten()[:8].tolist())
-    return f"[{shown}{', …' if times.numel() > 8 else ''}]"
+def _unstable(model: nn.Module, what: str) -> str:
+    if _broken(model):
+        return f"the weights of {type(model).__name__} are NaN or infinite; take other ones"
+    return (
+        f"{type(model).__name__} can't predict these times: {what}; its dynamics are unstable "
+        "over so long a time: give earlier target times, take smaller steps of the dynamics, or "
+        "train on longer videos"
+    )

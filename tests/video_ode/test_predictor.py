@@ -1,12 +1,19 @@
 """Laws of every video predictor: wrong requests are refused, scores are parts of the loss."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from common.errors import InputError
+from common.errors import InputError, RunError
+from common.ode.solve import Solver
 from tests.laws import PREDICTORS
 from tests.video_ode.models import every, latent_ode, srvp, svg, video
-from video_ode.predictor import Scoring, shared_times, to_unit
+from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.residual import ResidualEuler
+from video_ode.dynamics.sde import NeuralSDE
+from video_ode.predictor import Scoring, to_unit
+from video_ode.times import shared_times
 
 TIMES = torch.arange(5.0)
 WRONG = {
@@ -122,6 +129,47 @@ def test_scores_are_the_parts_of_the_loss(make, parts, monkeypatch):
     if "kl_y" in terms:
         total = (terms["kl_y"] + terms["kl_z"]).detach()
         torch.testing.assert_close(scores["kl"].mean(), total, rtol=1e-4, atol=1e-4)
+
+
+class Growth(torch.nn.Module):
+    """Field `dz/dt = 50 z`, whose states leave the range of single precision."""
+
+    def __init__(self, size, context_size):
+        super().__init__()
+        self.moved = torch.nn.Linear(size, size)  # a weight, as every field has one
+
+    def forward(self, t, z, context=None):
+        return 50 * z
+
+
+UNSTABLE = {
+    "srvp without z": lambda: srvp(dynamics=partial(ResidualEuler, field=Growth), z_size=0),
+    "srvp, ode": lambda: srvp(
+        dynamics=partial(NeuralODE, field=Growth, solver=Solver("dopri5")), z_size=0
+    ),
+    "sde": lambda: latent_ode(
+        dynamics=partial(NeuralSDE, drift=Growth, diffusion=Growth, step_size=1.0)
+    ),
+    "fixed grid": lambda: latent_ode(
+        dynamics=partial(NeuralODE, field=Growth, solver=Solver("euler", step_size=1.0))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSTABLE)
+def test_predictions_that_blow_up_say_so(name):
+    model, x = UNSTABLE[name]().eval(), video(5)
+    with torch.no_grad(), pytest.raises(RunError, match="dynamics are unstable") as failed:
+        model.predict(x, TIMES, torch.tensor([1.0, 2000.0]))
+    assert "learning rate" not in str(failed.value)
+    assert bool(model.predict(x, TIMES, torch.tensor([1.0])).isfinite().all())
+
+
+def test_broken_weights_are_named_in_a_prediction(model):
+    with torch.no_grad():
+        next(model.encoder.parameters()).fill_(torch.nan)
+    with torch.no_grad(), pytest.raises(RunError, match=r"weights of .* are NaN"):
+        model.predict(video(5), TIMES, TIMES + 1)
 
 
 def test_fields_that_are_no_pictures_stay_as_they_are():

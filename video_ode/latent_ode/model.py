@@ -13,7 +13,7 @@ from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import PixelLikelihood, gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory
 from video_ode.latent_ode.encoders import SequenceEncoderFactory
-from video_ode.predictor import TrainablePredictor
+from video_ode.predictor import TrainablePredictor, finite
 
 
 class LatentODE(TrainablePredictor):
@@ -172,6 +172,7 @@ class LatentODE(TrainablePredictor):
         frames = (nll.flatten(2).sum(2) * seen).sum(1) / seen.sum(1).clamp(min=1)
         return {"nll": frames, "kl": kl(q) + path.kl}
 
+    @finite(axis=2)
     def predict(
         self,
         video: ArrayLike,
@@ -190,6 +191,7 @@ class LatentODE(TrainablePredictor):
             [self.decode(self._path(q.sample(), start, target_times)) for _ in range(n_samples)]
         )
 
+    @finite(axis=1)
     def _path(self, z0: Tensor, start: Times, targets: Times | VideoTimes) -> Tensor:
         if targets.ndim == 2:
             every, place = targets.unique(return_inverse=True)

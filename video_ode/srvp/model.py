@@ -15,7 +15,7 @@ from common.typing import Codes, ImageShape, PerSample, Video, Videos
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
-from video_ode.predictor import TrainablePredictor
+from video_ode.predictor import TrainablePredictor, finite
 
 
 class Content(NamedTuple):
@@ -190,6 +190,7 @@ class SRVP(TrainablePredictor):
         path = self.dynamics(first, times, None if z is None else PiecewiseContext(z))
         return path.states[:, ::k], path.states.diff(dim=1), path.kl
 
+    @finite(axis=2)
     def predict(
         self,
         video: ArrayLike,
@@ -218,6 +219,7 @@ class SRVP(TrainablePredictor):
         states = self.states(video, times, target_times, n_samples, mask)
         return torch.stack([self.decode(y, content) for y in states])
 
+    @finite(axis=2)
     def states(
         self,
         video: ArrayLike,

@@ -13,7 +13,7 @@ from common.inputs import ArrayLike
 from common.typing import Codes, ImageShape, PerSample, Video, Videos
 from video_ode.elbo import gaussian, kl
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
-from video_ode.predictor import TrainablePredictor
+from video_ode.predictor import TrainablePredictor, finite
 
 LSTMState = tuple[Tensor, Tensor] | None
 
@@ -91,6 +91,7 @@ class SVG(TrainablePredictor):
         source = torch.arange(video.shape[1] - 1).clamp(max=n_cond - 1)
         return self._decode(predicted, [f[:, source] for f in features]), q, p
 
+    @finite(axis=2)
     def predict(
         self,
         video: ArrayLike,
