@@ -46,7 +46,8 @@ def shared_times(times: Tensor, name: str) -> Times:
         if bool((times != times[:1]).any()):
             raise InputError(
                 f"{name} needs the same times for all videos of a batch; set data.batch_size 1, "
-                "or use a latent ODE with a GRUEncoder, which takes times of each video"
+                "or use a latent ODE with a GRUEncoder, which takes them; for video "
+                "files, data.timing frames ignores the time stamps"
             )
         times = times[0]
     return times
@@ -74,7 +75,8 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> T
     if not bool(mask.all()) or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
         raise InputError(
             f"{name} steps from frame to frame and needs all of them, evenly spaced; set "
-            "data.observed 1, or use a latent ODE for irregular times"
+            "data.observed 1 (and data.timing frames for video files), or use a latent ODE for "
+            "irregular times"
         )
     spacing = float(gaps[0]) if len(gaps) else 1.0
     units = (target_times - times[0]).cpu().double() / spacing

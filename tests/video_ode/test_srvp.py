@@ -141,8 +141,16 @@ def test_converted_file_is_a_checkpoint(tmp_path):
 def test_other_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="aren't weights of SRVP"):
         from_published({"encoder.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="found no file"):
-        load_published(tmp_path / "none.pt")
+    for path in (tmp_path / "none.pt", tmp_path / "nowhere" / "none.pt", tmp_path):
+        with pytest.raises(InputError, match="found no file"):
+            convert(str(path), str(tmp_path / "out.ckpt"))
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"junk\.pt can't be read"):
+        convert(str(tmp_path / "junk.pt"), str(tmp_path / "out.ckpt"))
+    broken = {name: torch.full(shape, torch.nan) for name, shape in published_shapes().items()}
+    with pytest.raises(InputError, match="NaN or infinite"):
+        from_published(broken)
+    assert not (tmp_path / "out.ckpt").exists()
 
 
 # Loss ---------------------------------------------------------------------------------------
