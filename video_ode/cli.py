@@ -85,7 +85,7 @@ class VideoTrainer(Trainer):
         asked = None if times is None else time_range(times)
         place = self._folder / "predictions" if out is None else Path(out)
         writer = PredictionWriter(place, formats, fps)
-        self._load(model, ckpt_path)
+        self._load(model, datamodule, ckpt_path)
         quiet = self.progress_bar_callback is None
         shown = tqdm(first_videos(datamodule, n), "videos", n, disable=quiet)
         clips = (clip.to(model.device) for clip in shown)
@@ -156,8 +156,10 @@ class VideoTrainer(Trainer):
     def _folder(self) -> Path:
         return Path(self.log_dir or self.default_root_dir)
 
-    def _load(self, model: System, ckpt_path: str | None) -> None:
+    def _load(self, model: System, data: VideoData, ckpt_path: str | None) -> None:
         assert ckpt_path is not None
+        if isinstance(model, VideoPredictionModule):
+            model.check(data, "predict")
         load_weights(model, ckpt_path)
         model.to(self.strategy.root_device)
 
@@ -168,7 +170,7 @@ class VideoTrainer(Trainer):
         check_counts(2, n=n)
         if out is not None:
             check_output(out, ".png")
-        self._load(model, ckpt_path)
+        self._load(model, data, ckpt_path)
         return Clip.join(list(first_videos(data, n))).to(model.device)
 
     def _shown(self, name: str, picture: Tensor, out: str | None) -> Path:

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
+from common.inputs import ArrayLike
 from common.metrics.frames import psnr
 from common.ode.evaluations import SolveError
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
-from common.typing import Times, Videos, VideoTimes
+from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_unit
 
 
@@ -61,7 +62,51 @@ class VideoPredictionModule(AutomaticSystem):
             )
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, VideoData):
-            self._check(data, stage)
+            self.check(data, stage)
+
+    def check(self, data: VideoData, stage: str) -> None:
+        """Checks that a data set has frames of the predictor's shape, and enough of them.
+
+        Args:
+            data: Data set.
+            stage: Stage of Lightning; in `predict` no frame after the conditioning frames is
+                needed.
+
+        Raises:
+            InputError: Frames of another shape, or videos that are too short.
+        """
+        wanted, found = self.predictor.shape, tuple(data.shape)
+        if wanted is not None and tuple(wanted) != found:
+            raise InputError(
+                f"the data's frames are {_size(found)} but the predictor was configured for "
+                f"{_size(wanted)} (channels × height × width): change predictor.shape or the data"
+            )
+        if stage == "fit" and data.length("train") < self.n_cond:
+            raise InputError(
+                f"got training videos of {data.length('train')} frames, n_cond is "
+                f"{self.n_cond}; raise data.n_frames or lower model.n_cond"
+            )
+        n_frames = data.length("val" if stage in ("fit", "validate") else "test")
+        if n_frames < self.n_cond + (stage != "predict"):
+            raise InputError(
+                f"got videos of {n_frames} frames and n_cond {self.n_cond}; no frame is left to "
+                "predict: lower model.n_cond or raise data.n_eval_frames"
+            )
+
+    def clip_of(self, batch: Clip | ArrayLike) -> Clip:
+        """Clip of a batch; videos without times, with or without labels, get 0, 1, 2 and so on.
+
+        Raises:
+            InputError: A batch that is no video (see `common.inputs.as_pixels`), or with fewer
+                than `n_cond` frames.
+        """
+        clip = batch if isinstance(batch, Clip) else _clip(self.predictor.as_frames(batch))
+        if clip.frames.shape[1] < self.n_cond:
+            raise InputError(
+                f"got videos of {clip.frames.shape[1]} frames, n_cond is {self.n_cond}; give "
+                "longer videos or lower model.n_cond"
+            )
+        return clip
 
     def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
         """Samples `[s b k c h w]` at these times, from the first `n_cond` frames of a clip."""
@@ -72,8 +117,9 @@ class VideoPredictionModule(AutomaticSystem):
             video, clip.times[..., given], target_times, n_samples, clip.mask[:, given]
         )
 
-    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Clip | ArrayLike, batch_idx: int) -> Tensor:
         assert isinstance(self.predictor, TrainablePredictor)
+        clip = self.clip_of(batch)
         try:
             loss, terms = self.predictor.loss(
                 to_unit(clip.frames), clip.times, clip.mask, self.n_cond, self.progress
@@ -84,7 +130,8 @@ class VideoPredictionModule(AutomaticSystem):
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         return loss
 
-    def validation_step(self, clip: Clip, batch_idx: int) -> None:
+    def validation_step(self, batch: Clip | ArrayLike, batch_idx: int) -> None:
+        clip = self.clip_of(batch)
         samples = self.predict(clip, clip.times, self.n_val_samples)
         truth = to_unit(clip.frames)
         values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
@@ -94,20 +141,21 @@ class VideoPredictionModule(AutomaticSystem):
                 best = values[..., part].mean(-1).max(0).values
                 self._log_mean(f"val/{name}", best, prog_bar=name == "psnr")
 
-    def test_step(self, clip: Clip, batch_idx: int) -> Videos:
+    def test_step(self, batch: Clip | ArrayLike, batch_idx: int) -> Videos:
         """Samples of the whole clip, for `Evaluation`."""
+        clip = self.clip_of(batch)
         return self.predict(clip, clip.times, self.n_samples)
 
     # After the batch's callbacks: what they count or catch belongs to the prediction alone.
     def on_validation_batch_end(
-        self, outputs: object, batch: Clip, batch_idx: int, dataloader_idx: int = 0
+        self, outputs: object, batch: Clip | ArrayLike, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._log_scores("val", batch)
+        self._log_scores("val", self.clip_of(batch))
 
     def on_test_batch_end(
-        self, outputs: object, batch: Clip, batch_idx: int, dataloader_idx: int = 0
+        self, outputs: object, batch: Clip | ArrayLike, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._log_scores("test", batch)
+        self._log_scores("test", self.clip_of(batch))
 
     def _log_scores(self, stage: str, clip: Clip) -> None:
         if not isinstance(self.predictor, Scoring):
@@ -124,24 +172,12 @@ class VideoPredictionModule(AutomaticSystem):
     def _log_mean(self, name: str, values: Tensor, **options: Any) -> None:
         self.log(name, values.mean(), batch_size=len(values), sync_dist=True, **options)
 
-    def _check(self, data: VideoData, stage: str) -> None:
-        wanted, found = self.predictor.shape, tuple(data.shape)
-        if wanted is not None and wanted != found:
-            raise InputError(
-                f"the data's frames are {_size(found)} but the predictor was configured for "
-                f"{_size(wanted)} (channels × height × width): change predictor.shape or the data"
-            )
-        if stage == "fit" and data.length("train") < self.n_cond:
-            raise InputError(
-                f"got training videos of {data.length('train')} frames, n_cond is "
-                f"{self.n_cond}; raise data.n_frames or lower model.n_cond"
-            )
-        n_frames = data.length("val" if stage in ("fit", "validate") else "test")
-        if n_frames <= self.n_cond:
-            raise InputError(
-                f"got videos of {n_frames} frames and n_cond {self.n_cond}; no frame is left to "
-                "predict: lower model.n_cond or raise data.n_eval_frames"
-            )
+
+def _clip(video: Video) -> Clip:
+    b, t = video.shape[:2]
+    times = torch.arange(float(t), device=video.device)
+    seen = torch.ones(b, t, dtype=torch.bool, device=video.device)
+    return Clip(video, times, seen, torch.arange(b, device=video.device))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ode.dynamics.base import DynamicsFactory
-from video_ode.predictor import TrainablePredictor, check_request
+from video_ode.predictor import TrainablePredictor
 
 
 class Diffusion(nn.Module):
@@ -33,18 +33,21 @@ class PDEModel(TrainablePredictor):
         self.decoder = nn.Conv2d(size, shape[0], 3, padding=1)
 
     def loss(self, video, times, mask, n_cond, progress):
-        check_request(video, times, mask=mask)
+        video, times, _, mask = self.checked(video, times, mask=mask)
         error = (self._predicted(video[:, 0], times) - video).square().mean()
         return error, {"mse": error.detach()}
 
     def predict(self, video, times, target_times, n_samples=1, mask=None):
-        check_request(video, times, target_times, n_samples, mask)
+        video, times, target_times, mask = self.checked(
+            video, times, target_times, n_samples, mask
+        )
         start = times[..., :1].expand(*target_times.shape[:-1], 1)
         late = torch.cat([start, target_times[target_times > start]])
         frames = self._predicted(video[:, 0], late)[:, -len(target_times) :]
         return frames.expand(n_samples, *frames.shape)
 
     def scores(self, video, times, mask, n_cond):
+        video, times, _, mask = self.checked(video, times, mask=mask)
         return {"mse": (self._predicted(video[:, 0], times) - video).square().flatten(1).mean(1)}
 
     def _predicted(self, frame: Tensor, times: Tensor) -> Tensor:

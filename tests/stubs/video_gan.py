@@ -20,6 +20,7 @@ class LatentGenerator(VideoGenerator):
         self.decoder = nn.Linear(size, shape[0] * shape[1] * shape[2])
 
     def generate(self, n: int, times: Tensor) -> Tensor:
+        times = self.checked(n, times)
         z0 = torch.randn(n, self.size, device=times.device)
         frames = self.decoder(self.dynamics(z0, times).states).sigmoid()
         return frames.unflatten(-1, self.shape)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from common.data.videos.base import Clips, VideoData
-from video_ode.predictor import TrainablePredictor, check_request
+from video_ode.predictor import TrainablePredictor
 
 SIZE, FRAMES = 32, 8
 
@@ -60,7 +60,9 @@ class Guess(TrainablePredictor):
         return loss, {"speed": loss.detach()}
 
     def predict(self, video, times, target_times, n_samples=1, mask=None):
-        check_request(video, times, target_times, n_samples, mask)
+        video, times, target_times, mask = self.checked(
+            video, times, target_times, n_samples, mask
+        )
         shifts = (self.speed.detach() * (target_times - times[0])).round().int().tolist()
         still = torch.stack([video[:, 0].roll(s, -1) for s in shifts], 1)
         return (still + self.noise * torch.randn(n_samples, *still.shape)).clamp(0, 1)

@@ -101,6 +101,22 @@ def test_content_and_motions_are_shown(config, capsys):
         assert path.is_file()
 
 
+@pytest.mark.parametrize("config", ["srvp"], indirect=True)
+def test_what_only_shows_a_model_checks_the_data_too(config, capsys):
+    call(config, "fit", "--trainer.max_epochs", "1")
+    clips = ["--data", "EmbeddedClips", "--data.size", "16", "--data.n_frames", "6"]
+    for subcommand in ("predict", "swap", "interpolate"):
+        for options, message in (
+            (["--data.canvas", "20"], "the data's frames are 1 × 20 × 20 but the predictor"),
+            (clips, "the data's frames are 3 × 16 × 16 but the predictor"),
+            (["--data.n_eval_frames", "2"], "got videos of 2 frames and n_cond 3"),
+        ):
+            with pytest.raises(SystemExit) as stop:
+                call(config, subcommand, "--ckpt_path", "last", *options)
+            assert stop.value.code == 2
+            assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("config", ["latent_ode"], indirect=True)
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -1,12 +1,19 @@
 """Laws of every video predictor: wrong requests are refused, scores are parts of the loss."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from common.errors import InputError
+from common.errors import InputError, RunError
+from common.ode.solve import Solver
 from tests.laws import PREDICTORS
 from tests.video_ode.models import every, latent_ode, srvp, svg, video
-from video_ode.predictor import Scoring, check_request, shared_times, to_unit
+from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.residual import ResidualEuler
+from video_ode.dynamics.sde import NeuralSDE
+from video_ode.predictor import Scoring, to_unit
+from video_ode.times import shared_times
 
 TIMES = torch.arange(5.0)
 WRONG = {
@@ -15,7 +22,11 @@ WRONG = {
     "twice": (dict(times=torch.tensor([0.0, 1, 1, 2, 3])), "ascending"),
     "not finite": (dict(times=torch.tensor([0.0, 1, 2, 3, float("nan")])), "finite"),
     "too many times": (dict(times=torch.arange(6.0)), "6 times for 5 frames"),
+    "times of others": (dict(times=TIMES.repeat(2, 1)), "for 3 videos"),
+    "times in words": (dict(times=["now"] * 5), "got times that are no numbers"),
     "mask": (dict(mask=torch.ones(3, 4).bool()), r"mask of shape \(3, 4\)"),
+    "mask of numbers": (dict(mask=torch.ones(3, 5)), "give booleans"),
+    "nothing observed": (dict(mask=torch.zeros(3, 5).bool()), "one observed frame of each video"),
 }
 WRONG_TARGETS = {
     "unsorted targets": (dict(target_times=TIMES.flip(0)), "got target_times"),
@@ -53,18 +64,6 @@ def test_wrong_videos_are_refused_by_losses_and_scores(model, entry, case):
         arguments.append(0.0)
     with pytest.raises(InputError, match=message):
         getattr(model, entry)(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("video", "times", "message"),
-    [
-        (torch.rand(5, 1, 16, 16), TIMES, r"give \(videos, times"),
-        (torch.rand(3, 5, 1, 16, 16), TIMES.repeat(2, 1), "for 3 videos"),
-    ],
-)
-def test_shapes_are_checked_for_users_too(video, times, message):
-    with pytest.raises(InputError, match=message):
-        check_request(video, times)
 
 
 def test_times_that_all_videos_share_may_be_given_for_each(model):
@@ -130,6 +129,47 @@ def test_scores_are_the_parts_of_the_loss(make, parts, monkeypatch):
     if "kl_y" in terms:
         total = (terms["kl_y"] + terms["kl_z"]).detach()
         torch.testing.assert_close(scores["kl"].mean(), total, rtol=1e-4, atol=1e-4)
+
+
+class Growth(torch.nn.Module):
+    """Field `dz/dt = 50 z`, whose states leave the range of single precision."""
+
+    def __init__(self, size, context_size):
+        super().__init__()
+        self.moved = torch.nn.Linear(size, size)  # a weight, as every field has one
+
+    def forward(self, t, z, context=None):
+        return 50 * z
+
+
+UNSTABLE = {
+    "srvp without z": lambda: srvp(dynamics=partial(ResidualEuler, field=Growth), z_size=0),
+    "srvp, ode": lambda: srvp(
+        dynamics=partial(NeuralODE, field=Growth, solver=Solver("dopri5")), z_size=0
+    ),
+    "sde": lambda: latent_ode(
+        dynamics=partial(NeuralSDE, drift=Growth, diffusion=Growth, step_size=1.0)
+    ),
+    "fixed grid": lambda: latent_ode(
+        dynamics=partial(NeuralODE, field=Growth, solver=Solver("euler", step_size=1.0))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSTABLE)
+def test_predictions_that_blow_up_say_so(name):
+    model, x = UNSTABLE[name]().eval(), video(5)
+    with torch.no_grad(), pytest.raises(RunError, match="dynamics are unstable") as failed:
+        model.predict(x, TIMES, torch.tensor([1.0, 2000.0]))
+    assert "learning rate" not in str(failed.value)
+    assert bool(model.predict(x, TIMES, torch.tensor([1.0])).isfinite().all())
+
+
+def test_broken_weights_are_named_in_a_prediction(model):
+    with torch.no_grad():
+        next(model.encoder.parameters()).fill_(torch.nan)
+    with torch.no_grad(), pytest.raises(RunError, match=r"weights of .* are NaN"):
+        model.predict(video(5), TIMES, TIMES + 1)
 
 
 def test_fields_that_are_no_pictures_stay_as_they_are():

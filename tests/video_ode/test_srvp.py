@@ -141,8 +141,16 @@ def test_converted_file_is_a_checkpoint(tmp_path):
 def test_other_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="aren't weights of SRVP"):
         from_published({"encoder.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="found no file"):
-        load_published(tmp_path / "none.pt")
+    for path in (tmp_path / "none.pt", tmp_path / "nowhere" / "none.pt", tmp_path):
+        with pytest.raises(InputError, match="found no file"):
+            convert(str(path), str(tmp_path / "out.ckpt"))
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"junk\.pt can't be read"):
+        convert(str(tmp_path / "junk.pt"), str(tmp_path / "out.ckpt"))
+    broken = {name: torch.full(shape, torch.nan) for name, shape in published_shapes().items()}
+    with pytest.raises(InputError, match="NaN or infinite"):
+        from_published(broken)
+    assert not (tmp_path / "out.ckpt").exists()
 
 
 # Loss ---------------------------------------------------------------------------------------
@@ -266,6 +274,32 @@ def test_any_number_of_steps_predicts_exactly_the_frames_asked_for(steps, certai
     assert model.predict(x, times[:4], times).shape == (1, 3, 12, *SHAPE)
 
 
+@pytest.mark.parametrize(("trained", "predicted"), [(2, 4), (1, 3), (2, 1)])
+def test_given_intervals_keep_the_steps_of_training(trained, predicted, certain, double):
+    """The update rule of the slides: `y_{t+1/k} = y_t + f(y_t, z_{⌊t⌋+1}) / k`."""
+    model, x = srvp(steps=trained, predicted_steps=predicted).eval(), video(4)
+    times = torch.arange(9.0)
+    states = model.states(x, times[:4], times)[0]
+    q = halves(model.posterior(model.recurrent(model._encode(x)[0])[0]))[0]
+    y = halves(model.first(model._encode(x)[0][:, :3].flatten(1)))[0]
+    for t in range(8):
+        z = q[:, t + 1] if t < 3 else halves(model.prior(y))[0]
+        k = trained if t < 3 else predicted
+        for _ in range(k):
+            y = y + model.dynamics.field(torch.zeros(()), y, z) / k
+        torch.testing.assert_close(states[:, t + 1], y)
+    assert model.dynamics.steps == trained
+    x = video(3)  # as many frames as the content takes
+    loss = model.loss(x, *every(3), 2, 1.0)[0]
+    model.predicted_steps = None
+    torch.testing.assert_close(model.loss(x, *every(3), 2, 1.0)[0], loss)
+
+
+def test_only_euler_steps_have_another_number_in_predictions():
+    with pytest.raises(InputError, match="predicted_steps 4, but GRU has no"):
+        srvp(dynamics=GRU, predicted_steps=4)
+
+
 def test_times_between_frames_leave_the_frames_as_they_are(certain, double):
     model, x = srvp(steps=3).eval(), video(4)
     given, whole = torch.arange(4.0), torch.arange(8.0)
@@ -303,7 +337,7 @@ def test_content_can_be_swapped(architecture, certain, double):
 def test_interpolation_goes_from_one_motion_to_the_other(certain, double):
     model, times = srvp().eval(), torch.arange(7.0)
     a, b = video(4), video(4)
-    way = model.interpolate(a, b, times[:4], times, torch.tensor([0.0, 0.5, 1.0]))
+    way = model.interpolate(a, b, times[:4], times, [0.0, 0.5, 1.0])
     torch.testing.assert_close(way[0], model.predict(a, times[:4], times)[0])
     last = model.with_content(b, times[:4], times, 1, model.content_of(a))
     torch.testing.assert_close(way[2], last[0])

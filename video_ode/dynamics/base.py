@@ -5,14 +5,15 @@ one by another. States have any shape `[b size …]`: they are vectors or featur
 """
 
 import abc
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.ode.evaluations import Evaluations
 from common.typing import PerSample, Sample, Times, VideoTimes
 
@@ -120,6 +121,28 @@ class Dynamics(nn.Module, abc.ABC):
         rows = torch.arange(len(states), device=states.device)
         kl = zero if solved.kl is None else solved.kl[rows, place[:, -1]]
         return LatentPath(states[rows[:, None], place], kl, solved.evaluations)
+
+    @contextlib.contextmanager
+    def stepping(self, steps: int | None) -> Iterator[None]:
+        """Context in which a unit of time has another number of steps. None: no change.
+
+        Raises:
+            InputError: No step, or dynamics without a number of steps.
+        """
+        if steps is None:
+            yield
+            return
+        check_counts(1, predicted_steps=steps)
+        if "steps" not in vars(self):
+            raise InputError(
+                f"got predicted_steps {steps}, but {type(self).__name__} has no number of steps; "
+                "leave it out, or use ResidualEuler"
+            )
+        own, self.steps = self.steps, steps
+        try:
+            yield
+        finally:
+            self.steps = own
 
     def _solve_pieces(self, z0: Sample, times: Times, context: Context) -> Solved:
         """Solves unit by unit where the context changes from one unit to the next."""

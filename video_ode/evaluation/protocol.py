@@ -104,10 +104,15 @@ class Evaluation(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Videos | None,
-        batch: Clip,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if not isinstance(batch, Clip):
+            raise InputError(
+                f"got a batch of type {type(batch).__name__}; Evaluation needs clips with times, "
+                "from a VideoData set"
+            )
         truth = to_unit(batch.frames)
         if isinstance(pl_module, Predicting):
             assert outputs is not None

@@ -1,8 +1,8 @@
 """Base classes of frame encoders (from frames to codes) and frame decoders (from codes to frames).
 
 They take frames `[n c h w]`; the frames of all videos and times are one batch. The DCGAN and VGG
-networks are those of SVG and SRVP (Franceschi et al. 2020, appendix B), for every frame size that
-becomes 3 to 7 px when it is halved several times.
+networks are those of SVG and SRVP (Franceschi et al. 2020, appendix B), for frames of any aspect
+ratio whose shorter side becomes at most 9 px when both sides are halved several times.
 """
 
 import abc
@@ -51,30 +51,32 @@ EncoderFactory = Callable[[ImageShape], FrameEncoder]
 DecoderFactory = Callable[[ImageShape, int, bool], FrameDecoder]  # (shape, code size, with skips)
 
 
-def halvings(shape: ImageShape, width: int) -> tuple[list[int], int]:
+def halvings(shape: ImageShape, width: int) -> tuple[list[int], tuple[int, int]]:
     """Numbers of channels after each halving of a frame, and the final height and width.
+
+    Both sides are halved as often as they are even and the shorter one has more than 4 px.
 
     Args:
         shape: Channels, height and width of a frame.
         width: Number of channels after the first halving; each further halving doubles it.
 
     Raises:
-        InputError: A frame that isn't square, or whose size can't be halved to at most 7 px; no
-            channel, or a width below 1.
+        InputError: A frame whose shorter side can't be halved to at most 9 px; no channel, or a
+            width below 1.
     """
     check_counts(1, channels=shape[0], width=width)
-    _, height, breadth = shape
-    size, widths = height, list[int]()
-    while size % 2 == 0 and size > 4:
+    _, h, w = shape
+    widths = list[int]()
+    while h % 2 == w % 2 == 0 and min(h, w) > 4:
         widths.append(width * 2 ** len(widths))
-        size //= 2
-    if height != breadth or not widths or size > 7:
+        h, w = h // 2, w // 2
+    if not widths or min(h, w) > 9:
         raise InputError(
-            f"got frames of {height}x{breadth}; the convolutions need square frames whose size "
-            "can be halved to at most 7 px, such as 28, 32, 48, 64 or 128: set data.size or "
-            "data.canvas"
+            f"got frames of {shape[1]}x{shape[2]}; the convolutions halve both sides until the "
+            "shorter one has at most 9 px: set data.size or data.canvas to 28, 32, 48, 64 or 128, "
+            "or to such as 36x64 or 144x256"
         )
-    return widths, size
+    return widths, (h, w)
 
 
 def unit_range(h: Tensor) -> Image:

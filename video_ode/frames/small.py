@@ -47,20 +47,20 @@ class SmallEncoder(FrameEncoder):
         super().__init__()
         check_counts(1, shape=shape, widths=widths, code_size=code_size)
         check_counts(0, pooled=pooled)
-        rest = shape[1] // 2 ** len(widths)
+        stride = 2 ** len(widths)
         if len(widths) < 2:
             raise InputError(f"got widths {widths}; give two or more")
-        if shape[1] != shape[2] or rest * 2 ** len(widths) != shape[1]:
+        if shape[1] % stride or shape[2] % stride:
             raise InputError(
-                f"got frames of {shape[1]}x{shape[2]}; give square frames whose size can be "
-                f"halved {len(widths)} times, or fewer widths"
+                f"got frames of {shape[1]}x{shape[2]}; give frames whose sides can be halved "
+                f"{len(widths)} times, or fewer widths"
             )
         self.code_size = code_size + pooled
         self.blocks = nn.ModuleList(
             conv_block(nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.ReLU())
             for a, b in pairwise((shape[0], *widths))
         )
-        self.last = _dense(widths[-1] * rest**2, code_size)
+        self.last = _dense(widths[-1] * (shape[1] // stride) * (shape[2] // stride), code_size)
         self.look: nn.Module | None = None
         if pooled:
             self.look = nn.Sequential(
@@ -93,7 +93,7 @@ class SmallDecoder(FrameDecoder):
         hidden: Number of units of the first layer.
 
     Raises:
-        InputError: `skips` is true, or the frame isn't square or can't be halved.
+        InputError: `skips` is true, or the frame can't be halved.
     """
 
     def __init__(
@@ -107,14 +107,14 @@ class SmallDecoder(FrameDecoder):
         super().__init__()
         refuse_skips(self, skips)
         check_counts(1, width=width, hidden=hidden)
-        _, rest = halvings(shape, 1)
-        growth = shape[1] // (2 * rest)
-        self.first = nn.Sequential(_dense(code_size, hidden), _dense(hidden, width * rest**2))
+        widths, (h, w) = halvings(shape, 1)
+        growth = 2 ** (len(widths) - 1)
+        self.first = nn.Sequential(_dense(code_size, hidden), _dense(hidden, width * h * w))
         self.grow = conv_block(nn.ConvTranspose2d(width, width, 4, 2, 1, bias=False))
         self.last = nn.Sequential(
             nn.Conv2d(width, shape[0] * growth**2, 3, padding=1), nn.PixelShuffle(growth)
         )
-        self.size = (width, rest, rest)
+        self.size = (width, h, w)
         channels_last(self)
 
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from common.errors import check_counts
 from common.typing import Codes, FieldFactory, Mask, Times, VideoTimes
 from video_ode.dynamics.residual import ResidualEuler
-from video_ode.predictor import shared_times
+from video_ode.times import shared_times
 
 
 class SequenceEncoder(nn.Module, abc.ABC):

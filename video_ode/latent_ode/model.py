@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import check_counts, check_positive, check_shares
+from common.inputs import ArrayLike
 from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.elbo import PixelLikelihood, gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory
 from video_ode.latent_ode.encoders import SequenceEncoderFactory
-from video_ode.predictor import TrainablePredictor, check_request
+from video_ode.predictor import TrainablePredictor, finite
 
 
 class LatentODE(TrainablePredictor):
@@ -123,14 +124,9 @@ class LatentODE(TrainablePredictor):
         return self.decoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
 
     def loss(
-        self,
-        video: Video,
-        times: Times | VideoTimes,
-        mask: Mask,
-        n_cond: int,
-        progress: float,
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        check_request(video, times, mask=mask)
+        video, times, _, mask = self.checked(video, times, mask=mask)
         horizon = self._length(n_cond if self.train_on == "given" else video.shape[1], progress)
         shown = self._shown(min(n_cond, horizon))
         codes = self._codes(video[:, :shown], mask[:, :shown])
@@ -158,14 +154,14 @@ class LatentODE(TrainablePredictor):
 
     @torch.no_grad()
     def scores(
-        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int
     ) -> dict[str, PerSample]:
         """Terms of the ELBO from one sample of the first state, in nats, `[b]` each.
 
         `nll` is the negative log-likelihood of a frame, the mean over the observed frames of the
         loss; `kl` is the sum of the KL divergences of the first state and of the path.
         """
-        check_request(video, times, mask=mask)
+        video, times, _, mask = self.checked(video, times, mask=mask)
         n = n_cond if self.train_on == "given" else video.shape[1]
         q = self.encode(video[:, :n_cond], times[..., :n_cond], mask[:, :n_cond])
         path = self.dynamics(q.sample(), times[..., :n])
@@ -176,22 +172,26 @@ class LatentODE(TrainablePredictor):
         frames = (nll.flatten(2).sum(2) * seen).sum(1) / seen.sum(1).clamp(min=1)
         return {"nll": frames, "kl": kl(q) + path.kl}
 
+    @finite(axis=2)
     def predict(
         self,
-        video: Video,
-        times: Times | VideoTimes,
-        target_times: Times | VideoTimes,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
         n_samples: int = 1,
-        mask: Mask | None = None,
+        mask: ArrayLike | None = None,
     ) -> Videos:
         """Samples at any times, also before the first frame if the dynamics can run backward."""
-        check_request(video, times, target_times, n_samples, mask)
+        video, times, target_times, mask = self.checked(
+            video, times, target_times, n_samples, mask
+        )
         q = self.encode(video, times, mask)
         start = times[..., :1].reshape(-1)[:1]
         return torch.stack(
             [self.decode(self._path(q.sample(), start, target_times)) for _ in range(n_samples)]
         )
 
+    @finite(axis=1)
     def _path(self, z0: Tensor, start: Times, targets: Times | VideoTimes) -> Tensor:
         if targets.ndim == 2:
             every, place = targets.unique(return_inverse=True)

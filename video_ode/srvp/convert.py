@@ -60,13 +60,15 @@ def from_published(weights: dict[str, Tensor], steps: int = 1) -> SRVP:
             and BAIR, and with 1 on Moving MNIST.
 
     Raises:
-        InputError: The weights aren't weights of SRVP.
+        InputError: The weights aren't finite weights of SRVP.
     """
     try:
         model = _model_of({name: value.shape for name, value in weights.items()}, steps)
     except Exception as error:  # other weights may lead to any exception
         missing = f"{error} is missing" if isinstance(error, KeyError) else "their shapes differ"
         raise InputError(f"these aren't weights of SRVP: {missing}") from error
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise InputError("these weights of SRVP are NaN or infinite; download the file again")
     names = dict(zip(to_published(model.state_dict()), model.state_dict(), strict=True))
     if odd := sorted({*weights} ^ {*names}):
         raise InputError(f"these aren't weights of SRVP: {len(odd)} names differ, e.g. {odd[0]}")

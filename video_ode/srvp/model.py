@@ -1,6 +1,7 @@
 """SRVP: stochastic latent residual video prediction (Franceschi et al. 2020; SRVP slides)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,12 +9,13 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError, check_counts, check_positive, check_shares
+from common.inputs import ArrayLike
 from common.nn.mlp import MLP
-from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.typing import Codes, ImageShape, PerSample, Video, Videos
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
-from video_ode.predictor import TrainablePredictor, check_request, frame_units, shared_times
+from video_ode.predictor import TrainablePredictor, finite
 
 
 class Content(NamedTuple):
@@ -61,9 +63,12 @@ class SRVP(TrainablePredictor):
         growth: Share of the training over which the number of frames grows, see `shortest`.
         decoded: Number of frames that training decodes, drawn at random. Their likelihood gets a
             larger weight, which gives an unbiased estimate at less cost. None: all frames.
+        predicted_steps: Number of Euler steps in each interval after the conditioning frames. The
+            intervals between these keep the dynamics' `steps`, those of the training (the authors'
+            protocol). None: `steps` everywhere.
 
     Raises:
-        InputError: Numbers out of range.
+        InputError: Numbers out of range, or `predicted_steps` for dynamics without Euler steps.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class SRVP(TrainablePredictor):
         shortest: int | None = None,
         growth: float = 0.5,
         decoded: int | None = None,
+        predicted_steps: int | None = None,
     ) -> None:
         super().__init__()
         check_counts(1, y_size=y_size, n_inference=n_inference, hidden=hidden, decoded=decoded)
@@ -93,8 +99,7 @@ class SRVP(TrainablePredictor):
         check_counts(0, residual_weight=residual_weight)
         check_shares(annealing=annealing, growth=growth)
         check_positive(scale=scale)
-        self.shape, self.y_size, self.z_size = shape, y_size, z_size
-        self.n_inference, self.skips = n_inference, skips
+        self.shape, self.y_size, self.z_size, self.skips = shape, y_size, z_size, skips
         self.encoder = encoder(shape)
         code = self.encoder.code_size
         self.decoder = decoder(shape, hidden + y_size, skips)
@@ -102,37 +107,32 @@ class SRVP(TrainablePredictor):
         self.content = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh())
         self.first = MLP(n_inference * code, hidden, 2 * y_size, 3)
         self.dynamics = dynamics(y_size, z_size)
+        with self.dynamics.stepping(predicted_steps):
+            pass  # these dynamics can have another number of steps
         if z_size:
             self.recurrent = nn.LSTM(code, hidden, batch_first=True)
             self.posterior = nn.Linear(hidden, 2 * z_size)
             self.prior = MLP(y_size, prior_width, 2 * z_size, 4)
-        self.scale, self.beta_y, self.beta_z = scale, beta_y, beta_z
-        self.residual_weight, self.annealing = residual_weight, annealing
-        self.shortest, self.growth, self.decoded = shortest, growth, decoded
+        self.scale, self.beta_y, self.beta_z, self.n_inference = scale, beta_y, beta_z, n_inference
+        self.residual_weight, self.annealing, self.growth = residual_weight, annealing, growth
+        self.shortest, self.decoded, self.predicted_steps = shortest, decoded, predicted_steps
 
     def loss(
-        self,
-        video: Video,
-        times: Times | VideoTimes,
-        mask: Mask,
-        n_cond: int,
-        progress: float,
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative ELBO of a video in nats, and its parts (Franceschi et al. 2020, eq. 10).
 
         `Σ -log p(x_t) + β_y KL(q(y₁) ‖ N(0, I)) + β_z Σ KL(q(z_t) ‖ p(z_t | y_{t-1}))`, and
         `residual_weight · Σ ‖y_{s+1} - y_s‖₂` over the steps s that the dynamics take.
         """
-        check_request(video, times, mask=mask)
+        video, _ = self.framewise(video, times, mask=mask)
         n = self._length(video.shape[1], progress)
         video = video[:, :n]
-        frame_units(times[..., :n], times[..., :1], mask[:, :n], "SRVP")
         codes, features = self._encode(video)
         content = self._random_content(codes, features)
         q_first, q_z = self._posteriors(codes)
         z = q_z.rsample() if q_z else None
         path, steps, kl_path = self._inferred_path(q_first.rsample(), z, n)
-        kl_path = kl_path.mean()
         chosen = torch.randperm(n)[: self.decoded] if self.decoded else torch.arange(n)
         frames = self.decode(path[:, chosen], content)
         nll = negative_log_likelihood(frames, video[:, chosen], self.scale)
@@ -143,7 +143,7 @@ class SRVP(TrainablePredictor):
         }
         share = 1.0 if progress >= self.annealing else max(0.01, progress / self.annealing)
         loss = terms["nll"] + share * self.beta_y * terms["kl_y"]
-        loss = loss + self.residual_weight * terms["residual"] + share * kl_path
+        loss = loss + self.residual_weight * terms["residual"] + share * kl_path.mean()
         if q_z is not None:
             terms["kl_z"] = kl(q_z, gaussian(self.prior(path[:, :-1]))).mean()
             loss = loss + share * self.beta_z * terms["kl_z"]
@@ -151,15 +151,14 @@ class SRVP(TrainablePredictor):
 
     @torch.no_grad()
     def scores(
-        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int
     ) -> dict[str, PerSample]:
         """Terms of the ELBO of all frames from one sample of the posterior, in nats, `[b]` each.
 
         `nll` is the negative log-likelihood, summed over the frames; `kl` is the sum of all KL
         divergences. The content comes from the conditioning frames.
         """
-        check_request(video, times, mask=mask)
-        frame_units(times, times[..., :1], mask, "SRVP")
+        video, _ = self.framewise(video, times, mask=mask)
         q_first, q_z = self._posteriors(self._encode(video)[0])
         z = q_z.sample() if q_z else None
         path, _, divergence = self._inferred_path(q_first.sample(), z, video.shape[1])
@@ -184,63 +183,57 @@ class SRVP(TrainablePredictor):
         one = torch.randint(t, (b,), device=codes.device) if self.skips else drawn[:, 0]
         return self._content(frames, features, one)
 
-    def _inferred_path(
-        self, first: Tensor, z: Tensor | None, n_frames: int
-    ) -> tuple[Codes, Codes, Tensor]:
+    def _inferred_path(self, first: Tensor, z: Tensor | None, n: int) -> tuple[Tensor, ...]:
         """States at the frames, residuals of all steps, and path KL divergence `[b]` in nats."""
         k = self.dynamics.steps
-        times = torch.arange((n_frames - 1) * k + 1, dtype=torch.float64) / k
+        times = torch.arange((n - 1) * k + 1, dtype=torch.float64) / k
         path = self.dynamics(first, times, None if z is None else PiecewiseContext(z))
         return path.states[:, ::k], path.states.diff(dim=1), path.kl
 
+    @finite(axis=2)
     def predict(
         self,
-        video: Video,
-        times: Times | VideoTimes,
-        target_times: Times | VideoTimes,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
         n_samples: int = 1,
-        mask: Mask | None = None,
+        mask: ArrayLike | None = None,
     ) -> Videos:
         """Samples at any times from the first frame on."""
-        check_request(video, times, target_times, n_samples, mask)
         content = self.content_of(video)
         return self.with_content(video, times, target_times, n_samples, content, mask)
 
     def with_content(
         self,
-        video: Video,
-        times: Times | VideoTimes,
-        target_times: Times | VideoTimes,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
         n_samples: int,
         content: Content,
-        mask: Mask | None = None,
+        mask: ArrayLike | None = None,
     ) -> Videos:
         """Samples with the motion of a video and a content, possibly that of another video.
 
-        The arguments are those of `predict`, and the content.
+        The arguments are those of `predict`, and a content for each video.
         """
         states = self.states(video, times, target_times, n_samples, mask)
         return torch.stack([self.decode(y, content) for y in states])
 
+    @finite(axis=2)
     def states(
         self,
-        video: Video,
-        times: Times | VideoTimes,
-        target_times: Times | VideoTimes,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
         n_samples: int = 1,
-        mask: Mask | None = None,
+        mask: ArrayLike | None = None,
     ) -> Tensor:
         """States `[s b k y]`: inferred at the conditioning frames, later from the prior.
 
-        Args:
-            video: Conditioning frames.
-            times: Times of these frames, evenly spaced, the same for all videos.
-            target_times: Ascending times, none before the first frame.
-            n_samples: Number of samples of each video.
-            mask: Mask of the observed frames; all frames must be observed.
+        Arguments as in `predict`; the conditioning frames must all be observed and evenly spaced,
+        at the same times for all videos, and no target time is before the first of them.
         """
-        check_request(video, times, target_times, n_samples, mask)
-        units = frame_units(times, target_times, mask, "SRVP")
+        video, units = self.framewise(video, times, target_times, n_samples, mask)
         q_first, q_z = self._posteriors(self._encode(video)[0])
         y = q_first.sample((n_samples,)).flatten(0, 1)
         z = q_z.sample((n_samples,)).flatten(0, 1) if q_z else None
@@ -248,13 +241,19 @@ class SRVP(TrainablePredictor):
         for i in range(math.ceil(float(units[-1]))):
             inside = units[(units > i) & (units < i + 1)]
             knots = torch.cat([units.new_tensor([i]), inside, units.new_tensor([i + 1])])
-            piece = self.dynamics(y, knots, self._variable(y, z, i)).states
+            with self.dynamics.stepping(self.predicted_steps if i >= video.shape[1] - 1 else None):
+                piece = self.dynamics(y, knots, self._variable(y, z, i)).states
             y = piece[:, -1]
             states.append(piece[:, 1:] if bool((units == i + 1).any()) else piece[:, 1:-1])
         return torch.cat(states, 1).unflatten(0, (n_samples, -1))
 
     def interpolate(
-        self, video: Video, other: Video, times: Times, target_times: Times, shares: Tensor
+        self,
+        video: ArrayLike,
+        other: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
+        shares: Sequence[float],
     ) -> Videos:
         """Videos `[s b k c h w]` whose states are linear interpolations between two videos.
 
@@ -265,38 +264,45 @@ class SRVP(TrainablePredictor):
             other: Conditioning frames of the other videos.
             times: Times of the frames of both.
             target_times: Ascending times of the results.
-            shares: Weights of the states of the other videos, `[s]`, from 0 to 1.
+            shares: Weights of the states of the other videos, from 0 to 1.
         """
-        target_times = shared_times(target_times, "SRVP")
+        check_shares(shares=shares)
         a = self.states(video, times, target_times)[0]
         b = self.states(other, times, target_times)[0]
+        if len(a) != len(b):
+            raise InputError(f"got {len(b)} other videos for {len(a)}; give as many of both")
         content = self.content_of(video)
         return torch.stack([self.decode(torch.lerp(a, b, share), content) for share in shares])
 
-    def content_of(self, video: Video) -> Content:
+    def content_of(self, video: ArrayLike) -> Content:
         """Content from the last k frames; the skips are from the last frame."""
-        codes, features = self._encode(video)
+        codes, features = self._encode(video := self.as_frames(video))
         last = torch.full((len(video),), video.shape[1] - 1, device=video.device)
         return self._content(codes[:, -self.n_inference :], features, last)
 
     def decode(self, states: Codes, content: Content) -> Video:
         """Decoded frames `[b t c h w]` of states `[b t y]`."""
         b, t = states.shape[:2]
+        if len(content.w) != b:
+            raise InputError(f"got {len(content.w)} contents for {b} videos; give one for each")
         codes = torch.cat([content.w[:, None].expand(-1, t, -1), states], -1).flatten(0, 1)
         skips = [s[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1) for s in content.skips]
         return self.decoder(codes, skips).unflatten(0, (b, t))
 
     def _variable(self, y: Tensor, z: Tensor | None, interval: int) -> Tensor | None:
         """Random variable of the step to the next frame: inferred, or later from the prior."""
-        if z is None:
-            return None
-        if interval < z.shape[1]:
-            return z[:, interval]
+        if z is None or interval < z.shape[1]:
+            return None if z is None else z[:, interval]
         return gaussian(self.prior(y)).sample()
 
     def _encode(self, video: Video) -> tuple[Codes, Skips]:
         """Codes `[b t d]` and feature maps `[b t c h w]`."""
-        size = video.shape[:2]
+        size, k = video.shape[:2], self.n_inference
+        if size[1] < k:
+            raise InputError(
+                f"got {size[1]} frames, but SRVP infers from n_inference {k} frames; give more "
+                "frames or lower predictor.n_inference"
+            )
         codes, features = self.encoder(video.flatten(0, 1))
         kept = features if self.skips else []
         return codes.unflatten(0, size), [f.unflatten(0, size) for f in kept]
@@ -308,13 +314,6 @@ class SRVP(TrainablePredictor):
 
     def _posteriors(self, codes: Codes) -> tuple[Normal, Normal | None]:
         """Posteriors `q(y₁)`, and `q(z_t)` of every frame but the first."""
-        k = self.n_inference
-        if codes.shape[1] < k:
-            raise InputError(
-                f"got {codes.shape[1]} frames; the first state is inferred from n_inference {k} "
-                "frames: give more frames or lower predictor.n_inference"
-            )
-        q_first = gaussian(self.first(codes[:, :k].flatten(1)))
-        if not self.z_size:
-            return q_first, None
-        return q_first, gaussian(self.posterior(self.recurrent(codes)[0][:, 1:]))
+        q_first = gaussian(self.first(codes[:, : self.n_inference].flatten(1)))
+        hidden = self.recurrent(codes)[0] if self.z_size else None
+        return q_first, None if hidden is None else gaussian(self.posterior(hidden[:, 1:]))

@@ -31,7 +31,7 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
     video = to_unit(clip.frames)
     other = video.roll(-1, 0)
     content = srvp.content_of(other[:, given])
-    mixed = srvp.with_content(video[:, given], clip.times[given], clip.times, 1, content)[0]
+    mixed = srvp.with_content(video[:, given], clip.times[..., given], clip.times, 1, content)[0]
     rows = zip(video, other, mixed, strict=True)
     return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
 
@@ -54,8 +54,10 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
     if n < 2:
         raise InputError(f"got {n} rows; give 2 or more, the two ends included")
     srvp, video = _srvp(model, clip), to_unit(clip.frames)[:, :n_cond]
-    shares = torch.linspace(0, 1, n, device=video.device)
-    mixed = srvp.interpolate(video, video.roll(-1, 0), clip.times[:n_cond], clip.times, shares)
+    shares = torch.linspace(0, 1, n).tolist()
+    mixed = srvp.interpolate(
+        video, video.roll(-1, 0), clip.times[..., :n_cond], clip.times, shares
+    )
     return _picture([[("predicted", v) for v in rows] for rows in mixed.transpose(0, 1)], n_cond)
 
 

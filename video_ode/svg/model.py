@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from common.errors import InputError, check_counts
-from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
+from common.inputs import ArrayLike
+from common.typing import Codes, ImageShape, PerSample, Video, Videos
 from video_ode.elbo import gaussian, kl
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
-from video_ode.predictor import TrainablePredictor, check_request, frame_units
+from video_ode.predictor import TrainablePredictor, finite
 
 LSTMState = tuple[Tensor, Tensor] | None
 
@@ -57,19 +58,13 @@ class SVG(TrainablePredictor):
         self.out = nn.Sequential(nn.Linear(hidden, code), nn.Tanh())
 
     def loss(
-        self,
-        video: Video,
-        times: Times | VideoTimes,
-        mask: Mask,
-        n_cond: int,
-        progress: float,
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the frames after the first one, plus `β KL` of their `z`.
 
         Every frame is predicted from the true previous frame, so that all frames are one batch.
         """
-        check_request(video, times, mask=mask)
-        frame_units(times, times, mask, type(self).__name__)
+        video, _ = self.framewise(video, times, mask=mask)
         frames, q, p = self._teacher_forced(video, n_cond)
         error = (frames - video[:, 1:]).square().mean()
         divergence = kl(q, p).mean() / (video.shape[1] - 1)
@@ -77,11 +72,10 @@ class SVG(TrainablePredictor):
 
     @torch.no_grad()
     def scores(
-        self, video: Video, times: Times | VideoTimes, mask: Mask, n_cond: int
+        self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int
     ) -> dict[str, PerSample]:
         """Parts of the loss: `mse` of a pixel and `kl` of a frame, in nats."""
-        check_request(video, times, mask=mask)
-        frame_units(times, times, mask, type(self).__name__)
+        video, _ = self.framewise(video, times, mask=mask)
         frames, q, p = self._teacher_forced(video, n_cond)
         error = (frames - video[:, 1:]).square().flatten(1).mean(1)
         return {"mse": error, "kl": kl(q, p) / (video.shape[1] - 1)}
@@ -97,17 +91,17 @@ class SVG(TrainablePredictor):
         source = torch.arange(video.shape[1] - 1).clamp(max=n_cond - 1)
         return self._decode(predicted, [f[:, source] for f in features]), q, p
 
+    @finite(axis=2)
     def predict(
         self,
-        video: Video,
-        times: Times | VideoTimes,
-        target_times: Times | VideoTimes,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
         n_samples: int = 1,
-        mask: Mask | None = None,
+        mask: ArrayLike | None = None,
     ) -> Videos:
         """Samples of whole frames from the first one on; the first is a copy of the true one."""
-        check_request(video, times, target_times, n_samples, mask)
-        units = frame_units(times, target_times, mask, type(self).__name__)
+        video, units = self.framewise(video, times, target_times, n_samples, mask)
         wanted = units.long()
         if bool((units != wanted).any()):
             raise InputError(

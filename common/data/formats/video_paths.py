@@ -2,18 +2,29 @@
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
+
+from pytorch_lightning.utilities import rank_zero_warn
 
 from common.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".gif", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".flv", ".3gp", ".wmv"),
+)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".dng", ".ogv", ".vob", ".rm", ".swf")
 
 
 def videos_under(root: Path) -> dict[str, Path]:
     """Paths of all videos under a folder: video files and folders of numbered frames.
 
-    Left out are images in a folder with video files, images without a number, and hidden files.
+    Images whose names differ in more than the numbers, such as `left1` and `right1`, are frames of
+    different videos of one folder; such a video has a pattern for a path, such as `left*`. Left
+    out are images in a folder with video files, images without a number, single images beside
+    videos of several, and hidden files. Files of other kinds of videos and images are named in a
+    warning.
 
     Returns:
         The paths by their names, sorted by name. A name is the path relative to `root`.
@@ -27,26 +38,62 @@ def videos_under(root: Path) -> dict[str, Path]:
             f"got data.root {root}, which is no folder; give the folder that has the videos"
         )
     found: list[Path] = []
+    unread: list[str] = []
     for folder, folders, files in os.walk(root, followlinks=True):
         here = Path(folder)
         folders[:] = [name for name in folders if not _is_skipped(here / name)]
         videos = [f for f in files if f.lower().endswith(VIDEO_SUFFIXES) and f[0] != "."]
         found += [here / f for f in videos]
-        if not videos and any(map(_is_frame, files)):
-            found.append(here)
+        found += [] if videos else _frame_videos(here, files)
+        unread += [f for f in files if f.lower().endswith(UNREAD_SUFFIXES) and f[0] != "."]
+    if unread:
+        kinds = " ".join(VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+        rank_zero_warn(
+            f"left out {len(unread)} files in {root} of kinds that can't be read, such as "
+            f"{unread[0]}; convert them to one of {kinds}"
+        )
     return dict(sorted((path.relative_to(root).as_posix(), path) for path in found))
 
 
-def frame_files(folder: Path) -> list[Path]:
-    """Numbered images in a folder, in the order of their numbers."""
-    files = [file for file in folder.iterdir() if _is_frame(file.name)]
+def frame_files(path: Path) -> list[Path]:
+    """Numbered images in the order of their numbers.
+
+    Args:
+        path: A folder, or the pattern of its images that are frames of one video, such as
+            `folder/left*`, where `*` stands for numbers.
+    """
+    folder = path.parent if is_pattern(path) else path
+    files = [
+        file
+        for file in folder.iterdir()
+        if _is_frame(file.name) and path.name in (folder.name, _pattern(file.name))
+    ]
     return sorted(files, key=lambda file: (natural_sort_key(file.name), file.name))
+
+
+def is_pattern(path: Path) -> bool:
+    """True for the pattern of numbered images, which is the path of no file."""
+    return "*" in path.name and not path.exists()
 
 
 def natural_sort_key(name: str) -> list[tuple[int, str]]:
     """Sort key of a name that orders the numbers inside names by their values."""
     parts = re.split(r"([0-9]+)", name.lower())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _frame_videos(folder: Path, files: list[str]) -> list[Path]:
+    """Paths of the videos that the numbered images of a folder are."""
+    counts = Counter(_pattern(name) for name in files if _is_frame(name))
+    several = [pattern for pattern, count in counts.items() if count > 1]
+    if len(several) > 1:
+        return [folder / pattern for pattern in several]
+    return [folder] if len(counts) == 1 else [folder / pattern for pattern in several]
+
+
+def _pattern(name: str) -> str:
+    """Name of an image without its ending, with `*` in place of each number."""
+    return re.sub("[0-9]+", "*", os.path.splitext(name)[0].lower())
 
 
 def _is_frame(name: str) -> bool:

@@ -20,9 +20,10 @@ class Clip(NamedTuple):
     """Batch of videos of equal length.
 
     Times are real numbers in frames of the original video: a set that takes every second frame
-    has the times 0, 2, 4, …. They ascend, and all videos of a batch have the same first time (0 in
-    all sets of this project). Where all videos share all times (regular frame rate), `times` is
-    `[t]`. Where each video has its own times (time stamps of real recordings), it is `[b t]`.
+    has the times 0, 2, 4, …; in a file of uneven time stamps, a frame is the usual distance. They
+    ascend, and all videos of a batch have the same first time (0 in all sets of this project).
+    Where all videos share all times (regular frame rate), `times` is `[t]`. Where each video has
+    its own times (time stamps of real recordings), it is `[b t]`.
 
     Attributes:
         frames: `[b t c h w]`: pictures are `uint8`; fields that are no pictures are `float32` and

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 
 from common.data.base import Split
-from common.data.formats.footage import FrameFormat, open_video
+from common.data.formats.footage import Footage, FrameFormat
+from common.data.formats.video_files import open_video
 from common.data.formats.video_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, videos_under
 from common.data.videos.windows import VideoOpener, WindowData
 from common.errors import InputError
@@ -19,10 +20,11 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class VideoFolder(WindowData):
     """All videos under a folder, at any depth.
 
-    A video is a file (mp4, avi, mov, mkv, webm, gif) or a folder of numbered frames (png, jpg; in
-    the order of their numbers). The sub-folders `train`, `val` and `test` of `root` hold the
-    splits of these names. If there is no folder `val` or `test`, that split is a random choice of
-    the other videos; a video always belongs to one split.
+    A video is a file (mp4, m4v, avi, mov, mkv, webm, gif, mpg, ts, flv, 3gp, wmv) or a folder of
+    numbered frames (png, jpg, webp, bmp, tif, pgm; in the order of their numbers; `left1` and
+    `right1` are frames of two videos). The sub-folders `train`, `val` and `test` of `root` hold
+    the splits of these names. If there is no folder `val` or `test`, that split is a random
+    choice of the other videos; a video always belongs to one split.
 
     `setup` decodes every frame of a split once, to count the frames and to find broken files.
 
@@ -32,6 +34,9 @@ class VideoFolder(WindowData):
         channels: 3: colour; 1: grey.
         crop: `centre`: cut frames to the aspect ratio of `size`; `none`: keep whole frames and
             change their aspect ratio.
+        timing: Times of the frames of a file. `stamps`: those of its time stamps, in units of the
+            usual distance between two frames; where frames are unevenly spaced, each video of a
+            batch has times of its own. `frames`: 0, 1, 2 and so on.
         val_fraction: Share of the videos for validation, if there is no folder `val`.
         test_fraction: Share of the videos for testing, if there is no folder `test`.
         split_seed: Random seed of the random splits, independent of the training seed.
@@ -43,6 +48,7 @@ class VideoFolder(WindowData):
         size: int | tuple[int, int] = 64,
         channels: Literal[1, 3] = 3,
         crop: Literal["centre", "none"] = "centre",
+        timing: Literal["stamps", "frames"] = "stamps",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         split_seed: int = 0,
@@ -59,13 +65,19 @@ class VideoFolder(WindowData):
                 f"got val_fraction {val_fraction} and test_fraction {test_fraction}; give 0 or "
                 "more each and less than 1 together"
             )
-        self.root = Path(root).expanduser()
+        self.root, self.timing = Path(root).expanduser(), timing
         self.frame_format = FrameFormat(height, width, channels, crop)
         self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
         self.split_seed, self.shape = split_seed, (channels, height, width)
 
     def openers(self, split: Split) -> Sequence[VideoOpener]:
-        return [functools.partial(open_video, p, self.frame_format) for p in self.paths(split)]
+        return [functools.partial(self._open, path) for path in self.paths(split)]
+
+    def _open(self, path: Path) -> Footage:
+        video = open_video(path, self.frame_format)
+        if self.timing == "frames":
+            video.stamps = None
+        return video
 
     def paths(self, split: Split) -> list[Path]:
         """Paths of the videos of a split, sorted by name.

@@ -55,6 +55,7 @@ class KTH(VideoFolder):
             size=size,
             channels=channels,
             crop="none",
+            timing="frames",
             val_fraction=val_fraction,
             test_fraction=0.0,
             n_eval_frames=n_eval_frames,

@@ -4,7 +4,7 @@ Training clips begin at random frames; the clips of validation and testing are f
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from common.data.base import Split
 from common.data.formats.footage import Footage, MemoryVideo
 from common.data.videos.base import Clips, VideoData, uniform
 from common.errors import InputError, check_counts
-from common.typing import PixelVideo, Times
+from common.typing import PixelVideo, Times, VideoTimes
 
 T = TypeVar("T")
 VideoOpener = Callable[[], Footage]  # opens one video, or raises an InputError that names it
@@ -61,29 +61,34 @@ class Windows(Clips):
         flip: bool = False,
     ) -> None:
         self.footage, self.starts = footage, starts
+        self.even = all(video.stamps is None for video in footage)
         self.n_frames, self.every, self.unit, self.flip = n_frames, every, unit, flip
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def times(self, indices: list[int]) -> Times:
-        return torch.arange(self.n_frames) * (self.every / self.unit)
+    def times(self, indices: list[int]) -> Times | VideoTimes:
+        if self.even:
+            return torch.arange(self.n_frames) * (self.every / self.unit)
+        rows = [footage.times(frames) for footage, frames, _ in self._places(indices)]
+        return torch.from_numpy(np.stack(rows) / self.unit).float()
 
     def frames(self, indices: list[int]) -> PixelVideo:
-        draws = uniform(np.asarray(indices), 2, seed=3000)
-        clips = [
-            self._clip(i, *chances) for i, chances in zip(indices, draws.tolist(), strict=True)
-        ]
+        clips = []
+        for footage, frames, mirrored in self._places(indices):
+            clip = footage.read(frames)
+            clips.append(clip[..., ::-1] if mirrored else clip)
         return torch.from_numpy(np.stack(clips))
 
-    def _clip(self, index: int, chance: float, side: float) -> np.ndarray:
-        video, start = self.starts[index % len(self)]
-        footage, span = self.footage[video], span_of(self.n_frames, self.every)
-        if start is not None:
-            return footage.read(range(start, start + span, self.every))
-        start = int(chance * (len(footage) - span + 1))
-        clip = footage.read(range(start, start + span, self.every))
-        return clip[..., ::-1] if self.flip and side < 0.5 else clip
+    def _places(self, indices: list[int]) -> Iterator[tuple[Footage, range, bool]]:
+        """Video, frames, and whether they are mirrored, of each clip."""
+        draws = uniform(np.asarray(indices), 2, seed=3000).tolist()
+        for index, (chance, side) in zip(indices, draws, strict=True):
+            video, fixed = self.starts[index % len(self)]
+            footage, span = self.footage[video], span_of(self.n_frames, self.every)
+            start = int(chance * (len(footage) - span + 1)) if fixed is None else fixed
+            mirrored = fixed is None and self.flip and side < 0.5
+            yield footage, range(start, start + span, self.every), mirrored
 
 
 class WindowData(VideoData):
@@ -188,7 +193,9 @@ class WindowData(VideoData):
                 f"{self.every} needs {span_of(n_frames, self.every)}; lower them or leave this "
                 "video out"
             )
-        return MemoryVideo(video.name, video.read(range(len(video)))) if self.in_memory else video
+        if not self.in_memory:
+            return video
+        return MemoryVideo(video.name, video.read(range(len(video))), video.stamps)
 
 
 def span_of(n_frames: int, every: int) -> int:
