@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.errors import InputError, RunError, check_counts
 from common.inputs import ArrayLike, as_pixels
-from common.ode.solve import SolveError
+from common.ode.evaluations import SolveError
 from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.times import as_times, frame_units, shared_times
 

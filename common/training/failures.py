@@ -45,7 +45,7 @@ class Diagnosis(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        folder = Path(trainer.loggers[0].log_dir or "") if trainer.loggers else None
+        folder = _run_folder(trainer)
         begun = trainer.training and trainer.fit_loop.batch_idx >= 0
         if not (begun and isinstance(exception, Exception) and folder and folder.is_dir()):
             return
@@ -66,6 +66,11 @@ def place_of(trainer: Trainer) -> str:
     return f"step {trainer.global_step}, epoch {trainer.current_epoch}, batch {batch}"
 
 
+def _run_folder(trainer: Trainer) -> Path | None:
+    folder = trainer.loggers[0].log_dir if trainer.loggers else None
+    return Path(folder) if folder else None
+
+
 def _recognised(
     error: Exception, trainer: Trainer | None, model: nn.Module | None
 ) -> tuple[str, int] | None:
@@ -84,7 +89,9 @@ def _recognised(
     if _out_of_memory(error):
         return _memory_advice(first, trainer), 1
     if isinstance(error, OSError) and error.errno is not None:
-        where = f"{error.filename}: " if error.filename else ""
+        # TensorBoard's errors of a full disk don't name a file.
+        place = error.filename or (_run_folder(trainer) if trainer else None)
+        where = f"{place}: " if place else ""
         lost = error.errno in MOUNT_ERRORS
         advice = "is its disk still mounted?" if lost else "check its rights and the space left"
         return f"{where}{error.strerror}; {advice}", 1

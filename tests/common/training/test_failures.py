@@ -124,7 +124,12 @@ def test_a_failure_leaves_its_place_and_trace_in_the_folder_of_the_run(tmp_path,
     assert f"failed at step 1, epoch 0, batch 1; details: {path}" in capsys.readouterr().out
 
 
-TRAINER = Mock(spec=Trainer, datamodule=Mock(batch_size=64), accumulate_grad_batches=2)
+TRAINER = Mock(
+    spec=Trainer,
+    datamodule=Mock(batch_size=64),
+    accumulate_grad_batches=2,
+    loggers=[Mock(log_dir="/runs/version_3")],
+)
 CUDA = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
 CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes. Error code 12"
 
@@ -144,6 +149,7 @@ CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 byte
          ["data.num_workers"], 1),
         (OSError(errno.EIO, "Input/output error", "/mnt/x.npy"), ["/mnt/x.npy", "mounted"], 1),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), ["/x: No space left"], 1),
+        (OSError(errno.ENOSPC, "No space left on device"), ["/runs/version_3: No space left"], 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )  # fmt: skip
