@@ -136,7 +136,7 @@ def _scores(folder: Path) -> Scores:
     def values(tag: str) -> list[Any]:
         return list(events.Scalars(tag)) if tag in tags else []
 
-    start = values("train/loss")[0].wall_time
+    start = events.FirstEventTimestamp()
     passed = [e.wall_time - start for e in values("val/bpd") if e.value <= 1.63]
     errors = [
         e.value for stage in ("train", "val", "test") for e in values(f"{stage}/solver_error")
@@ -145,7 +145,7 @@ def _scores(folder: Path) -> Scores:
         "bpd": values("test/bpd")[-1].value,
         "seconds_to_1.63": min(passed, default=float("nan")),
         "solver_error": max(errors),
-        "steps": float(values("train/loss")[-1].step),
+        "steps": 1.0 + max(event.step for tag in tags for event in values(tag)),
         "skipped": max((e.value for e in values("train/skipped_steps")), default=0.0),
     }
 

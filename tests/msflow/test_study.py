@@ -5,9 +5,7 @@ from msflow.cli import main
 from tests import tiny
 
 DATA = "data: {class_path: EmbeddedDigits, init_args: {batch_size: 4}}\n"
-TRAINER = (
-    "trainer: {accelerator: cpu, max_steps: 2, limit_val_batches: 1, limit_test_batches: 1}\n"
-)
+TRAINER = "trainer: {accelerator: cpu, max_steps: 2, limit_test_batches: 1}\n"
 
 
 def cells(path):
@@ -41,3 +39,4 @@ def test_the_table_of_objectives_has_bits_time_and_the_solvers_error(tmp_path, m
     for row in rows:
         assert 0 < float(row[1]) < 20
         assert 0 <= float(row[3]) < 0.1
+        assert row[4] == "2"
