@@ -129,7 +129,8 @@ def objectives(seeds: int = 3, out: Path = Path("lightning_logs/objectives")) ->
 
 def _scores(folder: Path) -> Scores:
     """Scores of a run from its TensorBoard files."""
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    # The test begins at step 0 again, which would purge the events of the training.
+    events = EventAccumulator(str(folder), {"scalars": 0}, purge_orphaned_data=False)
     events.Reload()
     tags = set(events.Tags()["scalars"])
 

@@ -5,7 +5,13 @@ from msflow.cli import main
 from tests import tiny
 
 DATA = "data: {class_path: EmbeddedDigits, init_args: {batch_size: 4}}\n"
-TRAINER = "trainer: {accelerator: cpu, max_steps: 2, limit_test_batches: 1}\n"
+TRAINER = """trainer:
+  accelerator: cpu
+  max_steps: 2
+  log_every_n_steps: 1
+  limit_val_batches: 1
+  limit_test_batches: 1
+"""
 
 
 def cells(path):
