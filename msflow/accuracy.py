@@ -1,5 +1,6 @@
 """Accuracy of the solver: training finds its errors, so they are measured while it goes on."""
 
+import math
 from collections.abc import Callable
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -19,10 +20,11 @@ class TrainingSolver:
 
     Attributes:
         refinements: How often it has become finer since then.
+        error: Error in bits per dimension, as measured last. NaN: not yet measured.
     """
 
     def __init__(self, solver: Solver) -> None:
-        self.first, self.refinements = solver, 0
+        self.first, self.refinements, self.error = solver, 0, math.nan
 
     @property
     def solver(self) -> Solver:
@@ -32,32 +34,28 @@ class TrainingSolver:
             solver = solver.finer()
         return solver
 
-    def adjust(self, measure: Callable[[Solver], float]) -> float:
+    def adjust(self, measure: Callable[[Solver], float]) -> None:
         """Makes the solver finer until its error is small enough, or coarser if it is tiny.
 
         Args:
             measure: Error of a solver, in bits per dimension.
 
-        Returns:
-            Error of the solver.
-
         Raises:
             SolveError: The error of the finest solver is above `LIMIT` too.
         """
-        error = measure(self.solver)
-        while not error <= LIMIT and self.refinements < MOST_REFINEMENTS:
+        self.error = measure(self.solver)
+        while not self.error <= LIMIT and self.refinements < MOST_REFINEMENTS:
             self.refinements += 1
             rank_zero_warn(
-                f"the error of the solver is {error:.2g} bits/dim, more than {LIMIT}: training "
-                f"goes on with {self.solver}"
+                f"the error of the solver is {self.error:.2g} bits/dim, more than {LIMIT}: "
+                f"training goes on with {self.solver}"
             )
-            error = measure(self.solver)
-        if not error <= LIMIT:
+            self.error = measure(self.solver)
+        if not self.error <= LIMIT:
             raise SolveError(
-                f"the error of the solver is {error:.2g} bits/dim even with {self.solver}: the "
-                "field is too stiff; lower the learning rate, or raise the weights of the "
+                f"the error of the solver is {self.error:.2g} bits/dim even with {self.solver}: "
+                "the field is too stiff; lower the learning rate, or raise the weights of the "
                 "regularisers"
             )
-        if self.refinements and error < LIMIT / 100:
+        if self.refinements and self.error < LIMIT / 100:
             self.refinements -= 1
-        return error

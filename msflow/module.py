@@ -144,13 +144,14 @@ class MultiScaleFlowModule(AutomaticSystem):
     def training_step(self, pixels: ArrayLike, batch_idx: int) -> Tensor:
         try:
             if self.objective.solves and batch_idx % self.check_every == 0:
-                error = self.train_solver.adjust(lambda s: self._solver_error(pixels, s))
-                self.log("train/solver_error", error)
+                self.train_solver.adjust(lambda solver: self._solver_error(pixels, solver))
             solver = self.train_solver.solver
             loss, terms = self.objective(self.flow, pixels, self.active_scales, solver)
         except SolveError as error:
             return self.left_out(error)
         self.log("train/loss", loss, prog_bar=True)
+        if self.objective.solves:
+            self.log("train/solver_error", self.train_solver.error)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         return loss
 
@@ -189,7 +190,7 @@ class MultiScaleFlowModule(AutomaticSystem):
                 "model.eval_solver a smaller step or smaller tolerances"
             )
         if stage != "predict":
-            self.log(f"{stage}/solver_error", error, batch_size=1)
+            self.log(f"{stage}/solver_error", error, batch_size=1, sync_dist=True)
 
     def _solver_error(self, pixels: ArrayLike, solver: Solver) -> float:
         """Mean error over the batch; with several processes, the largest of all."""
@@ -222,7 +223,7 @@ class MultiScaleFlowModule(AutomaticSystem):
             )
         if self._inexact:
             # No checkpoint and no stopping rule may take the inexact number for a good one.
-            self.log(f"{stage}/{own}", math.inf, batch_size=1)
+            self.log(f"{stage}/{own}", math.inf, batch_size=1, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

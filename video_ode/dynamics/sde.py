@@ -17,7 +17,7 @@ class NeuralSDE(Dynamics):
         drift: From the lengths of state and context to the drift `f`.
         diffusion: From the lengths of state and context to a network; `g` is `scale` times the
             softplus of its output.
-        step_size: Size of the largest step, in frames.
+        step_size: Step of the solver, in frames.
         scale: Factor of the diffusion; 0 gives the ODE, solved by Euler's method.
         prior_drift: From the lengths of state and context to the drift `h` of a prior. The path
             then has a KL divergence from the path with drift `h`. None: no prior, no divergence.
