@@ -1,6 +1,7 @@
 """Audit as a callback: total correlation of layers on data that nothing was trained on."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +21,11 @@ from mimic.measure import FEWEST, NOISE, Measurement, check_options, measure_tot
 
 
 class TotalCorrelationAudit(Callback):
-    """Audit of layers: total correlation on validation and test data, by newly made critics.
+    """Audit of layers: total correlation on validation and test data, by newly made estimators.
 
     Works with `MiMIc` and without: the same audit evaluates a network trained either way. Logs
-    `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error, and
+    `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error,
+    `audit/<layer>/tc_critic`, the second reading (see `measure_total_correlation`), and
     `audit/<layer>/tc_gaussian`, the part that covariances show, of the same channels with the same
     noise. Several loaders are audited one by one, with `/dataloader_idx_1` and so on behind the
     name.
@@ -172,12 +174,12 @@ class TotalCorrelationAudit(Callback):
             # The same positions in every run and on every device.
             generator = torch.Generator(feature.device).manual_seed(0)
             try:
-                z, _, positions = reduction(feature.detach(), None, generator)
+                rows = reduction(feature.detach(), None, generator)
             except ValueError as error:
                 raise InputError(f"audit of layer {name}: {error}") from error
             if own is not None:
-                own = own.repeat_interleave(positions).cpu()
-            self._kept[loader][name].append(Rows(z.cpu(), own, positions))
+                own = own.repeat_interleave(rows.positions).cpu()
+            self._kept[loader][name].append(rows._replace(z=rows.z.cpu(), labels=own))
 
     def _finish(self, pl_module: LightningModule) -> None:
         every, self._kept = self._kept, {}
@@ -188,12 +190,17 @@ class TotalCorrelationAudit(Callback):
                     # Tensors of evaluation may not be trained on, but copies may.
                     with torch.inference_mode(False), torch.enable_grad():
                         rows = _gathered(parts, self.samples, pl_module.device)
-                        found, gaussian = self._measure(rows)
+                        with warnings.catch_warnings(record=True) as said:
+                            warnings.simplefilter("always")
+                            found, gaussian = self._measure(rows)
                 except ValueError as error:  # no reason to lose a run
                     rank_zero_warn(f"no audit of layer {name}: {error}")
                     continue
+                for warning in said:
+                    rank_zero_warn(f"audit of layer {name}: {warning.message}")
                 self.measured[name + suffix] = found
-                values = {"tc": found.value, "tc_error": found.error, "tc_gaussian": gaussian}
+                values: dict[str, float | None] = {"tc": found.value, "tc_error": found.error}
+                values |= {"tc_critic": found.critic, "tc_gaussian": gaussian}
                 logged = {
                     f"{self.name}/{name}/{key}{suffix}": value
                     for key, value in values.items()

@@ -1,8 +1,10 @@
-"""Measurement of total correlation: a new critic, evaluated on samples that it never saw."""
+"""Measurement of total correlation: a new density and a new critic, on samples they never saw."""
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +16,10 @@ from mimic.critic.devices import alone
 from mimic.critic.estimators import EstimatorName, discrimination, log_mean_exp
 from mimic.critic.game import Game
 from mimic.critic.terms import Decomposition
+from mimic.density import MOST, STEPS, Reading, read_density
 from mimic.features.normal_scores import NormalScores
 from mimic.features.rows import Rows, check_labels, standardize
+from mimic.features.ties import atoms, copies
 
 FEWEST = 40  # samples, so that a critic trains on twelve
 NOISE = 0.1  # standard deviation of the noise, in deviations of a channel, as in the plug-in
@@ -23,13 +27,21 @@ Draw = Callable[[int, torch.Generator], Rows]  # fresh samples, as many as asked
 
 
 class Measurement(NamedTuple):
-    """Total correlation in nats, and its standard error over held-out samples.
+    """Total correlation in nats, with two readings of it.
 
-    The error is that of reading a given critic; it does not include that a critic may be poor.
+    Errors are those of reading a given density or critic; they do not include that it may be poor.
+
+    Attributes:
+        value: The density's reading where there is one, otherwise the critic's.
+        error: Its standard error over held-out samples.
+        critic: The critic's reading.
+        critic_error: Its standard error.
     """
 
     value: float
     error: float
+    critic: float
+    critic_error: float
 
 
 def measure_total_correlation(
@@ -48,11 +60,17 @@ def measure_total_correlation(
     shuffles: int = 10,
     seed: int = 0,
 ) -> Measurement:
-    """Total correlation of a sample's channels, measured on a half that the critic never saw.
+    """Total correlation of a sample's channels, read twice on samples held out from training.
 
     The channels are standardised; heavy-tailed channels are made normal, which leaves total
-    correlation as it is; then noise is added. The critic trains on four fifths of one half of the
-    images; it is evaluated on the last fifth as it trains, and its best state is kept.
+    correlation as it is; then noise is added. The value is that of a density, see `mimic.density`,
+    for up to 64 channels that are single numbers. For others it is that of a critic, which is the
+    second reading otherwise: it trains on four fifths of one half of the images; it is evaluated
+    on the last fifth as it trains, its best state is kept, and reads the other half.
+
+    Warns if the readings differ by more than twice their error and a tenth of the greater one, if
+    one is below zero, which no total correlation is, and if samples are copies of others, which
+    are then left out.
 
     Args:
         z: Channels `[n c …]`.
@@ -64,11 +82,12 @@ def measure_total_correlation(
         decomposition: `direct`, or `line` and `tree`: sums of mutual informations.
         estimator: Objective of the critic, and what is read from it.
         critic: Factory of critics. None: `HybridCritic`.
-        steps: Number of steps of the critic.
+        steps: Number of steps of the critic; a density takes as many, at most 600.
         batch_size: Number of rows of a step.
         lr: Learning rate of the critic's Adam, which falls to zero as a cosine.
         noise: Standard deviation of the noise, in deviations of a channel (of a heavy-tailed
             channel once it is normal). The total correlation is that of the noisy channels.
+            Values that many samples share, as of discrete channels, get no noise.
         shuffles: Number of shuffles of the held-out rows, for samples of the product of marginals.
         seed: Seed of everything random.
 
@@ -82,42 +101,90 @@ def measure_total_correlation(
     )
     _check_samples(z, labels, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
-    rows = Rows(z.detach().float(), None if labels is None else labels.long(), positions)
-    clean, check, held_out = _split(standardize(rows, n_classes)[0], noise, generator)
+    rows = _without_copies(Rows(z.detach().float(), labels, positions))
+    rows = standardize(rows, n_classes)[0]
+    if rows.z.ndim == 2:
+        rows = rows._replace(still=atoms(rows.z) >= 0)
+    rows = rows._replace(z=NormalScores(rows.z)(rows.z))
+    groups = list(groups or range(z.shape[1]))
+    make = partial(Game, groups, z[0, 0].numel(), n_classes, critic or HybridCritic)
+    with alone():
+        game = make(estimator, decomposition, lr, seed=seed, device=z.device)
+        by_critic = _read_critic(game, rows, steps, batch_size, noise, shuffles, generator)
+    if z.ndim > 2 or z.shape[1] > MOST:
+        return _checked(by_critic, by_critic)
+    noisy, steps = rows.noisy(noise, generator), min(steps, STEPS)
+    return _checked(read_density(noisy, groups, n_classes, steps, seed), by_critic)
+
+
+def _without_copies(rows: Rows) -> Rows:
+    """Rows without images that are copies of others, of which a critic could know the answer."""
+    copied = copies(rows.z.unflatten(0, (-1, rows.positions)))
+    if not copied.any():
+        return rows
+    rows = rows.images((~copied).nonzero().flatten())
+    left = len(rows.z) // rows.positions
+    text = f"{int(copied.sum())} of {len(copied)} samples are copies of others and are left out"
+    if left < FEWEST:
+        raise InputError(f"{text}; give {FEWEST} different samples or more")
+    warnings.warn(text, stacklevel=3)
+    return rows
+
+
+def _checked(value: Reading, critic: Reading) -> Measurement:
+    """Measurement of the two readings, with warnings where they can't be right."""
+    for name, reading in {"critic": critic, "density": value}.items():
+        if reading.value < -0.05 and (name == "critic" or reading is not critic):
+            warnings.warn(
+                f"the {name} reads {reading.value:.2f} nats, but no total correlation is below "
+                "zero: it failed on these samples; give more of them",
+                stacklevel=3,
+            )
+    apart, error = abs(value.value - critic.value), math.hypot(value.error, critic.error)
+    if apart > 2 * error + 0.1 * max(value.value, critic.value, 0.5):
+        warnings.warn(
+            f"two readings of the total correlation differ: {value.value:.2f} ± {value.error:.2f} "
+            f"nats by a density, {critic.value:.2f} ± {critic.error:.2f} by a critic. Give more "
+            "samples, and report both",
+            stacklevel=3,
+        )
+    # A little below zero is chance.
+    shown = value.value if value.value < -0.05 else max(0.0, value.value)
+    return Measurement(shown, value.error, critic.value, critic.error)
+
+
+def _read_critic(
+    game: Game,
+    rows: Rows,
+    steps: int,
+    batch_size: int,
+    noise: float,
+    shuffles: int,
+    generator: torch.Generator,
+) -> Reading:
+    """Reading of critics that train on a part of the rows, on the others."""
+    clean, check, held_out = _split(rows, noise, generator)
+    n = len(clean.z) // rows.positions
 
     def draw(count: int, generator: torch.Generator) -> Rows:
-        images, wanted = len(clean.z) // positions, (max(2, count // positions),)
-        chosen = torch.randint(images, wanted, generator=generator, device=generator.device)
+        wanted = (max(2, count // rows.positions),)
+        chosen = torch.randint(n, wanted, generator=generator, device=generator.device)
         return clean.images(chosen).noisy(noise, generator)
 
-    with alone():
-        game = Game(
-            groups or range(z.shape[1]),
-            z[0, 0].numel(),
-            n_classes,
-            critic or HybridCritic,
-            estimator,
-            decomposition,
-            lr,
-            seed=seed,
-            device=z.device,
-        )
-        game.limit(len(clean.z) // positions)
-        fit_critics(game, draw, steps, batch_size, generator, check)
-        return read(game, held_out, shuffles, generator)
+    game.limit(n)
+    fit_critics(game, draw, steps, batch_size, generator, check)
+    return read(game, held_out, shuffles, generator)
 
 
 def _split(rows: Rows, noise: float, generator: torch.Generator) -> tuple[Rows, Rows, Rows]:
     """Random images to train on, to choose the critic's best state on, and to hold out.
 
-    Heavy-tailed channels are made normal. Only the last two parts have noise.
+    Only the last two parts have noise.
     """
     n = len(rows.z) // rows.positions
     order = torch.randperm(n, generator=generator, device=generator.device)
     of_check = max(FEWEST // 5, n // 10)
     split = order.split([n // 2 - of_check, of_check, n - n // 2])
-    scores = NormalScores(rows.images(split[0]).z)
-    rows = rows._replace(z=scores(rows.z))
     clean, check, held_out = (rows.images(part) for part in split)
     return clean, check.noisy(noise, generator), held_out.noisy(noise, generator)
 
@@ -209,7 +276,7 @@ def fit_critics(
 
 
 @torch.no_grad()
-def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> Measurement:
+def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> Reading:
     """Estimate of trained critics on rows and several shuffles of them."""
     value, variance, p = 0.0, 0.0, rows.positions
     values = game.values(rows, generator, shuffles)
@@ -220,7 +287,7 @@ def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> M
         weights = (marginal - log_mean_exp(marginal)).double().exp()
         of_shuffles = weights.unflatten(0, (shuffles, -1, p)).mean((0, 2))
         variance += float(of_images.var() + of_shuffles.var()) / len(of_images)
-    return Measurement(value, math.sqrt(variance))
+    return Reading(value, math.sqrt(variance))
 
 
 @torch.no_grad()

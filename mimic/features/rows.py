@@ -21,11 +21,13 @@ class Rows(NamedTuple):
         z: Channels, `[n c]`, or `[n c …]` where a channel is a map.
         labels: Classes `[n]`. None: no classes.
         positions: Number of consecutive rows that come from one image.
+        still: Values that get no noise, `bool` as z. None: all get noise.
     """
 
     z: Tensor
     labels: Tensor | None = None
     positions: int = 1
+    still: Tensor | None = None
 
     def noisy(self, deviation: float, generator: torch.Generator | None = None) -> "Rows":
         """The rows with Gaussian noise on every channel.
@@ -37,16 +39,20 @@ class Rows(NamedTuple):
             return self
         device = device_of(generator) or self.z.device
         noise = torch.randn(self.z.shape, generator=generator, device=device, dtype=self.z.dtype)
-        return self._replace(z=self.z + deviation * noise.to(self.z.device))
+        noise = deviation * noise.to(self.z.device)
+        return self._replace(
+            z=self.z + (noise if self.still is None else noise.masked_fill(self.still, 0))
+        )
 
     def images(self, chosen: Tensor) -> "Rows":
         """The rows of the images with these indices."""
         p = self.positions
-        z = self.z.unflatten(0, (-1, p))[chosen].flatten(0, 1)
-        labels = self.labels
-        if labels is not None:
-            labels = labels.unflatten(0, (-1, p))[chosen].flatten()
-        return Rows(z, labels, p)
+        z, labels, still = (
+            None if each is None else each.unflatten(0, (-1, p))[chosen].flatten(0, 1)
+            for each in (self.z, self.labels, self.still)
+        )
+        assert z is not None
+        return Rows(z, labels, p, still)
 
 
 class Reduction(NamedTuple):
