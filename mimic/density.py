@@ -172,14 +172,16 @@ def _fitted(
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     every = Scored(*(each.expand(len(before), *each.shape) for each in scored))
     best, kept = torch.zeros(len(before)), torch.zeros(before.shape[0], len(scored.x))
-    rows_of = [part.nonzero().flatten() for part in train]
+    rows_of, last = [part.nonzero().flatten() for part in train], 0
     for step in range(steps + 1):
         if step in {0, steps} or step % max(1, steps // 20) == 0:
             with torch.no_grad():
                 ratios = net.eval()(every)
             score = torch.where(check, ratios, 0).sum(1) / check.sum(1)
             kept = torch.where((better := score > best)[:, None], ratios, kept)
-            best = torch.where(better, score, best)
+            best, last = torch.where(better, score, best), step if better.any() else last
+        if step - last > steps // 4:
+            break
         drawn = torch.stack([rows[torch.randint(len(rows), (BATCH,))] for rows in rows_of])
         optimizer.zero_grad()
         (-net.train()(scored.at(drawn)).mean(1).sum()).backward()

@@ -25,7 +25,7 @@ from mimic.critic.terms import Decomposition
 from mimic.features.layers import Catcher, find_layers
 from mimic.studies.distributions import Equicorrelated
 
-QUICK = {"steps": 400, "noise": 0.0}
+QUICK = {"steps": 300, "noise": 0.0}
 
 
 def pair(n, rho):

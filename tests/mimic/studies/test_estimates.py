@@ -122,7 +122,7 @@ def test_samples(tmp_path, monkeypatch):
 
     def measure(z, noise, seed):
         measurements.append((len(z), noise, seed))
-        return Measurement(float(len(z) + seed), 0.0)
+        return Measurement(float(len(z) + seed), 0.0, float(len(z)), 0.0)
 
     monkeypatch.setattr(estimates, "measure_total_correlation", measure)
     monkeypatch.setattr(estimates, "sample_distributions", lambda: [Equicorrelated(4, 2.0)])
@@ -133,7 +133,8 @@ def test_samples(tmp_path, monkeypatch):
     assert (tmp_path / "samples.md").read_text().splitlines()[:3] == [
         "| channels | truth, nats | 40 samples | 1,000 samples |",
         "| --- | --- | --- | --- |",
-        "| equicorrelated, 4 channels | 2.000 | 41.00 ± 1.00 | 1001.00 ± 1.00 |",
+        "| equicorrelated, 4 channels | 2.000 | 41.00 ± 1.00 / 40.00 ± 0.00 | "
+        "1001.00 ± 1.00 / 1000.00 ± 0.00 |",
     ]
 
 
