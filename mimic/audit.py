@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from common.errors import InputError, check_counts, check_words
@@ -83,6 +83,7 @@ class TotalCorrelationAudit(Callback):
         self._reductions: dict[str, Reduction] = {}
         self._kept: dict[int, dict[str, list[Rows]]] = {}  # by loader and layer
         self._share = samples
+        self._described: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._catcher is None:
@@ -174,6 +175,9 @@ class TotalCorrelationAudit(Callback):
             # The same positions in every run and on every device.
             generator = torch.Generator(feature.device).manual_seed(0)
             try:
+                if name not in self._described:
+                    self._described.add(name)
+                    rank_zero_info(f"audit of layer {name}: {reduction.describe(feature)}")
                 rows = reduction(feature.detach(), None, generator)
             except ValueError as error:
                 raise InputError(f"audit of layer {name}: {error}") from error

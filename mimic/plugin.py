@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from common.errors import InputError, check_counts, check_positive
@@ -89,6 +89,7 @@ class MiMIc(Callback):
         self._layer_of: dict[str, tuple[nn.Module, float]] = {}
         self._trained: weakref.ref[LightningModule] | None = None
         self._warned: set[str] = set()
+        self._described: set[str] = set()
         self._catcher: Catcher | None = None
         self._added: WrappedStep | None = None
 
@@ -192,6 +193,9 @@ class MiMIc(Callback):
                 "its layers are frozen, or run without gradients"
             )
         try:
+            if name not in self._described and regularizer.penalty != "orthogonality":
+                self._described.add(name)
+                rank_zero_info(f"layer {name}: {regularizer.reduction.describe(feature)}")
             if self.share() > 0:
                 return regularizer(feature, labels, getattr(layer, "weight", None))
             regularizer.critic_step(feature, labels)

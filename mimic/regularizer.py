@@ -35,7 +35,8 @@ class MiMIcRegularizer:
             and rows.
         reduce: `pool`: averages over positions. `per_location`: every position is a sample.
             `map`: channels are whole maps.
-        channel_dim: Axis of the channels. None: the last axis of `[b t c]`, otherwise 1.
+        channel_dim: Axis of the channels. None: of a layer by name, the one that its last part
+            with channels tells; otherwise the last axis of `[b t c]`, and axis 1 of all else.
         rows: Number of rows under `per_location`.
         n_classes: Number of classes, for a penalty within classes, `E_y TC(z | y)`: features that
             all tell the class must depend on one another over classes. None: over all classes.

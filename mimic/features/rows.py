@@ -4,11 +4,18 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from common.errors import InputError
 from mimic.features.shuffling import device_of
 
-CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm)
+# Parts whose output has its channels at axis 1, or at the last one, with the name of their number.
+FIRST: dict[type[nn.Module], str] = {_ConvNd: "out_channels", _NormBase: "num_features"}
+FIRST |= {nn.GroupNorm: "num_channels"}
+LAST: dict[type[nn.Module], str] = {nn.Linear: "out_features", nn.LayerNorm: "normalized_shape"}
+LAST |= {nn.RMSNorm: "normalized_shape", nn.Embedding: "embedding_dim"}
+LAST |= {nn.MultiheadAttention: "embed_dim"}
 Reduce = Literal["pool", "per_location", "map"]
 # A channel whose deviation is this share of its size or less varies by rounding only.
 RESOLUTION = 1e-6
@@ -61,11 +68,13 @@ class Reduction(NamedTuple):
     Attributes:
         reduce: `pool`: averages over positions, so a sample is an image. `per_location`: every
             position is a sample. `map`: a sample is an image, and its channels are whole maps.
-        channel_dim: Axis of the channels. None: the last axis of `[b t c]`, such as tokens or
-            states of a path; axis 1 of everything else and of one-dimensional convolutions.
+        channel_dim: Axis of the channels. None: the one that the layer tells, see `of`; without a
+            layer, the last axis of `[b t c]`, such as tokens, and axis 1 of everything else.
         rows: Approximate number of rows under `per_location`, at positions drawn anew each time.
         subset: Number of channels that critics see, drawn anew each time. None: all channels.
         n_classes: Number of classes, for rows within classes. None: labels are ignored.
+        told: Axis and number of channels that a layer tells, and whether other parts of it have
+            their channels elsewhere; an axis of 0: the layer tells nothing. None: no layer.
     """
 
     reduce: Reduce = "pool"
@@ -73,11 +82,19 @@ class Reduction(NamedTuple):
     rows: int = 1024
     subset: int | None = None
     n_classes: int | None = None
+    told: tuple[int, int, bool] | None = None
 
     def of(self, layer: nn.Module) -> "Reduction":
-        """The same rules for a layer whose kind says where its channels are."""
-        known = self.channel_dim is None and isinstance(layer, CHANNELS_FIRST)
-        return self._replace(channel_dim=1) if known else self
+        """The same rules for a layer, whose last part with channels tells where they are."""
+        found = [place for part in layer.modules() if (place := _place(part)) is not None]
+        axis, count = found[-1] if found else (0, 0)
+        return self._replace(told=(axis, count, len({axis for axis, _ in found}) > 1))
+
+    def describe(self, feature: Tensor) -> str:
+        """Number and shape of the channels of a feature."""
+        shape = list(self._channels_first(feature).shape)
+        what = f"shape {shape[2:]}" if shape[2:] else "single numbers"
+        return f"{shape[1]} channels of {what}"
 
     def standard(
         self, feature: Tensor, labels: Tensor | None, generator: torch.Generator
@@ -115,15 +132,33 @@ class Reduction(NamedTuple):
     def _channels_first(self, feature: Tensor) -> Tensor:
         if feature.ndim < 2:
             raise ValueError(f"got a feature of shape {tuple(feature.shape)}; it has no channels")
-        axis = self.channel_dim
-        if axis is None:
-            axis = -1 if feature.ndim == 3 else 1
+        axis = self._axis(feature)
         if not -feature.ndim < axis < feature.ndim or axis % feature.ndim == 0:
             raise ValueError(
                 f"got channel_dim {axis} for a feature of shape {tuple(feature.shape)}; the "
                 "batch is axis 0"
             )
         return feature.movedim(axis, 1)
+
+    def _axis(self, feature: Tensor) -> int:
+        """Axis of the channels of a feature."""
+        if self.channel_dim is not None:
+            return self.channel_dim
+        usual = -1 if feature.ndim == 3 else 1
+        if feature.ndim == 2 or self.told is None:
+            return usual
+        axis, count, mixed = self.told
+        fits = [i for i in range(1, feature.ndim) if feature.shape[i] == count]
+        if axis % feature.ndim in fits and not (mixed and len(fits) > 1):
+            return axis
+        if len(fits) == 1:
+            return fits[0]  # the layer moves its channels behind its last part
+        if axis == 0 and feature.ndim > 3:
+            return usual
+        raise ValueError(
+            f"got a feature of shape {tuple(feature.shape)}, and its layer doesn't tell which "
+            "axis has the channels; give channel_dim"
+        )
 
     def _checked(self, z: Tensor, labels: Tensor | None) -> Tensor | None:
         """Labels within which the rows are compared."""
@@ -154,6 +189,21 @@ class Reduction(NamedTuple):
             chosen = torch.randperm(n, generator=generator, device=device_of(generator))[:count]
             z = z.index_select(2, chosen.to(z.device))
         return count, z.transpose(1, 2).reshape(b * count, c)
+
+
+def _place(part: nn.Module) -> tuple[int, int] | None:
+    """Axis and number of the channels of a part's output. None: a part that doesn't tell."""
+    for axis, kinds in ((1, FIRST), (-1, LAST)):
+        for kind, attribute in kinds.items():
+            if isinstance(part, kind):
+                count = getattr(part, attribute)
+                if isinstance(count, int):
+                    return axis, count
+                if len(count) == 1:  # a norm over several axes has no axis of channels
+                    return axis, int(count[0])
+    if isinstance(part, nn.RNNBase):
+        return -1, (part.proj_size or part.hidden_size) * (1 + part.bidirectional)
+    return None
 
 
 def standardize(rows: Rows, n_classes: int | None = None) -> tuple[Rows, Tensor]:

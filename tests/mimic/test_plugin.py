@@ -16,6 +16,7 @@ from common.errors import InputError
 from mimic import MiMIc, MiMIcRegularizer, TotalCorrelationAudit
 from mimic.critic.critics import MLPCritic
 from mimic.critic.estimators import log_mean_exp
+from mimic.features.rows import Reduction
 from mimic.features.shuffling import shuffle_channels
 
 ROOT = Path(__file__).parents[2]
@@ -562,7 +563,59 @@ def test_a_convolution_in_time_has_its_channels_first():
     module.validation_step = module.training_step
     fit(module, [penalty, audit], {"train_dataloaders": loader(), "val_dataloaders": loader(64)})
     assert penalty.regularizers["net.body.1"].game.n_channels == 4
-    assert audit._reductions["net.body.1"].channel_dim == 1
+    assert audit._reductions["net.body.1"](torch.randn(50, 4, 3)).z.shape == (50, 4)
+
+
+class ChannelsLast(nn.Module):
+    """Linear layer of the last axis, as in a Swin block; or of axis 1, as in a ConvNeXt block."""
+
+    def __init__(self, back: bool = False) -> None:
+        super().__init__()
+        self.first, self.linear, self.back = nn.Conv2d(2, 2, 1), nn.Linear(2, 6), back
+
+    def forward(self, x):
+        x = self.linear(self.first(x).movedim(1, -1))
+        return x.movedim(-1, 1) if self.back else x
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axis"),
+    [
+        (nn.Sequential(nn.Conv1d(2, 6, 1), nn.BatchNorm1d(6), nn.ReLU()), (4, 2, 32), 1),
+        (nn.Sequential(nn.Conv1d(2, 6, 1), nn.ReLU(), nn.Dropout()), (4, 2, 6), 1),
+        (nn.Sequential(nn.Linear(2, 6), nn.LayerNorm(6), nn.GELU()), (4, 5, 2), 2),
+        (ChannelsLast(), (4, 2, 3, 5), 3),
+        (ChannelsLast(back=True), (4, 2, 3, 5), 1),
+        (nn.Conv2d(2, 6, 1), (4, 2, 6, 6), 1),
+        (nn.ReLU(), (4, 2, 3, 5), 1),
+        (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), (4, 5, 6), 2),
+    ],
+)
+def test_the_last_part_with_channels_tells_their_axis(layer, shape, axis):
+    feature = layer(torch.randn(shape))
+    rows = Reduction().of(layer)(feature)
+    others = [i for i in range(1, feature.ndim) if i != axis]
+    assert torch.allclose(rows.z, feature.mean(others), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.ReLU(), (4, 6, 32)), (nn.Conv1d(2, 6, 1), (4, 5, 7)), (ChannelsLast(), (4, 6, 3, 6))],
+)
+def test_an_axis_that_the_layer_does_not_tell_is_asked_for(layer, shape):
+    feature = torch.randn(shape)
+    with pytest.raises(ValueError, match=r"doesn't tell which axis has.*give channel_dim"):
+        Reduction().of(layer)(feature)
+    assert Reduction(channel_dim=1).of(layer)(feature).z.shape == shape[:2]
+
+
+def test_the_channels_are_said_once(caplog):
+    with caplog.at_level("INFO"):
+        fit(fresh(), [MiMIc("net.body")])
+    assert [r.message for r in caplog.records if "channels" in r.message] == [
+        "layer net.body: 8 channels of single numbers"
+    ]
+    assert Reduction().describe(torch.randn(4, 16, 8, 9)) == "16 channels of shape [8, 9]"
 
 
 def test_nothing_is_kept_after_a_step():
