@@ -32,7 +32,8 @@ class Measurement(NamedTuple):
     Errors are those of reading a given density or critic; they do not include that it may be poor.
 
     Attributes:
-        value: The density's reading where there is one, otherwise the critic's.
+        value: The density's reading; the critic's where there is no density, or where that is
+            greater by more than twice its error and below the logarithm of the samples it read.
         error: Its standard error over held-out samples.
         critic: The critic's reading.
         critic_error: Its standard error.
@@ -63,10 +64,10 @@ def measure_total_correlation(
     """Total correlation of a sample's channels, read twice on samples held out from training.
 
     The channels are standardised; heavy-tailed channels are made normal, which leaves total
-    correlation as it is; then noise is added. The value is that of a density, see `mimic.density`,
-    for up to 64 channels that are single numbers. For others it is that of a critic, which is the
-    second reading otherwise: it trains on four fifths of one half of the images; it is evaluated
-    on the last fifth as it trains, its best state is kept, and reads the other half.
+    correlation as it is; then noise is added. A density reads up to 64 channels that are single
+    numbers, see `mimic.density`. A critic reads any channels: it trains on four fifths of one half
+    of the images; it is evaluated on the last fifth as it trains, and its best state is kept.
+    Both say too little where they are poor, so the greater of the two counts, see `Measurement`.
 
     Warns if the readings differ by more than twice their error and a tenth of the greater one, if
     one is below zero, which no total correlation is, and if samples are copies of others, which
@@ -112,9 +113,10 @@ def measure_total_correlation(
         game = make(estimator, decomposition, lr, seed=seed, device=z.device)
         by_critic = _read_critic(game, rows, steps, batch_size, noise, shuffles, generator)
     if z.ndim > 2 or z.shape[1] > MOST:
-        return _checked(by_critic, by_critic)
+        return _checked(by_critic, None, len(rows.z))
     noisy, steps = rows.noisy(noise, generator), min(steps, STEPS)
-    return _checked(read_density(noisy, groups, n_classes, steps, seed), by_critic)
+    by_density = read_density(noisy, groups, n_classes, steps, seed)
+    return _checked(by_critic, by_density, len(rows.z))
 
 
 def _without_copies(rows: Rows) -> Rows:
@@ -131,26 +133,31 @@ def _without_copies(rows: Rows) -> Rows:
     return rows
 
 
-def _checked(value: Reading, critic: Reading) -> Measurement:
-    """Measurement of the two readings, with warnings where they can't be right."""
-    for name, reading in {"critic": critic, "density": value}.items():
-        if reading.value < -0.05 and (name == "critic" or reading is not critic):
+def _checked(critic: Reading, density: Reading | None, n: int) -> Measurement:
+    """Measurement of the readings of n samples, with warnings where they can't be right."""
+    for name, reading in {"critic": critic, "density": density}.items():
+        if reading is not None and reading.value < -0.05:
             warnings.warn(
                 f"the {name} reads {reading.value:.2f} nats, but no total correlation is below "
                 "zero: it failed on these samples; give more of them",
                 stacklevel=3,
             )
-    apart, error = abs(value.value - critic.value), math.hypot(value.error, critic.error)
-    if apart > 2 * error + 0.1 * max(value.value, critic.value, 0.5):
-        warnings.warn(
-            f"two readings of the total correlation differ: {value.value:.2f} ± {value.error:.2f} "
-            f"nats by a density, {critic.value:.2f} ± {critic.error:.2f} by a critic. Give more "
-            "samples, and report both",
-            stacklevel=3,
-        )
+    best = density or critic
+    if density is not None:
+        apart, error = abs(density.value - critic.value), math.hypot(density.error, critic.error)
+        if apart > 2 * error + 0.1 * max(density.value, critic.value, 0.5):
+            warnings.warn(
+                f"two readings of the total correlation differ: {density.value:.2f} ± "
+                f"{density.error:.2f} nats by a density, {critic.value:.2f} ± {critic.error:.2f} "
+                "by a critic. Give more samples, and report both",
+                stacklevel=3,
+            )
+        # Both say too little where they are poor. No critic can be trusted beyond log n.
+        if density.value + 2 * critic.error < critic.value < math.log(n / 2):
+            best = critic
     # A little below zero is chance.
-    shown = value.value if value.value < -0.05 else max(0.0, value.value)
-    return Measurement(shown, value.error, critic.value, critic.error)
+    shown = best.value if best.value < -0.05 else max(0.0, best.value)
+    return Measurement(shown, best.error, critic.value, critic.error)
 
 
 def _read_critic(
