@@ -17,8 +17,9 @@ from mimic.critic.estimators import EstimatorName, discrimination, log_mean_exp
 from mimic.critic.game import Game
 from mimic.critic.terms import Decomposition
 from mimic.density import MOST, STEPS, Reading, read_density
+from mimic.features.inputs import Numbers, as_channels, check_labels
 from mimic.features.normal_scores import NormalScores
-from mimic.features.rows import Rows, check_labels, standardize
+from mimic.features.rows import Rows, standardize
 from mimic.features.ties import atoms, copies
 
 FEWEST = 40  # samples, so that a critic trains on twelve
@@ -33,7 +34,8 @@ class Measurement(NamedTuple):
 
     Attributes:
         value: The density's reading; the critic's where there is no density, or where that is
-            greater by more than twice its error and below the logarithm of the samples it read.
+            greater by more than twice its error, below the logarithm of the number of samples that
+            it read, and no channel has values that many samples share.
         error: Its standard error over held-out samples.
         critic: The critic's reading.
         critic_error: Its standard error.
@@ -46,8 +48,8 @@ class Measurement(NamedTuple):
 
 
 def measure_total_correlation(
-    z: Tensor,
-    labels: Tensor | None = None,
+    z: Numbers,
+    labels: Numbers | None = None,
     n_classes: int | None = None,
     positions: int = 1,
     groups: Sequence[int] | None = None,
@@ -74,7 +76,7 @@ def measure_total_correlation(
     are then left out.
 
     Args:
-        z: Channels `[n c …]`.
+        z: Channels `[n c …]`, a tensor or a numpy array of any real numbers.
         labels: Classes `[n]`, for the total correlation within classes. None: over all classes.
         n_classes: Number of classes.
         positions: Number of consecutive rows that come from one image.
@@ -100,9 +102,10 @@ def measure_total_correlation(
         dict(decomposition=decomposition, estimator=estimator, steps=steps, lr=lr, noise=noise)
         | dict(batch_size=batch_size, shuffles=shuffles)
     )
-    _check_samples(z, labels, n_classes, positions, groups)
+    z, classes = as_channels(z), None if labels is None else torch.as_tensor(labels).long()
+    _check_samples(z, classes, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
-    rows = _without_copies(Rows(z.detach().float(), labels, positions))
+    rows = _without_copies(Rows(z.detach().float(), classes, positions))
     rows = standardize(rows, n_classes)[0]
     if rows.z.ndim == 2:
         rows = rows._replace(still=atoms(rows.z) >= 0)
@@ -113,10 +116,13 @@ def measure_total_correlation(
         game = make(estimator, decomposition, lr, seed=seed, device=z.device)
         by_critic = _read_critic(game, rows, steps, batch_size, noise, shuffles, generator)
     if z.ndim > 2 or z.shape[1] > MOST:
-        return _checked(by_critic, None, len(rows.z))
+        return _checked(by_critic, None)
     noisy, steps = rows.noisy(noise, generator), min(steps, STEPS)
     by_density = read_density(noisy, groups, n_classes, steps, seed)
-    return _checked(by_critic, by_density, len(rows.z))
+    # Both say too little where they are poor. But no critic can be trusted beyond log n, nor where
+    # rare values come together that shuffled samples never show.
+    discrete = rows.still is not None and bool(rows.still.any())
+    return _checked(by_critic, by_density, 0.0 if discrete else math.log(len(rows.z) / 2))
 
 
 def _without_copies(rows: Rows) -> Rows:
@@ -133,8 +139,14 @@ def _without_copies(rows: Rows) -> Rows:
     return rows
 
 
-def _checked(critic: Reading, density: Reading | None, n: int) -> Measurement:
-    """Measurement of the readings of n samples, with warnings where they can't be right."""
+def _checked(critic: Reading, density: Reading | None, ceiling: float = 0.0) -> Measurement:
+    """Measurement of two readings, with warnings where they can't be right.
+
+    Args:
+        critic: The critic's reading.
+        density: The density's reading. None: there is no density.
+        ceiling: Value below which the critic's reading counts if it is greater.
+    """
     for name, reading in {"critic": critic, "density": density}.items():
         if reading is not None and reading.value < -0.05:
             warnings.warn(
@@ -152,8 +164,7 @@ def _checked(critic: Reading, density: Reading | None, n: int) -> Measurement:
                 "by a critic. Give more samples, and report both",
                 stacklevel=3,
             )
-        # Both say too little where they are poor. No critic can be trusted beyond log n.
-        if density.value + 2 * critic.error < critic.value < math.log(n / 2):
+        if density.value + 2 * critic.error < critic.value < ceiling:
             best = critic
     # A little below zero is chance.
     shown = best.value if best.value < -0.05 else max(0.0, best.value)
@@ -196,7 +207,7 @@ def _split(rows: Rows, noise: float, generator: torch.Generator) -> tuple[Rows, 
     return clean, check.noisy(noise, generator), held_out.noisy(noise, generator)
 
 
-def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
+def mutual_information(x: Numbers, y: Numbers, **options: Any) -> Measurement:
     """Mutual information of two variables of any size, `[n …]` each (Predoc III, eq. 7.1).
 
     Args:
@@ -204,7 +215,11 @@ def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
         y: Samples of the second variable.
         **options: Options of `measure_total_correlation`.
     """
-    both = [variable.reshape(len(variable), -1) for variable in (x, y)]
+    named = {"x": x, "y": y}
+    both = [as_channels(v, name, axes=1) for name, v in named.items()]
+    if len(both[0]) != len(both[1]):
+        raise InputError(f"got {len(both[0])} and {len(both[1])} samples; give as many of each")
+    both = [variable.reshape(len(variable), -1).float() for variable in both]
     groups = [i for i, variable in enumerate(both) for _ in range(variable.shape[1])]
     return measure_total_correlation(torch.cat(both, 1), groups=groups, **options)
 
@@ -230,6 +245,8 @@ def _check_samples(
     groups: Sequence[int] | None,
 ) -> None:
     """Raises an `InputError` if the samples are not fit to be measured."""
+    if z.shape[1] < 2:
+        raise InputError("got 1 channel; give 2 or more")
     n = len(z) // positions
     if n < FEWEST or n * positions != len(z):
         raise InputError(
@@ -243,6 +260,8 @@ def _check_samples(
     if (labels is None) != (n_classes is None):
         raise InputError("within classes, give both labels and n_classes; otherwise neither")
     if labels is not None and n_classes is not None:
+        if labels.shape != (len(z),):
+            raise InputError(f"got labels {list(labels.shape)} for {len(z)} rows; give one each")
         check_labels(labels, n_classes)
 
 

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from common.errors import InputError
+from mimic.features.inputs import OddBatchError, check_labels
 from mimic.features.shuffling import device_of
 
 # Parts whose output has its channels at axis 1, or at the last one, with the name of their number.
@@ -97,14 +98,18 @@ class Reduction(NamedTuple):
         return f"{shape[1]} channels of {what}"
 
     def standard(
-        self, feature: Tensor, labels: Tensor | None, generator: torch.Generator
+        self,
+        feature: Tensor,
+        labels: Tensor | None,
+        generator: torch.Generator,
+        mask: Tensor | None = None,
     ) -> tuple[Rows, Tensor]:
         """Standardised rows for critics, and the number of dead channels.
 
         Raises:
             ValueError: The feature, or the labels, are not fit to be measured.
         """
-        rows, dead = standardize(self(feature, labels, generator), self.n_classes)
+        rows, dead = standardize(self(feature, labels, generator, mask), self.n_classes)
         return hide_channels(rows, self.subset, generator), dead.sum()
 
     def __call__(
@@ -112,8 +117,11 @@ class Reduction(NamedTuple):
         feature: Tensor,
         labels: Tensor | None = None,
         generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Rows:
         """Rows of a feature `[b …]` in float32, with the class of each row.
+
+        Positions where a mask `bool [b …]` is false, such as padding, are left out of averages.
 
         Raises:
             ValueError: Fewer than two channels, or labels that are missing or do not fit.
@@ -121,7 +129,9 @@ class Reduction(NamedTuple):
         z = self._channels_first(feature).float()
         labels = self._checked(z, labels)
         positions = 1
-        if z.ndim > 2 and self.reduce == "pool":
+        if mask is not None:
+            z = _masked_mean(z, mask, self.reduce)
+        elif z.ndim > 2 and self.reduce == "pool":
             z = z.flatten(2).mean(2)
         elif z.ndim > 2 and self.reduce == "per_location":
             positions, z = self._locations(z.flatten(2), generator)
@@ -191,6 +201,20 @@ class Reduction(NamedTuple):
         return count, z.transpose(1, 2).reshape(b * count, c)
 
 
+def _masked_mean(z: Tensor, mask: Tensor, reduce: Reduce) -> Tensor:
+    """Averages of `[b c …]` over the positions of a mask `[b …]`."""
+    if reduce != "pool" or z.ndim < 3 or mask.shape != (len(z), *z.shape[2:]):
+        raise InputError(
+            f"got a mask of shape {list(mask.shape)} for channels of shape {list(z.shape)}, "
+            f"reduced by {reduce}; a mask needs reduce pool, and a value for each position"
+        )
+    inside = mask.bool()[:, None].to(z.device)
+    if not bool(inside.flatten(1).any(1).all()):
+        raise OddBatchError("got a sample whose mask leaves no position; leave that sample out")
+    sums = z.masked_fill(~inside, 0).flatten(2).sum(2)
+    return sums / inside.flatten(2).sum(2)
+
+
 def _place(part: nn.Module) -> tuple[int, int] | None:
     """Axis and number of the channels of a part's output. None: a part that doesn't tell."""
     for axis, kinds in ((1, FIRST), (-1, LAST)):
@@ -218,7 +242,7 @@ def standardize(rows: Rows, n_classes: int | None = None) -> tuple[Rows, Tensor]
         ValueError: Fewer than two images, or all channels are dead.
     """
     if (count := len(rows.z) // rows.positions) < 2:
-        raise ValueError(
+        raise OddBatchError(
             f"got a batch of {count}: what channels share can't be seen in fewer than 2 samples; "
             "raise the batch size, or set drop_last on the loader"
         )
@@ -228,7 +252,7 @@ def standardize(rows: Rows, n_classes: int | None = None) -> tuple[Rows, Tensor]
     dead = variance.detach().sqrt() <= RESOLUTION * size
     if bool(dead.all()):
         within = "" if n_classes is None else ", or every class has one sample in the batch"
-        raise ValueError(
+        raise OddBatchError(
             f"all {z.shape[1]} channels are constant over the batch, so there is no interaction "
             f"to measure: the layer has collapsed, or isn't the one you meant{within}"
         )
@@ -254,15 +278,6 @@ def hide_channels(rows: Rows, subset: int | None, generator: torch.Generator | N
     mask = torch.zeros(c, dtype=torch.bool, device=rows.z.device)
     mask[shown.to(rows.z.device)] = True
     return rows._replace(z=rows.z * mask.reshape(1, c, *[1] * (rows.z.ndim - 2)))
-
-
-def check_labels(labels: Tensor, n_classes: int) -> None:
-    """Raises an `InputError` if there are labels outside 0 … n_classes - 1."""
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
-        raise InputError(
-            f"got labels from {int(labels.min())} to {int(labels.max())}; with n_classes "
-            f"{n_classes} they must be 0 to {n_classes - 1}"
-        )
 
 
 def _all_but_channels(z: Tensor) -> list[int]:

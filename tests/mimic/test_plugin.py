@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from common.errors import InputError
@@ -385,7 +386,85 @@ def test_unknown_options_are_refused_at_once():
 
 def test_a_batch_of_one_is_refused():
     with pytest.raises(InputError, match=r"a batch of 1.*drop_last"):
-        fit(fresh(), [MiMIc("net.body")], loader(n=33))
+        fit(fresh(), [MiMIc("net.body")], loader(n=33, batch=1))
+
+
+class Odd(Module):
+    """Its second batch is constant, and its third one passes the layer by."""
+
+    def training_step(self, batch, batch_idx):
+        x = torch.zeros_like(batch[0]) if batch_idx == 1 else batch[0]
+        code = x[:, :3] if batch_idx == 2 else self.net(x)
+        return (self.net.head.weight.sum() + code).square().mean()
+
+
+def test_one_odd_batch_ends_no_run():
+    """A constant layer, one that is passed by, and a last batch of one image get no penalty."""
+    ours, without = fresh(Odd), fresh(Odd)
+    penalty = MiMIc("net.body", weight=0.0)
+    batches = loader(n=4 * BATCH + 1)
+    with pytest.warns(UserWarning, match="no penalty on layer net.body in a batch.*constant"):
+        trainer = fit(ours, [penalty], batches, max_steps=-1, max_epochs=1)
+    fit(without, batches=batches, max_steps=-1, max_epochs=1)
+    assert penalty.skipped == {"net.body": 3}
+    assert trainer.logged_metrics["mimic/net.body/skipped"] == 3
+    assert torch.equal(weights(ours), weights(without))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_layers_need_the_kind_that_keeps_gradients(reentrant):
+    class Checkpointed(Module):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            code = checkpoint(self.net.body, x.requires_grad_(), use_reentrant=reentrant)
+            return nn.functional.cross_entropy(self.net.head(code), y)
+
+    ours, theirs = fresh(Checkpointed), fresh()
+    if reentrant:
+        with pytest.raises(InputError, match="give it use_reentrant=False"):
+            fit(ours, [MiMIc("net.body")])
+        return
+    for module in (ours, theirs):
+        fit(module, [MiMIc("net.body", weight=0.3)])
+    assert torch.allclose(weights(ours), weights(theirs), atol=1e-6)
+
+
+def test_labels_may_be_nested():
+    class Nested(Module):
+        def training_step(self, batch, batch_idx):
+            return super().training_step((batch[0], batch[1]["y"]), batch_idx)
+
+    x, y = loader().dataset.tensors
+    batches = DataLoader([(a, {"y": b}) for a, b in zip(x, y, strict=True)], batch_size=BATCH)
+    ours, theirs = fresh(Nested), fresh()
+    fit(ours, [MiMIc("net.body", n_classes=3, labels="1.y")], batches)
+    fit(theirs, [MiMIc("net.body", n_classes=3, labels=1)])
+    assert torch.equal(weights(ours), weights(theirs))
+
+
+def test_a_step_that_takes_the_iterator_has_no_labels():
+    class Iterating(Module):
+        def training_step(self, dataloader_iter):
+            (x, y), _, _ = next(dataloader_iter)
+            return nn.functional.cross_entropy(self.net(x), y)
+
+    ours, theirs = fresh(Iterating), fresh()
+    for module in (ours, theirs):
+        fit(module, [MiMIc("net.body", weight=0.3)])
+    assert torch.equal(weights(ours), weights(theirs))
+    with pytest.raises(InputError, match="takes the loader's iterator"):
+        fit(fresh(Iterating), [MiMIc("net.body", n_classes=3, labels=1)])
+
+
+def test_padding_does_not_count():
+    z = torch.randn(32, 5, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5) < torch.arange(32)[:, None] % 4 + 1
+    rows = Reduction()(z, mask=mask).z
+    assert torch.allclose(rows[1], z[1, :2].mean(0))
+    padded = z.masked_fill(~mask[..., None], torch.nan)
+    assert MiMIcRegularizer()(padded, mask=mask) == MiMIcRegularizer()(z, mask=mask)
+    with pytest.raises(InputError, match="a mask needs reduce pool"):
+        Reduction("per_location")(z, mask=mask)
 
 
 def test_constant_features_are_refused():
