@@ -225,6 +225,11 @@ class Apart(Distribution):
         return torch.stack([self.of.draw(n, generator)[:, i] for i in range(c)], 1)
 
 
+def is_gaussian(of: Distribution) -> bool:
+    """True for normal channels, whose log ratio the default critic contains in closed form."""
+    return isinstance(of, Independent | Equicorrelated | Pairs | GaussianVectors)
+
+
 def _equal_correlation(c: int, tc: float) -> float:
     """Correlation of `Equicorrelated`, by bisection in `log(1 - ρ)`."""
     low, high = -2 * tc / (c - 1) - math.log(c), 0.0  # log(1 - ρ) for too much and too little

@@ -8,6 +8,7 @@ print a table each and write it under `--out`.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -146,15 +147,18 @@ def table(
     results = run_grid(out / "table", rows, seeds, run)
     columns = {column: method for method in chosen for column in METHODS[method].columns}
     lines: list[list[str]] = []
-    good = dict.fromkeys(columns, 0)
+    good = {True: dict.fromkeys(columns, 0), False: dict.fromkeys(columns, 0)}
     for label, distribution in every.items():
         line = [distribution.name, f"{distribution.truth:.3f}"]
         for column, method in columns.items():
             values = [scores[column] for scores in results[f"{label} by {method}"]]
             line.append(_with_error(values, distribution.truth))
-            good[column] += line[-1].startswith("**")
+            good[known.is_gaussian(distribution)][column] += line[-1].startswith("**")
         lines.append(line)
-    lines.append(["*within 10 %*", "", *(f"{n} of {len(every)}" for n in good.values())])
+    total = Counter(map(known.is_gaussian, every.values()))
+    for gaussian, name in ((True, "Gaussian"), (False, "other")):
+        counts = [f"{n} of {total[gaussian]}" for n in good[gaussian].values()]
+        lines.append([f"*{name} rows within 10 %*", "", *counts])
     text = markdown(["channels", "truth, nats", *columns], lines)
     write_report(out / "table.md", f"{text}\n\n{TABLE_NOTE}")
 
