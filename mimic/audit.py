@@ -14,7 +14,15 @@ from torch import Tensor
 from common.errors import InputError, check_counts, check_words
 from mimic.critic.critics import CriticFactory, MapCritic
 from mimic.critic.estimators import gaussian_total_correlation
-from mimic.features.layers import Catcher, Layer, Select, entry, find_layers, one_feature
+from mimic.features.layers import (
+    Catcher,
+    Layer,
+    Select,
+    entry,
+    find_layers,
+    one_feature,
+    repeated,
+)
 from mimic.features.normal_scores import NormalScores
 from mimic.features.rows import Reduce, Reduction, Rows, standardize
 from mimic.measure import FEWEST, NOISE, Measurement, check_options, measure_total_correlation
@@ -37,6 +45,7 @@ class TotalCorrelationAudit(Callback):
         positions: Number of positions of each image under `per_location`.
         labels: Index or name of the classes in a batch, if `n_classes` is given.
         n_classes: Number of classes, for total correlation within classes. None: over all classes.
+        mask: See `MiMIc`.
         select: Entry to take of a layer's output, if that is no tensor. None: the output itself.
         critic: Factory of critics. None: `MapCritic` for maps, otherwise `HybridCritic`.
         samples: Number of images, the first of a set, on all devices together.
@@ -54,6 +63,7 @@ class TotalCorrelationAudit(Callback):
         positions: int = 4,
         labels: int | str | None = None,
         n_classes: int | None = None,
+        mask: int | str | None = None,
         select: Select | None = None,
         critic: CriticFactory | None = None,
         samples: int = 10_000,
@@ -74,7 +84,7 @@ class TotalCorrelationAudit(Callback):
             )
         self.layers: list[Layer] = [layers] if isinstance(layers, str) else list(layers)
         self.reduction, self.positions = Reduction(reduce, channel_dim), positions
-        self.labels, self.n_classes, self.select = labels, n_classes, select
+        self.labels, self.n_classes, self.mask, self.select = labels, n_classes, mask, select
         self.critic, self.samples, self.every_n_epochs = critic, samples, every_n_epochs
         self.options = options  # on a line of its own, else jsonargparse would not find its names
         self.name = name
@@ -169,6 +179,7 @@ class TotalCorrelationAudit(Callback):
     def _keep(self, caught: dict[str, list[Tensor]], batch: Any, loader: int) -> None:
         """Keeps the rows of the layers' outputs for a batch."""
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
+        mask = None if self.mask is None else entry("a batch", batch, self.mask, "mask")
         for name, calls in caught.items():
             feature, own = one_feature(name, calls, labels)
             reduction = self._reductions[name]._replace(rows=self.positions * len(feature))
@@ -178,7 +189,7 @@ class TotalCorrelationAudit(Callback):
                 if name not in self._described:
                     self._described.add(name)
                     rank_zero_info(f"audit of layer {name}: {reduction.describe(feature)}")
-                rows = reduction(feature.detach(), None, generator)
+                rows = reduction(feature.detach(), None, generator, repeated(mask, len(calls)))
             except ValueError as error:
                 raise InputError(f"audit of layer {name}: {error}") from error
             if own is not None:

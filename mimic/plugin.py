@@ -21,6 +21,7 @@ from mimic.features.layers import (
     find_layers,
     is_glob,
     one_feature,
+    repeated,
 )
 from mimic.features.wrapping import Step, WrappedStep
 from mimic.regularizer import MiMIcRegularizer
@@ -220,8 +221,7 @@ class MiMIc(Callback):
                 "its layers are frozen, or run without gradients (if by activation checkpointing, "
                 "give it use_reentrant=False)"
             )
-        if mask is not None and len(calls) > 1:
-            mask = mask.repeat(len(calls), *[1] * (mask.ndim - 1))
+        mask = repeated(mask, len(calls))
         try:
             if name not in self._described and regularizer.penalty != "orthogonality":
                 self._described.add(name)

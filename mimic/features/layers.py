@@ -151,7 +151,12 @@ def one_feature(
         )
     if len(calls) == 1:
         return calls[0], labels
-    return torch.cat(calls), None if labels is None else labels.repeat(len(calls))
+    return torch.cat(calls), repeated(labels, len(calls))
+
+
+def repeated(of_batch: Tensor | None, calls: int) -> Tensor | None:
+    """Labels or a mask of a batch for each call of a layer. None: there are none."""
+    return None if of_batch is None else torch.cat([of_batch] * calls)
 
 
 def _with_entry(holder: Any, key: Select, value: Tensor) -> Any:

@@ -392,6 +392,23 @@ def test_the_gaussian_part_has_the_noise_of_the_audit():
     assert found == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.03)
 
 
+def test_padding_does_not_count():
+    class Padded(Net):
+        def step(self, batch, batch_idx, dataloader_idx=0):
+            return self.scale(self.same(self.first(batch[0]))).square().mean()
+
+        test_step = step
+
+    z = pair(1000, 0.8)[:, None]
+    tokens = torch.cat([z, torch.full_like(z, 100) * torch.randn(1000, 1, 1)], 1)
+    mask = torch.tensor([True, False]).expand(1000, 2)
+    audit = TotalCorrelationAudit("first", mask=1, steps=20, noise=0.0)
+    trainer(audit).test(
+        Padded(), DataLoader(TensorDataset(tokens, mask), batch_size=500), verbose=False
+    )
+    assert audit.measured["first"].value == pytest.approx(TRUTH, abs=0.15)
+
+
 def test_wrong_options_are_refused_before_training():
     with pytest.raises(TypeError, match="stpes"):
         TotalCorrelationAudit("same", stpes=5)
