@@ -1,29 +1,39 @@
 """Audit as a callback: total correlation of layers on data that nothing was trained on."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from common.errors import InputError, check_counts, check_words
 from mimic.critic.critics import CriticFactory, MapCritic
 from mimic.critic.estimators import gaussian_total_correlation
-from mimic.features.layers import Catcher, Layer, Select, entry, find_layers, one_feature
+from mimic.features.layers import (
+    Catcher,
+    Layer,
+    Select,
+    entry,
+    find_layers,
+    one_feature,
+    repeated,
+)
 from mimic.features.normal_scores import NormalScores
 from mimic.features.rows import Reduce, Reduction, Rows, standardize
 from mimic.measure import FEWEST, NOISE, Measurement, check_options, measure_total_correlation
 
 
 class TotalCorrelationAudit(Callback):
-    """Audit of layers: total correlation on validation and test data, by newly made critics.
+    """Audit of layers: total correlation on validation and test data, by newly made estimators.
 
     Works with `MiMIc` and without: the same audit evaluates a network trained either way. Logs
-    `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error, and
+    `audit/<layer>/tc` in nats, `audit/<layer>/tc_error`, its standard error,
+    `audit/<layer>/tc_critic`, the second reading (see `measure_total_correlation`), and
     `audit/<layer>/tc_gaussian`, the part that covariances show, of the same channels with the same
     noise. Several loaders are audited one by one, with `/dataloader_idx_1` and so on behind the
     name.
@@ -35,6 +45,7 @@ class TotalCorrelationAudit(Callback):
         positions: Number of positions of each image under `per_location`.
         labels: Index or name of the classes in a batch, if `n_classes` is given.
         n_classes: Number of classes, for total correlation within classes. None: over all classes.
+        mask: See `MiMIc`.
         select: Entry to take of a layer's output, if that is no tensor. None: the output itself.
         critic: Factory of critics. None: `MapCritic` for maps, otherwise `HybridCritic`.
         samples: Number of images, the first of a set, on all devices together.
@@ -52,6 +63,7 @@ class TotalCorrelationAudit(Callback):
         positions: int = 4,
         labels: int | str | None = None,
         n_classes: int | None = None,
+        mask: int | str | None = None,
         select: Select | None = None,
         critic: CriticFactory | None = None,
         samples: int = 10_000,
@@ -72,7 +84,7 @@ class TotalCorrelationAudit(Callback):
             )
         self.layers: list[Layer] = [layers] if isinstance(layers, str) else list(layers)
         self.reduction, self.positions = Reduction(reduce, channel_dim), positions
-        self.labels, self.n_classes, self.select = labels, n_classes, select
+        self.labels, self.n_classes, self.mask, self.select = labels, n_classes, mask, select
         self.critic, self.samples, self.every_n_epochs = critic, samples, every_n_epochs
         self.options = options  # on a line of its own, else jsonargparse would not find its names
         self.name = name
@@ -81,6 +93,7 @@ class TotalCorrelationAudit(Callback):
         self._reductions: dict[str, Reduction] = {}
         self._kept: dict[int, dict[str, list[Rows]]] = {}  # by loader and layer
         self._share = samples
+        self._described: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._catcher is None:
@@ -166,18 +179,22 @@ class TotalCorrelationAudit(Callback):
     def _keep(self, caught: dict[str, list[Tensor]], batch: Any, loader: int) -> None:
         """Keeps the rows of the layers' outputs for a batch."""
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
+        mask = None if self.mask is None else entry("a batch", batch, self.mask, "mask")
         for name, calls in caught.items():
             feature, own = one_feature(name, calls, labels)
             reduction = self._reductions[name]._replace(rows=self.positions * len(feature))
             # The same positions in every run and on every device.
             generator = torch.Generator(feature.device).manual_seed(0)
             try:
-                z, _, positions = reduction(feature.detach(), None, generator)
+                if name not in self._described:
+                    self._described.add(name)
+                    rank_zero_info(f"audit of layer {name}: {reduction.describe(feature)}")
+                rows = reduction(feature.detach(), None, generator, repeated(mask, len(calls)))
             except ValueError as error:
                 raise InputError(f"audit of layer {name}: {error}") from error
             if own is not None:
-                own = own.repeat_interleave(positions).cpu()
-            self._kept[loader][name].append(Rows(z.cpu(), own, positions))
+                own = own.repeat_interleave(rows.positions).cpu()
+            self._kept[loader][name].append(rows._replace(z=rows.z.cpu(), labels=own))
 
     def _finish(self, pl_module: LightningModule) -> None:
         every, self._kept = self._kept, {}
@@ -188,12 +205,17 @@ class TotalCorrelationAudit(Callback):
                     # Tensors of evaluation may not be trained on, but copies may.
                     with torch.inference_mode(False), torch.enable_grad():
                         rows = _gathered(parts, self.samples, pl_module.device)
-                        found, gaussian = self._measure(rows)
+                        with warnings.catch_warnings(record=True) as said:
+                            warnings.simplefilter("always")
+                            found, gaussian = self._measure(rows)
                 except ValueError as error:  # no reason to lose a run
                     rank_zero_warn(f"no audit of layer {name}: {error}")
                     continue
+                for warning in said:
+                    rank_zero_warn(f"audit of layer {name}: {warning.message}")
                 self.measured[name + suffix] = found
-                values = {"tc": found.value, "tc_error": found.error, "tc_gaussian": gaussian}
+                values: dict[str, float | None] = {"tc": found.value, "tc_error": found.error}
+                values |= {"tc_critic": found.critic, "tc_gaussian": gaussian}
                 logged = {
                     f"{self.name}/{name}/{key}{suffix}": value
                     for key, value in values.items()

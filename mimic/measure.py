@@ -1,8 +1,10 @@
-"""Measurement of total correlation: a new critic, evaluated on samples that it never saw."""
+"""Measurement of total correlation: a new density and a new critic, on samples they never saw."""
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +16,11 @@ from mimic.critic.devices import alone
 from mimic.critic.estimators import EstimatorName, discrimination, log_mean_exp
 from mimic.critic.game import Game
 from mimic.critic.terms import Decomposition
+from mimic.density import MOST, STEPS, Reading, read_density
+from mimic.features.inputs import Numbers, as_channels, check_labels
 from mimic.features.normal_scores import NormalScores
-from mimic.features.rows import Rows, check_labels, standardize
+from mimic.features.rows import Rows, standardize
+from mimic.features.ties import atoms, copies
 
 FEWEST = 40  # samples, so that a critic trains on twelve
 NOISE = 0.1  # standard deviation of the noise, in deviations of a channel, as in the plug-in
@@ -23,18 +28,28 @@ Draw = Callable[[int, torch.Generator], Rows]  # fresh samples, as many as asked
 
 
 class Measurement(NamedTuple):
-    """Total correlation in nats, and its standard error over held-out samples.
+    """Total correlation in nats, with two readings of it.
 
-    The error is that of reading a given critic; it does not include that a critic may be poor.
+    Errors are those of reading a given density or critic; they do not include that it may be poor.
+
+    Attributes:
+        value: The density's reading; the critic's where there is no density, or where that is
+            greater by more than twice its error, below the logarithm of the number of samples that
+            it read, and no channel has values that many samples share.
+        error: Its standard error over held-out samples.
+        critic: The critic's reading.
+        critic_error: Its standard error.
     """
 
     value: float
     error: float
+    critic: float
+    critic_error: float
 
 
 def measure_total_correlation(
-    z: Tensor,
-    labels: Tensor | None = None,
+    z: Numbers,
+    labels: Numbers | None = None,
     n_classes: int | None = None,
     positions: int = 1,
     groups: Sequence[int] | None = None,
@@ -48,14 +63,20 @@ def measure_total_correlation(
     shuffles: int = 10,
     seed: int = 0,
 ) -> Measurement:
-    """Total correlation of a sample's channels, measured on a half that the critic never saw.
+    """Total correlation of a sample's channels, read twice on samples held out from training.
 
     The channels are standardised; heavy-tailed channels are made normal, which leaves total
-    correlation as it is; then noise is added. The critic trains on four fifths of one half of the
-    images; it is evaluated on the last fifth as it trains, and its best state is kept.
+    correlation as it is; then noise is added. A density reads up to 64 channels that are single
+    numbers, see `mimic.density`. A critic reads any channels: it trains on four fifths of one half
+    of the images; it is evaluated on the last fifth as it trains, and its best state is kept.
+    Both say too little where they are poor, so the greater of the two counts, see `Measurement`.
+
+    Warns if the readings differ by more than twice their error and a tenth of the greater one, if
+    one is below zero, which no total correlation is, and if samples are copies of others, which
+    are then left out.
 
     Args:
-        z: Channels `[n c …]`.
+        z: Channels `[n c …]`, a tensor or a numpy array of any real numbers.
         labels: Classes `[n]`, for the total correlation within classes. None: over all classes.
         n_classes: Number of classes.
         positions: Number of consecutive rows that come from one image.
@@ -64,11 +85,12 @@ def measure_total_correlation(
         decomposition: `direct`, or `line` and `tree`: sums of mutual informations.
         estimator: Objective of the critic, and what is read from it.
         critic: Factory of critics. None: `HybridCritic`.
-        steps: Number of steps of the critic.
+        steps: Number of steps of the critic; a density takes as many, at most 600.
         batch_size: Number of rows of a step.
         lr: Learning rate of the critic's Adam, which falls to zero as a cosine.
         noise: Standard deviation of the noise, in deviations of a channel (of a heavy-tailed
             channel once it is normal). The total correlation is that of the noisy channels.
+            Values that many samples share, as of discrete channels, get no noise.
         shuffles: Number of shuffles of the held-out rows, for samples of the product of marginals.
         seed: Seed of everything random.
 
@@ -80,49 +102,112 @@ def measure_total_correlation(
         dict(decomposition=decomposition, estimator=estimator, steps=steps, lr=lr, noise=noise)
         | dict(batch_size=batch_size, shuffles=shuffles)
     )
-    _check_samples(z, labels, n_classes, positions, groups)
+    z, classes = as_channels(z), None if labels is None else torch.as_tensor(labels).long()
+    _check_samples(z, classes, n_classes, positions, groups)
     generator = torch.Generator(z.device).manual_seed(seed)
-    rows = Rows(z.detach().float(), None if labels is None else labels.long(), positions)
-    clean, check, held_out = _split(standardize(rows, n_classes)[0], noise, generator)
+    rows = _without_copies(Rows(z.detach().float(), classes, positions))
+    rows = standardize(rows, n_classes)[0]
+    if rows.z.ndim == 2:
+        rows = rows._replace(still=atoms(rows.z) >= 0)
+    rows = rows._replace(z=NormalScores(rows.z)(rows.z))
+    groups = list(groups or range(z.shape[1]))
+    make = partial(Game, groups, z[0, 0].numel(), n_classes, critic or HybridCritic)
+    with alone():
+        game = make(estimator, decomposition, lr, seed=seed, device=z.device)
+        by_critic = _read_critic(game, rows, steps, batch_size, noise, shuffles, generator)
+    if z.ndim > 2 or z.shape[1] > MOST:
+        return _checked(by_critic, None)
+    noisy, steps = rows.noisy(noise, generator), min(steps, STEPS)
+    by_density = read_density(noisy, groups, n_classes, steps, seed)
+    # Both say too little where they are poor. But no critic can be trusted beyond log n, nor where
+    # rare values come together that shuffled samples never show.
+    discrete = rows.still is not None and bool(rows.still.any())
+    return _checked(by_critic, by_density, 0.0 if discrete else math.log(len(rows.z) / 2))
+
+
+def _without_copies(rows: Rows) -> Rows:
+    """Rows without images that are copies of others, of which a critic could know the answer."""
+    copied = copies(rows.z.unflatten(0, (-1, rows.positions)))
+    if not copied.any():
+        return rows
+    rows = rows.images((~copied).nonzero().flatten())
+    left = len(rows.z) // rows.positions
+    text = f"{int(copied.sum())} of {len(copied)} samples are copies of others and are left out"
+    if left < FEWEST:
+        raise InputError(f"{text}; give {FEWEST} different samples or more")
+    warnings.warn(text, stacklevel=3)
+    return rows
+
+
+def _checked(critic: Reading, density: Reading | None, ceiling: float = 0.0) -> Measurement:
+    """Measurement of two readings, with warnings where they can't be right.
+
+    Args:
+        critic: The critic's reading.
+        density: The density's reading. None: there is no density.
+        ceiling: Value below which the critic's reading counts if it is greater.
+    """
+    for name, reading in {"critic": critic, "density": density}.items():
+        if reading is not None and reading.value < -0.05:
+            warnings.warn(
+                f"the {name} reads {reading.value:.2f} nats, but no total correlation is below "
+                "zero: it failed on these samples; give more of them",
+                stacklevel=3,
+            )
+    best = density or critic
+    if density is not None:
+        apart, error = abs(density.value - critic.value), math.hypot(density.error, critic.error)
+        if apart > 2 * error + 0.1 * max(density.value, critic.value, 0.5):
+            warnings.warn(
+                f"two readings of the total correlation differ: {density.value:.2f} ± "
+                f"{density.error:.2f} nats by a density, {critic.value:.2f} ± {critic.error:.2f} "
+                "by a critic. Give more samples, and report both",
+                stacklevel=3,
+            )
+        if density.value + 2 * critic.error < critic.value < ceiling:
+            best = critic
+    # A little below zero is chance.
+    shown = best.value if best.value < -0.05 else max(0.0, best.value)
+    return Measurement(shown, best.error, critic.value, critic.error)
+
+
+def _read_critic(
+    game: Game,
+    rows: Rows,
+    steps: int,
+    batch_size: int,
+    noise: float,
+    shuffles: int,
+    generator: torch.Generator,
+) -> Reading:
+    """Reading of critics that train on a part of the rows, on the others."""
+    clean, check, held_out = _split(rows, noise, generator)
+    n = len(clean.z) // rows.positions
 
     def draw(count: int, generator: torch.Generator) -> Rows:
-        images, wanted = len(clean.z) // positions, (max(2, count // positions),)
-        chosen = torch.randint(images, wanted, generator=generator, device=generator.device)
+        wanted = (max(2, count // rows.positions),)
+        chosen = torch.randint(n, wanted, generator=generator, device=generator.device)
         return clean.images(chosen).noisy(noise, generator)
 
-    with alone():
-        game = Game(
-            groups or range(z.shape[1]),
-            z[0, 0].numel(),
-            n_classes,
-            critic or HybridCritic,
-            estimator,
-            decomposition,
-            lr,
-            seed=seed,
-            device=z.device,
-        )
-        game.limit(len(clean.z) // positions)
-        fit_critics(game, draw, steps, batch_size, generator, check)
-        return read(game, held_out, shuffles, generator)
+    game.limit(n)
+    fit_critics(game, draw, steps, batch_size, generator, check)
+    return read(game, held_out, shuffles, generator)
 
 
 def _split(rows: Rows, noise: float, generator: torch.Generator) -> tuple[Rows, Rows, Rows]:
     """Random images to train on, to choose the critic's best state on, and to hold out.
 
-    Heavy-tailed channels are made normal. Only the last two parts have noise.
+    Only the last two parts have noise.
     """
     n = len(rows.z) // rows.positions
     order = torch.randperm(n, generator=generator, device=generator.device)
     of_check = max(FEWEST // 5, n // 10)
     split = order.split([n // 2 - of_check, of_check, n - n // 2])
-    scores = NormalScores(rows.images(split[0]).z)
-    rows = rows._replace(z=scores(rows.z))
     clean, check, held_out = (rows.images(part) for part in split)
     return clean, check.noisy(noise, generator), held_out.noisy(noise, generator)
 
 
-def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
+def mutual_information(x: Numbers, y: Numbers, **options: Any) -> Measurement:
     """Mutual information of two variables of any size, `[n …]` each (Predoc III, eq. 7.1).
 
     Args:
@@ -130,7 +215,11 @@ def mutual_information(x: Tensor, y: Tensor, **options: Any) -> Measurement:
         y: Samples of the second variable.
         **options: Options of `measure_total_correlation`.
     """
-    both = [variable.reshape(len(variable), -1) for variable in (x, y)]
+    named = {"x": x, "y": y}
+    both = [as_channels(v, name, axes=1) for name, v in named.items()]
+    if len(both[0]) != len(both[1]):
+        raise InputError(f"got {len(both[0])} and {len(both[1])} samples; give as many of each")
+    both = [variable.reshape(len(variable), -1).float() for variable in both]
     groups = [i for i, variable in enumerate(both) for _ in range(variable.shape[1])]
     return measure_total_correlation(torch.cat(both, 1), groups=groups, **options)
 
@@ -156,6 +245,8 @@ def _check_samples(
     groups: Sequence[int] | None,
 ) -> None:
     """Raises an `InputError` if the samples are not fit to be measured."""
+    if z.shape[1] < 2:
+        raise InputError("got 1 channel; give 2 or more")
     n = len(z) // positions
     if n < FEWEST or n * positions != len(z):
         raise InputError(
@@ -169,6 +260,8 @@ def _check_samples(
     if (labels is None) != (n_classes is None):
         raise InputError("within classes, give both labels and n_classes; otherwise neither")
     if labels is not None and n_classes is not None:
+        if labels.shape != (len(z),):
+            raise InputError(f"got labels {list(labels.shape)} for {len(z)} rows; give one each")
         check_labels(labels, n_classes)
 
 
@@ -209,7 +302,7 @@ def fit_critics(
 
 
 @torch.no_grad()
-def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> Measurement:
+def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> Reading:
     """Estimate of trained critics on rows and several shuffles of them."""
     value, variance, p = 0.0, 0.0, rows.positions
     values = game.values(rows, generator, shuffles)
@@ -220,7 +313,7 @@ def read(game: Game, rows: Rows, shuffles: int, generator: torch.Generator) -> M
         weights = (marginal - log_mean_exp(marginal)).double().exp()
         of_shuffles = weights.unflatten(0, (shuffles, -1, p)).mean((0, 2))
         variance += float(of_images.var() + of_shuffles.var()) / len(of_images)
-    return Measurement(value, math.sqrt(variance))
+    return Reading(value, math.sqrt(variance))
 
 
 @torch.no_grad()

@@ -1,15 +1,18 @@
 """MiMIc as a callback: a penalty on any layers of any LightningModule (Predoc III, eq. 7.2)."""
 
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from common.errors import InputError, check_counts, check_positive
+from mimic.critic.devices import world_size
+from mimic.features.inputs import OddBatchError
 from mimic.features.layers import (
     Catcher,
     Layer,
@@ -18,6 +21,7 @@ from mimic.features.layers import (
     find_layers,
     is_glob,
     one_feature,
+    repeated,
 )
 from mimic.features.wrapping import Step, WrappedStep
 from mimic.regularizer import MiMIcRegularizer
@@ -32,7 +36,9 @@ class MiMIc(Callback):
 
     Logs, for each layer, `mimic/<layer>/penalty`, `mimic/<layer>/critic_ranking` (the share of
     pairs of a joint and a shuffled sample that the critic ranks right; 1/2 by chance) and
-    `mimic/<layer>/dead_channels`. The penalty is the estimate of the training critic, not a
+    `mimic/<layer>/dead_channels`. An odd batch, such as a last one of one image, gets no penalty;
+    a warning says so once, and `mimic/<layer>/skipped` counts them. (On several devices it is an
+    error, as the others wait.) The penalty is the estimate of the training critic, not a
     measurement: see `TotalCorrelationAudit`.
 
     Args:
@@ -41,7 +47,10 @@ class MiMIc(Callback):
         warmup_steps: Number of training batches in which the critics train and the penalty has no
             weight.
         ramp_steps: Number of training batches over which the weight then grows to λ.
-        labels: Index or name of the classes in a batch, if `n_classes` is given.
+        labels: Index or name of the classes in a batch, if `n_classes` is given; `1.classes` is
+            the entry `classes` of the entry 1.
+        mask: Index or name, in a batch, of the positions that count in averages over positions,
+            `bool [b …]`, such as tokens that are no padding. None: all of them.
         select: Entry to take of the layer's output, if that is no tensor. None: the output itself.
         cap: Bound on the norm of the penalty's gradient at the layer, relative to that of the
             task's gradient (Belghazi et al. 2018 take 1); penalties of other callbacks that come
@@ -59,6 +68,7 @@ class MiMIc(Callback):
         warmup_steps: int = 0,
         ramp_steps: int = 0,
         labels: int | str | None = None,
+        mask: int | str | None = None,
         select: Select | None = None,
         cap: float | None = None,
         name: str = "mimic",
@@ -81,7 +91,7 @@ class MiMIc(Callback):
                 "(images, labels); any other penalty needs neither"
             )
         self.warmup_steps, self.ramp_steps, self.cap = warmup_steps, ramp_steps, cap
-        self.labels, self.select, self.name = labels, select, name
+        self.labels, self.mask, self.select, self.name = labels, mask, select, name
         self.options = options  # on a line of its own, else jsonargparse would not find its names
         self._regularizer()  # so that wrong options are refused here
         self.regularizers: dict[str, MiMIcRegularizer] = {}
@@ -89,6 +99,9 @@ class MiMIc(Callback):
         self._layer_of: dict[str, tuple[nn.Module, float]] = {}
         self._trained: weakref.ref[LightningModule] | None = None
         self._warned: set[str] = set()
+        self._described: set[str] = set()
+        self._fit: set[str] = set()  # layers that had a batch fit for a penalty
+        self.skipped: Counter[str] = Counter()
         self._catcher: Catcher | None = None
         self._added: WrappedStep | None = None
 
@@ -173,31 +186,57 @@ class MiMIc(Callback):
             return output  # the module leaves this batch out
         batch = args[0] if args else next(iter(kwargs.values()))
         labels = None if self.labels is None else entry("a batch", batch, self.labels, "labels")
+        mask = None if self.mask is None else entry("a batch", batch, self.mask, "mask")
         loss = task
         for name, calls in caught.items():
-            penalty = self._penalty(name, calls, labels)
-            self._log(module, name, penalty)
+            try:
+                penalty = self._penalty(name, calls, labels, mask)
+            except OddBatchError as error:
+                self._skip(name, error)
+                penalty = None
+            # The number, as Lightning can't find it where a step takes the loader's iterator.
+            self._log(module, name, penalty, len(calls[0]) if calls else 1)
             if penalty is not None:
                 loss = loss + self._weighted(penalty, name, calls, task)
         self.batches += 1
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
-    def _penalty(self, name: str, calls: list[Tensor], labels: Tensor | None) -> Tensor | None:
+    def _skip(self, name: str, error: OddBatchError) -> None:
+        """Leaves the penalty of one batch out, unless no batch was fit or devices wait."""
+        if name not in self._fit or world_size() > 1:
+            raise InputError(f"MiMIc on layer {name}: {error}") from error
+        self.skipped[name] += 1
+        if self.skipped[name] == 1:
+            rank_zero_warn(f"no penalty on layer {name} in a batch, others are counted: {error}")
+
+    def _penalty(
+        self, name: str, calls: list[Tensor], labels: Tensor | None, mask: Tensor | None
+    ) -> Tensor | None:
         """Penalty on a layer. None: warm-up, in which the critic alone trains."""
         regularizer, (layer, _) = self.regularizers[name], self._layer_of[name]
         feature, labels = one_feature(name, calls, labels)
         if not feature.requires_grad and regularizer.penalty != "orthogonality":
             raise InputError(
                 f"the output of layer {name} has no gradient, so a penalty on it trains nothing: "
-                "its layers are frozen, or run without gradients"
+                "its layers are frozen, or run without gradients (if by activation checkpointing, "
+                "give it use_reentrant=False)"
             )
+        mask = repeated(mask, len(calls))
         try:
+            if name not in self._described and regularizer.penalty != "orthogonality":
+                self._described.add(name)
+                rank_zero_info(f"layer {name}: {regularizer.reduction.describe(feature)}")
             if self.share() > 0:
-                return regularizer(feature, labels, getattr(layer, "weight", None))
-            regularizer.critic_step(feature, labels)
+                penalty = regularizer(feature, labels, getattr(layer, "weight", None), mask)
+            else:
+                penalty = None
+                regularizer.critic_step(feature, labels, mask)
+            self._fit.add(name)
+        except OddBatchError:
+            raise
         except ValueError as error:
             raise InputError(f"MiMIc on layer {name}: {error}") from error
-        return None
+        return penalty
 
     def _weighted(self, penalty: Tensor, name: str, calls: list[Tensor], task: Tensor) -> Tensor:
         weight, share = self._layer_of[name][1], self.share()
@@ -205,14 +244,19 @@ class MiMIc(Callback):
             penalty = penalty * _capped(task, weight * share * penalty, calls, self.cap)
         return weight * share * penalty
 
-    def _log(self, module: LightningModule, name: str, penalty: Tensor | None) -> None:
+    def _log(
+        self, module: LightningModule, name: str, penalty: Tensor | None, batch_size: int
+    ) -> None:
         regularizer = self.regularizers[name]
         values = {} if penalty is None else {"penalty": penalty.detach()}
         if regularizer.trains_critic:
             values["critic_ranking"] = regularizer.critic_ranking
+        if self.skipped[name]:
+            values["skipped"] = torch.tensor(float(self.skipped[name]))
         if regularizer.penalty != "orthogonality":
             values["dead_channels"] = regularizer.dead_channels.float()
-        module.log_dict({f"{self.name}/{name}/{key}": value for key, value in values.items()})
+        named = {f"{self.name}/{name}/{key}": value for key, value in values.items()}
+        module.log_dict(named, batch_size=batch_size)
 
 
 def _capped(task: Tensor, penalty: Tensor, features: list[Tensor], cap: float) -> Tensor:

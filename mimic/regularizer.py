@@ -14,6 +14,7 @@ from mimic.critic.devices import rank
 from mimic.critic.estimators import EstimatorName
 from mimic.critic.game import Game
 from mimic.critic.terms import Decomposition
+from mimic.features.inputs import Numbers, as_channels
 from mimic.features.rows import Reduce, Reduction, Rows, centre, standardize
 from mimic.penalties import BASELINES, PenaltyName, orthogonality
 
@@ -23,6 +24,9 @@ class MiMIcRegularizer:
 
     `loss = task + 0.1 * regularizer(feature)` trains the critic on the detached feature and
     returns the estimate, which the network descends.
+
+    On several devices the critics take the same steps. A baseline is that of each device's own
+    batch; gradients are averaged, as those of the task.
 
     It is no `nn.Module`, so that the critic's weights never get into the network's optimiser: they
     have an optimiser of their own. Everything is made when the first feature comes, on its device.
@@ -35,7 +39,8 @@ class MiMIcRegularizer:
             and rows.
         reduce: `pool`: averages over positions. `per_location`: every position is a sample.
             `map`: channels are whole maps.
-        channel_dim: Axis of the channels. None: the last axis of `[b t c]`, otherwise 1.
+        channel_dim: Axis of the channels. None: of a layer by name, the one that its last part
+            with channels tells; otherwise the last axis of `[b t c]`, and axis 1 of all else.
         rows: Number of rows under `per_location`.
         n_classes: Number of classes, for a penalty within classes, `E_y TC(z | y)`: features that
             all tell the class must depend on one another over classes. None: over all classes.
@@ -114,7 +119,11 @@ class MiMIcRegularizer:
         return torch.zeros(()) if self.game is None else self.game.ranking
 
     def __call__(
-        self, feature: Tensor, labels: Tensor | None = None, weight: Tensor | None = None
+        self,
+        feature: Numbers,
+        labels: Tensor | None = None,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Trains the critic on a feature, then returns the penalty (MiMIc's is in nats).
 
@@ -122,6 +131,7 @@ class MiMIcRegularizer:
             feature: Output of a layer, `[b c …]`, or `[b t c]`.
             labels: Classes `[b]`, for a penalty within classes.
             weight: Weights of the layer, for `orthogonality`.
+            mask: Positions that count in averages, `bool [b …]`. None: all of them.
 
         Returns:
             The penalty. NaN if the feature is not finite; the critic is then left as it was.
@@ -129,22 +139,26 @@ class MiMIcRegularizer:
         Raises:
             ValueError: The feature can't be measured, or labels or weights are missing.
         """
+        feature = as_channels(feature, "a feature", axes=1)
         with torch.autocast(feature.device.type, enabled=False):
             if self.penalty == "orthogonality":
                 return orthogonality(None if weight is None else weight.float())
             generator = self._generator(feature)
             if not self.trains_critic:
-                return self._baseline(feature, labels, generator)
-            rows, self.dead_channels = self.reduction.standard(feature, labels, generator)
+                return self._baseline(feature, labels, generator, mask)
+            rows, self.dead_channels = self.reduction.standard(feature, labels, generator, mask)
             return self._game(rows).play(rows, generator)
 
-    def critic_step(self, feature: Tensor, labels: Tensor | None = None) -> None:
+    def critic_step(
+        self, feature: Numbers, labels: Tensor | None = None, mask: Tensor | None = None
+    ) -> None:
         """Trains the critic alone, `n_critic` steps, for a warm-up; baselines have no critic."""
         if not self.trains_critic:
             return
+        feature = as_channels(feature, "a feature", axes=1)
         with torch.autocast(feature.device.type, enabled=False):
             generator = self._generator(feature)
-            standard = self.reduction.standard(feature.detach(), labels, generator)
+            standard = self.reduction.standard(feature.detach(), labels, generator, mask)
             rows, self.dead_channels = standard
             self._game(rows).train_critics(rows, generator)
 
@@ -160,9 +174,13 @@ class MiMIcRegularizer:
         self.game = None
 
     def _baseline(
-        self, feature: Tensor, labels: Tensor | None, generator: torch.Generator
+        self,
+        feature: Tensor,
+        labels: Tensor | None,
+        generator: torch.Generator,
+        mask: Tensor | None,
     ) -> Tensor:
-        rows = self.reduction(feature, labels, generator)
+        rows = self.reduction(feature, labels, generator, mask)
         self.dead_channels = standardize(rows, self.n_classes)[1].sum()
         return BASELINES[self.penalty](centre(rows, self.n_classes).z)
 

@@ -22,6 +22,7 @@ from torch.nn.functional import softplus
 
 from common.errors import InputError, check_positive
 from mimic.critic.devices import rank, sum_over_devices, world_size
+from mimic.features.inputs import Numbers, as_channels
 from mimic.features.shuffling import shuffle_channels
 
 EstimatorName = Literal["smile", "js", "density_ratio", "dv", "mine", "nwj", "infonce"]
@@ -164,7 +165,7 @@ def make_estimator(name: str) -> Estimator:
     return ESTIMATORS[name]()
 
 
-def gaussian_total_correlation(z: Tensor, noise: float = 0.0) -> Tensor:
+def gaussian_total_correlation(z: Numbers, noise: float = 0.0) -> Tensor:
     """Total correlation of Gaussian channels, `-½ log det R` with their correlation matrix R.
 
     Exact for Gaussian channels; otherwise the part that covariances show. Large, but not infinite,
@@ -174,7 +175,13 @@ def gaussian_total_correlation(z: Tensor, noise: float = 0.0) -> Tensor:
     Args:
         z: Channels `[n c]`.
         noise: Standard deviation of noise on the standardised channels.
+
+    Raises:
+        InputError: Other shapes, or fewer than two rows.
     """
+    z = as_channels(z)
+    if z.ndim != 2 or len(z) < 2:
+        raise InputError(f"got channels of shape {list(z.shape)}; give two rows or more, [n c]")
     smallest, dtype = torch.finfo(z.dtype).eps, z.dtype
     if not bool(z.isfinite().all()):
         return z.new_full((), torch.nan)
@@ -188,7 +195,7 @@ def gaussian_total_correlation(z: Tensor, noise: float = 0.0) -> Tensor:
 
 
 def total_correlation(
-    z: Tensor,
+    z: Numbers,
     critic: Callable[[Tensor], Tensor],
     estimator: str = "smile",
     generator: torch.Generator | None = None,
@@ -203,6 +210,7 @@ def total_correlation(
         estimator: Name of the estimator that reads the critic.
         generator: Source of the shuffle. None: the global one.
     """
+    z = as_channels(z)
     joint, marginal = critic(torch.cat([z, shuffle_channels(z, generator=generator)])).chunk(2)
     return make_estimator(estimator)(joint, marginal)
 

@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
+from mimic.features.inputs import OddBatchError
 
 Layer = str | nn.Module
 Select = int | str
@@ -137,7 +138,7 @@ def one_feature(
         InputError: The layer was not called, or its outputs have different sizes.
     """
     if not calls:
-        raise InputError(
+        raise OddBatchError(
             f"layer {name} was not called in this step, so it has no output; name a layer that "
             "every step passes through (a layer that was compiled and called before the hooks "
             "came may be passed by)"
@@ -150,7 +151,12 @@ def one_feature(
         )
     if len(calls) == 1:
         return calls[0], labels
-    return torch.cat(calls), None if labels is None else labels.repeat(len(calls))
+    return torch.cat(calls), repeated(labels, len(calls))
+
+
+def repeated(of_batch: Tensor | None, calls: int) -> Tensor | None:
+    """Labels or a mask of a batch for each call of a layer. None: there are none."""
+    return None if of_batch is None else torch.cat([of_batch] * calls)
 
 
 def _with_entry(holder: Any, key: Select, value: Tensor) -> Any:
@@ -167,18 +173,30 @@ def _with_entry(holder: Any, key: Select, value: Tensor) -> Any:
     return twin
 
 
+def _index(key: str) -> Select:
+    return int(key) if key.isdecimal() else key
+
+
 def entry(what: str, holder: Any, key: Select, option: str) -> Any:
-    """Entry of a tuple, a dictionary or an object.
+    """Entry of a tuple, a dictionary or an object, which may hold another one.
 
     Args:
         what: Name of the holder in messages.
         holder: Tuple, dictionary or object.
-        key: Index, key or attribute name.
+        key: Index, key or attribute name; several with dots between them, such as `1.classes`.
         option: Name of the option to change, in messages.
 
     Raises:
         InputError: There is no such entry.
     """
+    if isinstance(holder, Iterator):
+        raise InputError(
+            f"training_step takes the loader's iterator, so its batches can't be looked at; let "
+            f"it take a batch, or leave out {option}"
+        )
+    if isinstance(key, str) and "." in key and not (isinstance(holder, Mapping) and key in holder):
+        first, _, rest = key.partition(".")
+        return entry(what, entry(what, holder, _index(first), option), _index(rest), option)
     try:
         if isinstance(key, str) and not isinstance(holder, Mapping):
             return getattr(holder, key)

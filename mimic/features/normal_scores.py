@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-HEAVY = 10.0  # kurtosis above which tails are heavy
+HEAVY = 4.0  # kurtosis above which tails are heavy
 KNOTS = 4096  # greatest number of knots of a channel's map
 
 
@@ -28,9 +28,10 @@ class NormalScores:
         self.heavy = (kurtosis > heavier_than).nonzero().flatten()
         n = values.shape[1]
         count = min(n, KNOTS)
+        # Of the sorted values, so that the least and the greatest are knots.
         chosen = torch.arange(count, device=z.device) * (n - 1) // (count - 1)
-        self.knots = values[self.heavy][:, chosen].sort().values
-        levels = (torch.arange(count, device=z.device, dtype=torch.float64) + 0.5) / count
+        self.knots = values[self.heavy].sort().values[:, chosen]
+        levels = (chosen.double() + 0.5) / n
         self.scores = torch.special.ndtri(levels).to(z.dtype)
 
     def __call__(self, z: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mimic.features.inputs import Numbers, as_channels
+
 
 def shuffle_channels(
-    z: Tensor,
+    z: Numbers,
     labels: Tensor | None = None,
     positions: int = 1,
     blocks: Sequence[int] | None = None,
@@ -35,6 +37,8 @@ def shuffle_channels(
     Raises:
         ValueError: Fewer than two images, or rows that are not whole images.
     """
+    checked = as_channels(z)
+    z = z if isinstance(z, Tensor) else checked
     n, c = z.shape[:2]
     if n % positions or n // positions < 2:
         raise ValueError(

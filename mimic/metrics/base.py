@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from common.errors import InputError, check_counts
+from mimic.features.inputs import Numbers, as_tensor
 
 
 class CodesAndFactors(NamedTuple):
@@ -58,21 +59,21 @@ class DisentanglementMetric(Metric, abc.ABC):
         self.add_state("codes", [], dist_reduce_fx="cat")
         self.add_state("factors", [], dist_reduce_fx="cat")
 
-    def update(self, codes: Tensor, factors: Tensor) -> None:
-        """Adds rows.
+    def update(self, codes: Numbers, factors: Numbers) -> None:
+        """Adds rows of tensors or numpy arrays.
 
         Raises:
             InputError: Other shapes or types, or numbers that are not finite.
         """
-        check_batch(codes, factors)
+        codes, factors = check_batch(codes, factors)
         for old, new in ((self.codes, codes), (self.factors, factors)):
             if old and old[0].shape[1] != new.shape[1]:
                 raise InputError(
                     f"got rows of {new.shape[1]} columns after rows of {old[0].shape[1]}; "
                     "call reset before another model or data set"
                 )
-        self.codes.append(codes.detach())
-        self.factors.append(factors.detach())
+        self.codes.append(codes)
+        self.factors.append(factors)
 
     @abc.abstractmethod
     def compute(self) -> Tensor | dict[str, Tensor]:
@@ -100,8 +101,13 @@ class DisentanglementMetric(Metric, abc.ABC):
         return score.to(torch.float32).to(self.device)
 
 
-def check_batch(codes: Tensor, factors: Tensor) -> None:
-    """Raises an `InputError` unless the two are finite codes and factors of the same n."""
+def check_batch(codes: Numbers, factors: Numbers) -> CodesAndFactors:
+    """Codes and factors as tensors, of tensors or numpy arrays.
+
+    Raises:
+        InputError: They are not finite codes and factors of the same n.
+    """
+    codes, factors = as_tensor(codes, "codes").detach(), as_tensor(factors, "factors").detach()
     shapes = f"got codes {list(codes.shape)} and factors {list(factors.shape)}"
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
         raise InputError(f"{shapes}; give [n d] and [n k] of the same n")
@@ -113,16 +119,24 @@ def check_batch(codes: Tensor, factors: Tensor) -> None:
     for name, values in (("codes", codes), ("factors", factors)):
         if not values.isfinite().all():
             raise InputError(f"got {name} that aren't all finite; look for NaN in the model")
+    return CodesAndFactors(codes, factors)
 
 
-def check_rows(codes: Tensor, factors: Tensor, n_codes: int = 1, n_factors: int = 1) -> None:
-    """Raises an `InputError` for one row, or for too few codes or factors for a score."""
-    check_batch(codes, factors)
+def check_rows(
+    codes: Numbers, factors: Numbers, n_codes: int = 1, n_factors: int = 1
+) -> CodesAndFactors:
+    """Codes and factors as tensors.
+
+    Raises:
+        InputError: One row, or too few codes or factors for a score.
+    """
+    codes, factors = check_batch(codes, factors)
     if len(codes) < 2:
         raise InputError(f"got {len(codes)} row(s); a score needs two or more")
     for name, values, least in (("code", codes, n_codes), ("factor", factors, n_factors)):
         if values.shape[1] < least:
             raise InputError(f"got {values.shape[1]} {name}(s); this score needs {least} or more")
+    return CodesAndFactors(codes, factors)
 
 
 def check_classes(classes: Tensor, where: str = "") -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.special import xlogy
 
+from mimic.features.inputs import Numbers
 from mimic.metrics.base import (
     DisentanglementMetric,
     check_classes,
@@ -18,9 +19,9 @@ from mimic.metrics.base import (
 )
 
 
-def mutual_information_matrix(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
+def mutual_information_matrix(codes: Numbers, factors: Numbers, bins: int = 20) -> Tensor:
     """Mutual information `I(z_i; v_k)` of each binned code and each factor, `[d k]` in nats."""
-    check_rows(codes, factors)
+    codes, factors = check_rows(codes, factors)
     classes = factor_classes(factors, bins)
     check_classes(classes)
     binned, (n, d) = histogram_bins(codes, bins), codes.shape
@@ -39,24 +40,24 @@ def mutual_information_matrix(codes: Tensor, factors: Tensor, bins: int = 20) ->
     return information.where(information > 1e-12, 0)
 
 
-def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
+def mig(codes: Numbers, factors: Numbers, bins: int = 20) -> Tensor:
     """Mutual information gap of two or more codes (Chen 2018).
 
     `mean_k (I(z_a; v_k) - I(z_b; v_k)) / H(v_k)`, with `a` and `b` the two codes of most
     information about `v_k`: 1 if one code alone has information about each factor.
     """
-    check_rows(codes, factors, n_codes=2)
+    codes, factors = check_rows(codes, factors, n_codes=2)
     information = mutual_information_matrix(codes, factors, bins)
     return (top_gap(information.T) / _entropies(factor_classes(factors, bins))).mean()
 
 
-def mig_sup(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
+def mig_sup(codes: Numbers, factors: Numbers, bins: int = 20) -> Tensor:
     """MIG-sup of two or more factors (Li 2020): the gap of each code between its best two factors.
 
     `mean_i (I(z_i; v_a) - I(z_i; v_b)) / H(z_i)`, 0 for a constant code. Unlike MIG it shows a
     code that holds two factors.
     """
-    check_rows(codes, factors, n_factors=2)
+    codes, factors = check_rows(codes, factors, n_factors=2)
     entropies = _entropies(histogram_bins(codes, bins))
     gaps = top_gap(mutual_information_matrix(codes, factors, bins))
     return torch.where(entropies > 0, gaps / entropies, 0).mean()

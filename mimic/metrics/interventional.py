@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from common.errors import InputError, check_counts
+from mimic.features.inputs import Numbers
 from mimic.metrics.base import (
     CodesAndFactors,
     DisentanglementMetric,
@@ -123,7 +124,7 @@ def distances(codes: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor
     return torch.cat(found), torch.arange(len(pairs)).repeat_interleave(sizes)
 
 
-def irs(codes: Tensor, factors: Tensor, quantile: float = 0.99, bins: int = 20) -> Tensor:
+def irs(codes: Numbers, factors: Numbers, quantile: float = 0.99, bins: int = 20) -> Tensor:
     """Interventional robustness score (Suter 2019).
 
     For each code and factor: 1 less the deviation from the mean while the factor is fixed (its
@@ -132,7 +133,7 @@ def irs(codes: Tensor, factors: Tensor, quantile: float = 0.99, bins: int = 20) 
     Constant codes do not count; without others the score is 0. The paper's `quantile` is 1, the
     greatest deviation.
     """
-    check_rows(codes, factors)
+    codes, factors = check_rows(codes, factors)
     classes = factor_classes(factors, bins)
     check_classes(classes)
     codes = codes.double()

@@ -75,6 +75,79 @@ class Pairs(Distribution):
         return torch.stack([first, second], 2).flatten(1)
 
 
+class StudentT(Distribution):
+    """Student's t with ν degrees of freedom, and the same correlation ρ ≥ 0 of any two channels.
+
+    Tails depend on one another even where ρ is 0. `TC = c h(1) - h(c)` with the entropies h of c
+    channels (Kotz and Nadarajah 2004).
+    """
+
+    def __init__(self, nu: int, c: int = 8, rho: float = 0.5) -> None:
+        correlations = math.log1p((c - 1) * rho) + (c - 1) * math.log1p(-rho)
+        joint = _student_entropy(nu, c) + 0.5 * correlations
+        truth = c * _student_entropy(nu, 1) - joint
+        super().__init__(f"Student-t, ν = {nu}, ρ = {rho:g}, {c} channels", truth)
+        self.nu, self.c, self.rho = nu, c, rho
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        common = torch.randn(n, 1, generator=generator)
+        own = torch.randn(n, self.c, generator=generator)
+        z = math.sqrt(self.rho) * common + math.sqrt(1 - self.rho) * own
+        return (
+            z / torch.randn(n, self.nu, generator=generator).square().mean(1, keepdim=True).sqrt()
+        )
+
+
+class RareBits(Distribution):
+    """Bits of 0 or 1 that are rarely 1: all more often while a hidden bit is 1.
+
+    The hidden bit is 1 with probability 0.05; each channel is then 1 with probability 0.7, and
+    otherwise with probability 0.02. `TC = c H(x_i) - H(x)`, with x summed over the number of ones.
+    """
+
+    hidden, often, seldom = 0.05, 0.7, 0.02
+
+    def __init__(self, c: int = 8) -> None:
+        one = self.hidden * self.often + (1 - self.hidden) * self.seldom
+        truth = -c * (one * math.log(one) + (1 - one) * math.log1p(-one))
+        for k in range(c + 1):
+            p = sum(
+                share * q**k * (1 - q) ** (c - k)
+                for share, q in ((self.hidden, self.often), (1 - self.hidden, self.seldom))
+            )
+            truth += math.comb(c, k) * p * math.log(p)
+        super().__init__(f"rare bits, {c} channels", truth)
+        self.c = c
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        hidden = torch.rand(n, 1, generator=generator) < self.hidden
+        draws = torch.rand(n, self.c, generator=generator)
+        return (draws < torch.where(hidden, self.often, self.seldom)).float()
+
+
+class Sparse(Distribution):
+    """Rare bits, each 1 replaced by a positive number of its own, as after a ReLU."""
+
+    def __init__(self, c: int = 8) -> None:
+        self.bits = RareBits(c)
+        super().__init__(f"sparse, {c} channels", self.bits.truth)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        bits = self.bits.draw(n, generator)
+        return bits * torch.rand(bits.shape, generator=generator)
+
+
+class Repeated(Distribution):
+    """Samples of which each comes five times, as where a set is made larger by copies."""
+
+    def __init__(self, of: Distribution) -> None:
+        super().__init__(f"{of.name}, each five times", of.truth)
+        self.of = of
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        return self.of.draw(-(-n // 5), generator).repeat(5, 1)[:n]
+
+
 class Cubed(Distribution):
     """Cubes of channels of variance 1, divided by √15, the deviation of a normal channel's cube.
 
@@ -152,6 +225,11 @@ class Apart(Distribution):
         return torch.stack([self.of.draw(n, generator)[:, i] for i in range(c)], 1)
 
 
+def is_gaussian(of: Distribution) -> bool:
+    """True for normal channels, whose log ratio the default critic contains in closed form."""
+    return isinstance(of, Independent | Equicorrelated | Pairs | GaussianVectors)
+
+
 def _equal_correlation(c: int, tc: float) -> float:
     """Correlation of `Equicorrelated`, by bisection in `log(1 - ρ)`."""
     low, high = -2 * tc / (c - 1) - math.log(c), 0.0  # log(1 - ρ) for too much and too little
@@ -163,3 +241,10 @@ def _equal_correlation(c: int, tc: float) -> float:
         else:
             high = middle
     return -math.expm1(high)
+
+
+def _student_entropy(nu: int, c: int) -> float:
+    """Entropy of c uncorrelated Student-t channels, in nats."""
+    half, more = torch.tensor([nu / 2, (nu + c) / 2], dtype=torch.float64)
+    scale = torch.lgamma(half) - torch.lgamma(more) + c / 2 * math.log(nu * math.pi)
+    return float(scale + more * (torch.digamma(more) - torch.digamma(half)))

@@ -25,7 +25,7 @@ from mimic.critic.terms import Decomposition
 from mimic.features.layers import Catcher, find_layers
 from mimic.studies.distributions import Equicorrelated
 
-QUICK = {"steps": 400, "noise": 0.0}
+QUICK = {"steps": 300, "noise": 0.0}
 
 
 def pair(n, rho):
@@ -390,6 +390,23 @@ def test_the_gaussian_part_has_the_noise_of_the_audit():
     rho = 0.8 / 1.25
     found = float(run.logged_metrics["audit/same/tc_gaussian"])
     assert found == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.03)
+
+
+def test_padding_does_not_count():
+    class Padded(Net):
+        def step(self, batch, batch_idx, dataloader_idx=0):
+            return self.scale(self.same(self.first(batch[0]))).square().mean()
+
+        test_step = step
+
+    z = pair(1000, 0.8)[:, None]
+    tokens = torch.cat([z, torch.full_like(z, 100) * torch.randn(1000, 1, 1)], 1)
+    mask = torch.tensor([True, False]).expand(1000, 2)
+    audit = TotalCorrelationAudit("first", mask=1, steps=20, noise=0.0)
+    trainer(audit).test(
+        Padded(), DataLoader(TensorDataset(tokens, mask), batch_size=500), verbose=False
+    )
+    assert audit.measured["first"].value == pytest.approx(TRUTH, abs=0.15)
 
 
 def test_wrong_options_are_refused_before_training():

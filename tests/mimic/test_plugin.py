@@ -10,12 +10,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from common.errors import InputError
 from mimic import MiMIc, MiMIcRegularizer, TotalCorrelationAudit
 from mimic.critic.critics import MLPCritic
 from mimic.critic.estimators import log_mean_exp
+from mimic.features.rows import Reduction
 from mimic.features.shuffling import shuffle_channels
 
 ROOT = Path(__file__).parents[2]
@@ -384,7 +386,85 @@ def test_unknown_options_are_refused_at_once():
 
 def test_a_batch_of_one_is_refused():
     with pytest.raises(InputError, match=r"a batch of 1.*drop_last"):
-        fit(fresh(), [MiMIc("net.body")], loader(n=33))
+        fit(fresh(), [MiMIc("net.body")], loader(n=33, batch=1))
+
+
+class Odd(Module):
+    """Its second batch is constant, and its third one passes the layer by."""
+
+    def training_step(self, batch, batch_idx):
+        x = torch.zeros_like(batch[0]) if batch_idx == 1 else batch[0]
+        code = x[:, :3] if batch_idx == 2 else self.net(x)
+        return (self.net.head.weight.sum() + code).square().mean()
+
+
+def test_one_odd_batch_ends_no_run():
+    """A constant layer, one that is passed by, and a last batch of one image get no penalty."""
+    ours, without = fresh(Odd), fresh(Odd)
+    penalty = MiMIc("net.body", weight=0.0)
+    batches = loader(n=4 * BATCH + 1)
+    with pytest.warns(UserWarning, match="no penalty on layer net.body in a batch.*constant"):
+        trainer = fit(ours, [penalty], batches, max_steps=-1, max_epochs=1)
+    fit(without, batches=batches, max_steps=-1, max_epochs=1)
+    assert penalty.skipped == {"net.body": 3}
+    assert trainer.logged_metrics["mimic/net.body/skipped"] == 3
+    assert torch.equal(weights(ours), weights(without))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_layers_need_the_kind_that_keeps_gradients(reentrant):
+    class Checkpointed(Module):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            code = checkpoint(self.net.body, x.requires_grad_(), use_reentrant=reentrant)
+            return nn.functional.cross_entropy(self.net.head(code), y)
+
+    ours, theirs = fresh(Checkpointed), fresh()
+    if reentrant:
+        with pytest.raises(InputError, match="give it use_reentrant=False"):
+            fit(ours, [MiMIc("net.body")])
+        return
+    for module in (ours, theirs):
+        fit(module, [MiMIc("net.body", weight=0.3)])
+    assert torch.allclose(weights(ours), weights(theirs), atol=1e-6)
+
+
+def test_labels_may_be_nested():
+    class Nested(Module):
+        def training_step(self, batch, batch_idx):
+            return super().training_step((batch[0], batch[1]["y"]), batch_idx)
+
+    x, y = loader().dataset.tensors
+    batches = DataLoader([(a, {"y": b}) for a, b in zip(x, y, strict=True)], batch_size=BATCH)
+    ours, theirs = fresh(Nested), fresh()
+    fit(ours, [MiMIc("net.body", n_classes=3, labels="1.y")], batches)
+    fit(theirs, [MiMIc("net.body", n_classes=3, labels=1)])
+    assert torch.equal(weights(ours), weights(theirs))
+
+
+def test_a_step_that_takes_the_iterator_has_no_labels():
+    class Iterating(Module):
+        def training_step(self, dataloader_iter):
+            (x, y), _, _ = next(dataloader_iter)
+            return nn.functional.cross_entropy(self.net(x), y)
+
+    ours, theirs = fresh(Iterating), fresh()
+    for module in (ours, theirs):
+        fit(module, [MiMIc("net.body", weight=0.3)])
+    assert torch.equal(weights(ours), weights(theirs))
+    with pytest.raises(InputError, match="takes the loader's iterator"):
+        fit(fresh(Iterating), [MiMIc("net.body", n_classes=3, labels=1)])
+
+
+def test_padding_does_not_count():
+    z = torch.randn(32, 5, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5) < torch.arange(32)[:, None] % 4 + 1
+    rows = Reduction()(z, mask=mask).z
+    assert torch.allclose(rows[1], z[1, :2].mean(0))
+    padded = z.masked_fill(~mask[..., None], torch.nan)
+    assert MiMIcRegularizer()(padded, mask=mask) == MiMIcRegularizer()(z, mask=mask)
+    with pytest.raises(InputError, match="a mask needs reduce pool"):
+        Reduction("per_location")(z, mask=mask)
 
 
 def test_constant_features_are_refused():
@@ -562,7 +642,59 @@ def test_a_convolution_in_time_has_its_channels_first():
     module.validation_step = module.training_step
     fit(module, [penalty, audit], {"train_dataloaders": loader(), "val_dataloaders": loader(64)})
     assert penalty.regularizers["net.body.1"].game.n_channels == 4
-    assert audit._reductions["net.body.1"].channel_dim == 1
+    assert audit._reductions["net.body.1"](torch.randn(50, 4, 3)).z.shape == (50, 4)
+
+
+class ChannelsLast(nn.Module):
+    """Linear layer of the last axis, as in a Swin block; or of axis 1, as in a ConvNeXt block."""
+
+    def __init__(self, back: bool = False) -> None:
+        super().__init__()
+        self.first, self.linear, self.back = nn.Conv2d(2, 2, 1), nn.Linear(2, 6), back
+
+    def forward(self, x):
+        x = self.linear(self.first(x).movedim(1, -1))
+        return x.movedim(-1, 1) if self.back else x
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axis"),
+    [
+        (nn.Sequential(nn.Conv1d(2, 6, 1), nn.BatchNorm1d(6), nn.ReLU()), (4, 2, 32), 1),
+        (nn.Sequential(nn.Conv1d(2, 6, 1), nn.ReLU(), nn.Dropout()), (4, 2, 6), 1),
+        (nn.Sequential(nn.Linear(2, 6), nn.LayerNorm(6), nn.GELU()), (4, 5, 2), 2),
+        (ChannelsLast(), (4, 2, 3, 5), 3),
+        (ChannelsLast(back=True), (4, 2, 3, 5), 1),
+        (nn.Conv2d(2, 6, 1), (4, 2, 6, 6), 1),
+        (nn.ReLU(), (4, 2, 3, 5), 1),
+        (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), (4, 5, 6), 2),
+    ],
+)
+def test_the_last_part_with_channels_tells_their_axis(layer, shape, axis):
+    feature = layer(torch.randn(shape))
+    rows = Reduction().of(layer)(feature)
+    others = [i for i in range(1, feature.ndim) if i != axis]
+    assert torch.allclose(rows.z, feature.mean(others), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.ReLU(), (4, 6, 32)), (nn.Conv1d(2, 6, 1), (4, 5, 7)), (ChannelsLast(), (4, 6, 3, 6))],
+)
+def test_an_axis_that_the_layer_does_not_tell_is_asked_for(layer, shape):
+    feature = torch.randn(shape)
+    with pytest.raises(ValueError, match=r"doesn't tell which axis has.*give channel_dim"):
+        Reduction().of(layer)(feature)
+    assert Reduction(channel_dim=1).of(layer)(feature).z.shape == shape[:2]
+
+
+def test_the_channels_are_said_once(caplog):
+    with caplog.at_level("INFO"):
+        fit(fresh(), [MiMIc("net.body")])
+    assert [r.message for r in caplog.records if "channels" in r.message] == [
+        "layer net.body: 8 channels of single numbers"
+    ]
+    assert Reduction().describe(torch.randn(4, 16, 8, 9)) == "16 channels of shape [8, 9]"
 
 
 def test_nothing_is_kept_after_a_step():

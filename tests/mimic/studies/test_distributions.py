@@ -18,7 +18,11 @@ from mimic.studies.distributions import (
     GaussianVectors,
     Independent,
     Pairs,
+    RareBits,
+    Repeated,
     RotatedUniforms,
+    Sparse,
+    StudentT,
 )
 
 SHARES = [(2, 0.1), (4, 2.0), (16, 6.0), (64, 8.0), (64, 100.0)]
@@ -48,6 +52,37 @@ def test_samples_have_these_correlations(family, c, tc):
     z = draw(family(c, tc))
     assert np.cov(z.T) == pytest.approx(correlation(family(c, tc)), abs=0.02)
     assert stats.kstest(z[:, 1], "norm").pvalue > 0.001
+
+
+@pytest.mark.parametrize(("nu", "rho"), [(5, 0.5), (2, 0.0)])
+def test_student_channels_share_what_entropies_say(nu, rho):
+    of = StudentT(nu, c=3, rho=rho)
+    shape = np.full((3, 3), rho) + (1 - rho) * np.eye(3)
+    joint = stats.multivariate_t(shape=shape, df=nu).entropy()
+    assert 3 * stats.t(nu).entropy() - joint == pytest.approx(of.truth, rel=1e-6)
+    z = draw(of)
+    assert stats.kstest(z[:, 1], stats.t(nu).cdf).pvalue > 0.001
+    assert stats.kendalltau(z[:, 0], z[:, 1])[0] == pytest.approx(
+        2 / math.pi * math.asin(rho), abs=0.01
+    )
+
+
+def test_rare_bits_share_what_their_table_says():
+    """Probabilities of all patterns of three channels, summed one by one."""
+    p = np.zeros((2, 2, 2))
+    for pattern in np.ndindex(2, 2, 2):
+        for share, q in ((0.05, 0.7), (0.95, 0.02)):
+            p[pattern] += share * np.prod([q if bit else 1 - q for bit in pattern])
+    marginals = sum(stats.entropy(p.sum(tuple({0, 1, 2} - {i}))) for i in range(3))
+    assert RareBits(3).truth == pytest.approx(marginals - stats.entropy(p.ravel()))
+    z = draw(RareBits(3))
+    assert z.all(1).mean() == pytest.approx(p[1, 1, 1], rel=0.05)
+    assert (draw(Sparse(3)) > 0).mean() == pytest.approx(z.mean(), rel=0.05)
+
+
+def test_repeated_samples_come_five_times():
+    z = draw(Repeated(Independent(2)), 1000)
+    assert np.unique(z, axis=0, return_counts=True)[1].tolist() == [5] * 200
 
 
 def test_cubes_are_those_of_the_channels():

@@ -67,14 +67,17 @@ def test_table(tmp_path, monkeypatch, capsys):
         return {c: distribution.truth * (1 + errors[c, seed]) for c in method.columns}
 
     monkeypatch.setattr(estimates, "estimate", says)
-    monkeypatch.setattr(estimates, "table_distributions", lambda: [Equicorrelated(4, 2.0)])
+    of = [Equicorrelated(4, 2.0), ExclusiveOr()]
+    monkeypatch.setattr(estimates, "table_distributions", lambda: of)
     options = ["--steps", "7", "--seeds", "2", "--methods", "[mimic, dv]", "--lr", "0.1"]
     main(["table", "--out", str(tmp_path), *options])
-    assert (tmp_path / "table.md").read_text().splitlines()[:4] == [
+    assert (tmp_path / "table.md").read_text().splitlines()[:6] == [
         "| channels | truth, nats | MiMIc | DV |",
         "| --- | --- | --- | --- |",
         "| equicorrelated, 4 channels | 2.000 | **2.08 (+8.0 %)** | 1.7 (-30.0 %) |",
-        "| *within 10 %* |  | 1 of 1 | 0 of 1 |",
+        "| exclusive or | 0.693 | **0.7209 (+8.0 %)** | 0.5892 (-30.0 %) |",
+        "| *Gaussian rows within 10 %* |  | 1 of 1 | 0 of 1 |",
+        "| *other rows within 10 %* |  | 1 of 1 | 0 of 1 |",
     ]
     assert str(tmp_path / "table.md") in capsys.readouterr().out
 
@@ -122,7 +125,7 @@ def test_samples(tmp_path, monkeypatch):
 
     def measure(z, noise, seed):
         measurements.append((len(z), noise, seed))
-        return Measurement(float(len(z) + seed), 0.0)
+        return Measurement(float(len(z) + seed), 0.0, float(len(z)), 0.0)
 
     monkeypatch.setattr(estimates, "measure_total_correlation", measure)
     monkeypatch.setattr(estimates, "sample_distributions", lambda: [Equicorrelated(4, 2.0)])
@@ -133,7 +136,8 @@ def test_samples(tmp_path, monkeypatch):
     assert (tmp_path / "samples.md").read_text().splitlines()[:3] == [
         "| channels | truth, nats | 40 samples | 1,000 samples |",
         "| --- | --- | --- | --- |",
-        "| equicorrelated, 4 channels | 2.000 | 41.00 ± 1.00 | 1001.00 ± 1.00 |",
+        "| equicorrelated, 4 channels | 2.000 | 41.00 ± 1.00 / 40.00 ± 0.00 | "
+        "1001.00 ± 1.00 / 1000.00 ± 0.00 |",
     ]
 
 
