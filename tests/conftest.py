@@ -3,6 +3,8 @@ import logging
 import pytest
 import torch
 
+torch.set_num_threads(1)  # faster for tiny models
+
 
 def _settings():
     level = logging.getLogger("pytorch_lightning").level
