@@ -213,17 +213,17 @@ class MultiScaleFlowModule(AutomaticSystem):
 
     def _log(self, stage: str, bits: dict[str, PerSample], prog_bar: bool = False) -> None:
         own = self.flow.bits_name
-        for name, values in bits.items():
+        named = {name.replace(own, self.bits_name, 1): values for name, values in bits.items()}
+        # No checkpoint and no stopping rule may take an inexact number for a good one.
+        named.setdefault(own, torch.full_like(bits[own], math.inf))
+        for name, values in named.items():
             self.log(
-                f"{stage}/{name.replace(own, self.bits_name, 1)}",
+                f"{stage}/{name}",
                 values.mean(),
                 prog_bar=prog_bar and name == own,
                 batch_size=len(values),
                 sync_dist=True,
             )
-        if self._inexact:
-            # No checkpoint and no stopping rule may take the inexact number for a good one.
-            self.log(f"{stage}/{own}", math.inf, batch_size=1, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
