@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.errors import InputError, check_words
+from common.errors import InputError, check_counts, check_positive, check_words
 from mimic.critic.critics import CriticFactory, HybridCritic
 from mimic.critic.devices import alone
 from mimic.critic.estimators import EstimatorName, discrimination, log_mean_exp
@@ -215,11 +215,10 @@ def mutual_information(x: Numbers, y: Numbers, **options: Any) -> Measurement:
         y: Samples of the second variable.
         **options: Options of `measure_total_correlation`.
     """
-    named = {"x": x, "y": y}
-    both = [as_channels(v, name, axes=1) for name, v in named.items()]
+    both = [as_channels(v, name, axes=1) for name, v in (("x", x), ("y", y))]
+    both = [variable.reshape(len(variable), -1).float() for variable in both]
     if len(both[0]) != len(both[1]):
         raise InputError(f"got {len(both[0])} and {len(both[1])} samples; give as many of each")
-    both = [variable.reshape(len(variable), -1).float() for variable in both]
     groups = [i for i, variable in enumerate(both) for _ in range(variable.shape[1])]
     return measure_total_correlation(torch.cat(both, 1), groups=groups, **options)
 
@@ -231,10 +230,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         (options.get("estimator", "smile"), EstimatorName),
     )
     for name, least in (("steps", 1), ("shuffles", 1), ("batch_size", 2), ("noise", 0)):
-        if options.get(name, least) < least:
-            raise InputError(f"got {name} {options[name]:g}; give {least} or more")
-    if options.get("lr", 1.0) <= 0:
-        raise InputError(f"got lr {options['lr']:g}; give more than 0")
+        check_counts(least, **{name: options.get(name)})
+    check_positive(lr=options.get("lr"))
 
 
 def _check_samples(

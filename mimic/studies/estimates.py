@@ -8,7 +8,6 @@ print a table each and write it under `--out`.
 """
 
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -155,9 +154,9 @@ def table(
             line.append(_with_error(values, distribution.truth))
             good[known.is_gaussian(distribution)][column] += line[-1].startswith("**")
         lines.append(line)
-    total = Counter(map(known.is_gaussian, every.values()))
+    kinds = [known.is_gaussian(each) for each in every.values()]
     for gaussian, name in ((True, "Gaussian"), (False, "other")):
-        counts = [f"{n} of {total[gaussian]}" for n in good[gaussian].values()]
+        counts = [f"{n} of {kinds.count(gaussian)}" for n in good[gaussian].values()]
         lines.append([f"*{name} rows within 10 %*", "", *counts])
     text = markdown(["channels", "truth, nats", *columns], lines)
     write_report(out / "table.md", f"{text}\n\n{TABLE_NOTE}")

@@ -415,7 +415,7 @@ def test_wrong_options_are_refused_before_training():
     for name in ("steps", "shuffles"):
         with pytest.raises(InputError, match=f"{name} 0; give 1 or more"):
             TotalCorrelationAudit("same", **{name: 0})
-    with pytest.raises(InputError, match="lr 0; give more than 0"):
+    with pytest.raises(InputError, match=r"lr 0\.0; give more than 0"):
         TotalCorrelationAudit("same", lr=0.0)
     with pytest.raises(InputError, match="'lines'; give one of direct, line, tree"):
         check_words(("direct", Decomposition), ("lines", Decomposition))
