@@ -14,6 +14,7 @@ from torch import Tensor
 from common.data.images import embedded, files  # noqa: F401  for short names of data sets
 from common.data.images.base import ImageData
 from common.errors import InputError, check_counts, check_output
+from common.flows.pixel import reduce_bits
 from common.metrics.codecs import codec_bits_per_dim
 from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import Sampler, image_grid, save_png
@@ -74,7 +75,8 @@ class FlowCommandLine(CommandLine):
     def after_test(self) -> None:
         if self.trainer.is_global_zero and isinstance(self.model, MultiScaleFlowModule):
             print(bits_table(self.trainer.callback_metrics, self.model))
-            print(codecs_table(self.datamodule.images("test")))
+            bits = self.model.flow.pixel_map.bits
+            print(codecs_table(reduce_bits(self.datamodule.images("test"), bits) << (8 - bits)))
 
 
 def bits_table(metrics: dict[str, Tensor], model: MultiScaleFlowModule) -> str:

@@ -1,5 +1,6 @@
 """The real command line, in process, on a small flow and few real digits."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -214,6 +215,8 @@ def test_coarse_to_fine_trains_one_scale_at_a_time(config):
 
 def test_a_laplacian_run_logs_pyramid_bpd_and_never_bpd(config, capfd):
     laplacian = [
+        "--model.flow.pixel_map.bits",
+        "4",
         "--model.flow.pyramid",
         "common.flows.pyramid.LaplacianPyramid",
         "--model.flow.pyramid.sizes",
@@ -242,6 +245,7 @@ def test_a_laplacian_run_logs_pyramid_bpd_and_never_bpd(config, capfd):
     out = capfd.readouterr().out
     assert "pyramid_bpd, uniform dequantization" in out
     assert "midpoint" not in out
+    assert 1 < float(re.search(r"([\d.]+)  PNG", out)[1]) < 2.5  # files of the same images: 4 bits
     path = Path(out[out.index("predictions: ") :].split()[1])
     assert path.read_text().split()[0] == "index,pyramid_bpd"
     assert not any(tag.endswith("/bpd") for tag in scalars)
@@ -278,7 +282,6 @@ def test_mistakes_end_with_one_clear_message(config, case, capfd):
         call(config, "fit", *options)
     assert exit.value.code == 2
     error = capfd.readouterr().err
-    import re
 
     assert re.search(message, error.replace("\n", " ")), error
     assert "Traceback" not in error
