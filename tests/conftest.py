@@ -1,9 +1,13 @@
 import logging
+import os
 
 import pytest
 import torch
 
-torch.set_num_threads(1)  # faster for tiny models
+# One thread is faster for tiny models; also in the processes that tests start, so that results
+# are equal to the bit.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 def _settings():
