@@ -8,7 +8,7 @@ if __name__ == "__main__":
 from pathlib import Path
 
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from common.data.images import embedded, files  # noqa: F401  for short names of data sets
@@ -65,6 +65,13 @@ class FlowTrainer(Trainer):
         print(f"samples: {save_png(image_grid(pixels), out)}")
 
 
+class BitsTable(PredictionTable):
+    """Table of the bits per dimension of each image, under the name that they have in logs."""
+
+    def title(self, system: LightningModule) -> str:
+        return system.bits_name if isinstance(system, MultiScaleFlowModule) else self.name
+
+
 class FlowCommandLine(CommandLine):
     """Command line of this package, with the subcommand `sample`."""
 
@@ -116,7 +123,7 @@ def main(args: list[str] | None = None) -> None:
         args,
         command_line=FlowCommandLine,
         trainer=FlowTrainer,
-        callbacks=[PredictionTable("bits_name")],
+        callbacks=[BitsTable("bits_per_dim")],
     )
 
 

@@ -261,7 +261,7 @@ def mounted(folder, options):
     """Context with a small file system of its own in a folder; gives a function that fills it."""
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder])
     if made.returncode != 0:
-        # Others have the test with a limit on the size of files, which needs no mount.
+        # Justified: CI mounts; others have `test_a_file_that_grows_too_large…`, without a mount.
         pytest.skip("only the superuser can mount a small disk")
 
     def fill():

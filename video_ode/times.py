@@ -14,7 +14,10 @@ def as_times(given: ArrayLike, name: str, video: Tensor) -> Tensor:
     try:
         times = torch.as_tensor(given, dtype=dtype, device=video.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"got {name} that are no numbers ({reason(error)})") from error
+        raise InputError(
+            f"got {name} that are no numbers ({reason(error)}); give a tensor, an array or a list "
+            "of numbers"
+        ) from error
     if times.ndim != 1 and (times.ndim != 2 or len(times) != len(video)):
         raise InputError(
             f"got {name} of shape {tuple(times.shape)} for {len(video)} videos; give (times,) or "

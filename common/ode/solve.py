@@ -151,9 +151,9 @@ class Solver:
             times = times.to(device, y0[0].dtype)
             watched = Watched(f, times, self.max_evaluations, self.gradient)
             integrate = partial(self._integrate, watched, tuple(params), uncontrolled)
-            solve = self._on_grid if self.method in FIXED else _at_once
+            solve = partial(self._on_grid, integrate) if self.method in FIXED else integrate
             try:
-                state = solve(integrate, y0, times)
+                state = solve(y0, times)
             except AssertionError as error:
                 # torchdiffeq raises it for NaN and for steps of length zero.
                 raise watched.diagnosis() from error
@@ -161,7 +161,7 @@ class Solver:
                 # A fixed grid continues through NaN: run it again to find where they began.
                 watched.checking = True
                 with torch.no_grad():
-                    solve(integrate, y0, times)
+                    solve(y0, times)
                 raise watched.diagnosis()
         watched.finish()
         return Solution(state, watched.evaluations)
@@ -220,10 +220,6 @@ class Solver:
             steps = max(1, round(abs(stop - start) / self.step_size))
             grid += [start + (stop - start) * i / steps for i in range(1, steps)] + [stop]
         return times.new_tensor(grid)
-
-
-def _at_once(integrate: Callable[[State, Tensor], State], y0: State, times: Tensor) -> State:
-    return integrate(y0, times)
 
 
 def _check_monotonic(times: Tensor) -> None:

@@ -83,7 +83,7 @@ class FrameFormat(NamedTuple):
             aspect: Width of a pixel of the image, divided by its height.
         """
         if image.mode == "F":
-            raise InputError("floats of unknown range")
+            raise InputError("it holds floats of unknown range; convert it to 8 or 16 bits")
         if image.mode.startswith("I"):  # Pillow would clip the 16 bits instead of scaling them
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.has_transparency_data:

@@ -16,13 +16,16 @@ class PredictionTable(BasePredictionWriter):
     If there are several processes, each one writes its share to `predictions_<rank>.csv`.
 
     Args:
-        name: Name of the number, the title of its column. Or the name of an attribute of the
-            system that holds this name, if it has one.
+        name: Name of the number.
     """
 
     def __init__(self, name: str = "value") -> None:
         super().__init__(write_interval="epoch")
         self.name = name
+
+    def title(self, system: LightningModule) -> str:
+        """Title of the column of the numbers: their name."""
+        return self.name
 
     def write_on_epoch_end(
         self,
@@ -37,6 +40,6 @@ class PredictionTable(BasePredictionWriter):
         indices = [i for batch in batch_indices[0] for i in batch]
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["index", getattr(pl_module, self.name, self.name)])
+            writer.writerow(["index", self.title(pl_module)])
             writer.writerows(zip(indices, torch.cat(list(predictions)).tolist(), strict=True))
         print(f"predictions: {path.resolve()}")

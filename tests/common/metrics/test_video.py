@@ -126,7 +126,7 @@ def test_lpips_is_that_of_torchmetrics(alexnet):
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError) as error:
-        # Optional: it breaks beside a CPU-only torch. CI installs it last, and runs this then.
+        # Justified: optional, and broken beside a CPU-only torch; CI installs it and runs this.
         pytest.skip(f"torchvision can't be imported: {error}")
     from torchmetrics.functional.image.lpips import _LPIPS
 
