@@ -142,4 +142,5 @@ def _checked_floats(pixels: Tensor, fields: bool) -> Tensor:
             f"got floats from {low:g} to {high:g}; give floats from 0 to 1, or bytes (uint8) from "
             "0 to 255"
         )
-    return pixels.clamp(0, 1)
+    # Not always: newer torch gives a pixel of exactly 0 or 1 no gradient through `clamp`.
+    return pixels if low >= 0 and high <= 1 else pixels.clamp(0, 1)
