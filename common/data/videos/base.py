@@ -9,11 +9,29 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.data.base import Data, Split
 from common.errors import InputError
 from common.typing import Frames, Integers, Mask, Times, VideoTimes
+
+
+class FieldScale(NamedTuple):
+    """Scale of fields, which are served, predicted and trained on in values of any range.
+
+    Attributes:
+        low: Value of each video that pictures show as black, `[b]`; PSNR and SSIM take it as 0.
+        high: Value of each video that pictures show as white, `[b]`; PSNR and SSIM take it as 1.
+        error: Factor from errors of the served values to errors in the field's own unit, such as
+            °C, `[b t c h w]`, with length 1 along axes where it does not change. It is 0 in cells
+            that don't count, and larger in the others by the root of all cells over counted
+            cells, so that mean squares over all cells are those over the counted ones.
+    """
+
+    low: Tensor
+    high: Tensor
+    error: Tensor
 
 
 class Clip(NamedTuple):
@@ -27,17 +45,19 @@ class Clip(NamedTuple):
 
     Attributes:
         frames: `[b t c h w]`: pictures are `uint8`; fields that are no pictures are `float32` and
-            served as they are.
+            served, predicted and scored as they are, without rounding.
         times: Times of the frames, `[t]` or `[b t]`.
         mask: `[b t]`: true for the frames that a model may see. The other frames serve the
             evaluation only.
         number: `[b]`: number of each video in its split.
+        scale: Scale of fields. None: pictures, or fields from 0 to 1.
     """
 
     frames: Frames
     times: Times | VideoTimes
     mask: Mask
     number: Integers
+    scale: FieldScale | None = None
 
     def select(self, videos: slice | Sequence[int] | Integers) -> "Clip":
         """Clip of some of the videos.
@@ -47,12 +67,42 @@ class Clip(NamedTuple):
         """
         chosen = videos if isinstance(videos, slice | torch.Tensor) else list(videos)
         times = self.times if self.times.ndim == 1 else self.times[chosen]
-        return Clip(self.frames[chosen], times, self.mask[chosen], self.number[chosen])
+        scale = None if self.scale is None else FieldScale(*(x[chosen] for x in self.scale))
+        return Clip(self.frames[chosen], times, self.mask[chosen], self.number[chosen], scale)
 
     def to(self, device: torch.device | str) -> "Clip":
         """Clip with all tensors on a device."""
         # Lightning moves a batch that has this method by calling it, without non_blocking.
-        return Clip(*(x.to(device, non_blocking=x.is_pinned()) for x in self))
+        def moved(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=x.is_pinned())
+
+        frames, times, mask, number, scale = self
+        scale = None if scale is None else FieldScale(*map(moved, scale))
+        return Clip(moved(frames), moved(times), moved(mask), moved(number), scale)
+
+    def unit_range(self, video: Tensor) -> Tensor:
+        """Videos of this batch from 0 (black) to 1 (white), for pictures, PSNR and SSIM.
+
+        Args:
+            video: True or predicted videos `[… b t c h w]`: bytes, or floats as they are served.
+        """
+        if not video.is_floating_point():
+            return video / 255
+        if self.scale is None:
+            return video
+        low, high = (x[:, None, None, None, None].to(video) for x in self.scale[:2])
+        return (video - low) / (high - low)
+
+    def own_unit(self, video: Tensor) -> Tensor:
+        """Videos of this batch in values whose differences are in the field's own unit.
+
+        Args:
+            video: True or predicted videos `[… b t c h w]`: bytes (their unit is the whole range),
+                or floats as they are served.
+        """
+        if self.scale is None or not video.is_floating_point():
+            return self.unit_range(video)
+        return video * self.scale.error.to(video)
 
     def own_times(self) -> VideoTimes:
         """Times of each video, `[b t]`, also where the videos share them."""
@@ -76,8 +126,11 @@ class Clip(NamedTuple):
         first = clips[0].times
         shared = all(clip.times.ndim == 1 and torch.equal(clip.times, first) for clip in clips)
         times = first if shared else torch.cat([clip.own_times() for clip in clips])
-        frames, masks, numbers = (torch.cat([clip[k] for clip in clips]) for k in (0, 2, 3))
-        return Clip(frames, times, masks, numbers)
+        rows = [(clip.frames, clip.mask, clip.number) for clip in clips]
+        frames, masks, numbers = map(torch.cat, zip(*rows, strict=True))
+        scales = [clip.scale for clip in clips if clip.scale is not None]
+        scale = FieldScale(*map(torch.cat, zip(*scales, strict=True))) if scales else None
+        return Clip(frames, times, masks, numbers, scale)
 
 
 class Observation(NamedTuple):
@@ -133,6 +186,10 @@ class Clips(Dataset[Clip], abc.ABC):
         `[t]` if all videos of the set share their times; `[b t]` if each video has its own.
         """
 
+    def scale(self, indices: list[int]) -> FieldScale | None:
+        """Scale of the fields with these numbers. None: pictures, or fields from 0 to 1."""
+        return None
+
 
 class ObservedClips(Dataset[Clip]):
     """Data set that serves clips with times and masks, and mirror images of them.
@@ -163,7 +220,8 @@ class ObservedClips(Dataset[Clip]):
             mirrored = [k for k, i in enumerate(indices) if i >= n]
             frames[mirrored] = frames[mirrored].flip(-1)
         mask = self.observation.mask(numbers, frames.shape[1], self.seed)
-        return Clip(frames, self.clips.times(numbers), mask, torch.tensor(numbers))
+        times, scale = self.clips.times(numbers), self.clips.scale(numbers)
+        return Clip(frames, times, mask, torch.tensor(numbers), scale)
 
 
 class VideoData(Data):

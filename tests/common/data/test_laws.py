@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from common.data.base import Data
 from common.data.videos.base import Clip, VideoData
-from tests.common.data.fields import WaveData
+from tests.common.data.field_sets import WaveData
 from tests.common.data.small_sets import FRAMES, in_memory
 from tests.laws import IMAGE_SETS, VIDEO_SETS, SmallSet
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 
-from common.data.videos.base import Clip
+from common.data.videos.base import Clip, FieldScale
 from common.errors import InputError
-from tests.common.data.fields import WaveData
+from tests.common.data.field_sets import WaveData
 
 SHARED = torch.arange(3.0)
 OWN = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.5, 0.7], [0.0, 2.0, 9.0], [0.0, 1.0, 4.0]])
@@ -15,11 +15,17 @@ OWN = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.5, 0.7], [0.0, 2.0, 9.0], [0.0, 1.0
 def clip(times, first=0, count=4):
     frames = torch.arange(count * 3).reshape(count, 3, 1, 1, 1).byte() + first
     mask = torch.rand(count, 3) < 0.5
-    return Clip(frames, times, mask, torch.arange(first, first + count))
+    low = torch.arange(float(first), first + count)
+    scale = FieldScale(low, low + 2, torch.rand(count, 3, 1, 1, 1))
+    return Clip(frames, times, mask, torch.arange(first, first + count), scale)
+
+
+def tensors(whole):
+    return [*whole[:4], *whole.scale]
 
 
 def equal(one, two):
-    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(two), strict=True))
 
 
 @pytest.mark.parametrize("times", [SHARED, OWN], ids=["shared times", "own times"])
@@ -28,7 +34,8 @@ def test_selected_videos_keep_all_that_belongs_to_them(chosen, times):
     whole = clip(times)
     part = whole.select(chosen)
     expected = times if times.ndim == 1 else times[1:3]
-    assert equal(part, Clip(whole.frames[1:3], expected, whole.mask[1:3], whole.number[1:3]))
+    frames, _, mask, number, *scale = (x[1:3] for x in tensors(whole))
+    assert equal(part, Clip(frames, expected, mask, number, FieldScale(*scale)))
 
 
 @pytest.mark.parametrize("times", [SHARED, OWN], ids=["shared times", "own times"])
@@ -53,7 +60,8 @@ def test_own_times_are_one_row_a_video():
 
 
 def test_clips_that_cannot_be_joined_are_refused():
-    short = Clip(*(x[:, :2] if x.ndim > 1 else x for x in clip(OWN)))
+    short = clip(OWN)
+    short = short._replace(frames=short.frames[:, :2], times=short.times[:, :2])
     with pytest.raises(InputError, match=r"2 clips with \[2, 3\] frames; give"):
         Clip.join([clip(OWN), short])
     with pytest.raises(InputError, match=r"0 clips"):
@@ -64,7 +72,20 @@ def test_clips_that_cannot_be_joined_are_refused():
 def test_a_clip_moves_as_a_whole(move):
     moved = move(clip(OWN), torch.device("meta"))
     assert isinstance(moved, Clip)
-    assert all(x.is_meta for x in moved)
+    assert all(x.is_meta for x in tensors(moved))
+
+
+def test_fields_are_scaled_for_pictures_and_errors_but_bytes_are_not():
+    fields = clip(SHARED)._replace(frames=10 * torch.rand(4, 3, 1, 1, 1))
+    low, high, error = (x.reshape(4, -1, 1, 1, 1) for x in fields.scale)
+    samples = torch.stack([fields.frames, -fields.frames])  # [s b t c h w]
+    torch.testing.assert_close(fields.unit_range(samples), (samples - low) / (high - low))
+    torch.testing.assert_close(fields.own_unit(samples), samples * error)
+    pictures = fields._replace(scale=None)
+    assert torch.equal(pictures.unit_range(samples), samples)
+    grey = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1, 1)
+    assert pictures.unit_range(grey).flatten().tolist() == pytest.approx([0, 0.2, 1])
+    assert torch.equal(pictures.own_unit(grey), pictures.unit_range(grey))
 
 
 def test_a_set_may_serve_times_of_each_video():
