@@ -20,10 +20,10 @@ from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_
 class VideoPredictionModule(AutomaticSystem):
     """System that trains a video predictor by its own loss and evaluates its predictions.
 
-    Logs `val/psnr` of the predicted frames and `val/psnr_given` of the conditioning frames, each
-    of the best of `n_val_samples` samples. For a model with a likelihood it also logs the `scores`
-    in validation and test, such as `val/nll` and `val/kl`. All other numbers of a test come from
-    `video_ode.evaluation.protocol.Evaluation`.
+    Logs `val/psnr` and `val/mse` of the predicted frames, and `val/psnr_given` and `val/mse_given`
+    of the conditioning frames, each of the best of `n_val_samples` samples. For a model with a
+    likelihood it also logs the `scores` in validation and test, such as `val/nll` and `val/kl`.
+    All other numbers of a test come from `video_ode.evaluation.protocol.Evaluation`.
 
     Args:
         predictor: Video model.
@@ -133,13 +133,14 @@ class VideoPredictionModule(AutomaticSystem):
     def validation_step(self, batch: Clip | ArrayLike, batch_idx: int) -> None:
         clip = self.clip_of(batch)
         samples = self.predict(clip, clip.times, self.n_val_samples)
-        truth = to_unit(clip.frames)
-        values = torch.stack([psnr(sample, truth) for sample in samples])  # [s b t]
-        parts = {"psnr_given": slice(self.n_cond), "psnr": slice(self.n_cond, None)}
-        for name, part in parts.items():
+        shown, truth = clip.unit_range(samples), clip.unit_range(clip.frames)
+        errors = (clip.own_unit(samples) - clip.own_unit(clip.frames)).square().flatten(3).mean(3)
+        values = torch.stack([psnr(sample, truth) for sample in shown])  # [s b t]
+        for suffix, part in {"_given": slice(self.n_cond), "": slice(self.n_cond, None)}.items():
             if values[..., part].numel():
                 best = values[..., part].mean(-1).max(0).values
-                self._log_mean(f"val/{name}", best, prog_bar=name == "psnr")
+                self._log_mean(f"val/psnr{suffix}", best, prog_bar=not suffix)
+                self._log_mean(f"val/mse{suffix}", errors[..., part].mean(-1).min(0).values)
 
     def test_step(self, batch: Clip | ArrayLike, batch_idx: int) -> Videos:
         """Samples of the whole clip, for `Evaluation`."""

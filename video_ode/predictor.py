@@ -70,7 +70,7 @@ class VideoPredictor(nn.Module, abc.ABC):
             mask: Mask of the observed conditioning frames, `[b t]`. None: all are observed.
 
         Returns:
-            Samples `[s b k c h w]` in `[0, 1]`.
+            Samples `[s b k c h w]` in `[0, 1]`, or fields in values like those given.
 
         Raises:
             InputError: Frames of another kind or size, times that aren't finite and strictly
@@ -235,12 +235,18 @@ def finite(axis: int) -> Callable[[Prediction], Prediction]:
 
 
 def to_unit(frames: Tensor) -> Tensor:
-    """Frames in `[0, 1]` from bytes; floats, which are fields and not pictures, stay unchanged."""
+    """Inputs of a model: frames in `[0, 1]` from bytes; floats, which are fields, unchanged."""
     return frames if frames.is_floating_point() else frames / 255
 
 
 def to_pixels(video: Tensor) -> Tensor:
-    """Frames of bytes from frames in `[0, 1]`."""
+    """Pictures of bytes from frames `[… c h w]` in `[0, 1]`, such as those of `Clip.unit_range`.
+
+    Frames of neither 1 nor 3 channels, such as fields of two quantities, become grey: the mean
+    over their channels.
+    """
+    if video.shape[-3] not in (1, 3):
+        video = video.mean(-3, keepdim=True)
     return (video * 255).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -28,19 +28,24 @@ class FrameMetric(nn.Module, abc.ABC):
         label: Label in pictures, with the unit.
         better: Direction of the metric: whether a `higher` or a `lower` value is better.
         digits: Format of a value in tables.
+        own_unit: Whether it gets fields in their own unit, not from 0 to 1.
+        smallest: Least height and width of a frame.
     """
 
     name: str
     label: str
     better: Literal["higher", "lower"] = "higher"
     digits: str = ".4f"
+    own_unit: bool = False
+    smallest: int = 1
 
     @abc.abstractmethod
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """Value of each frame, `[...]`.
 
         Args:
-            prediction: Frames `[... c h w]` in `[0, 1]`.
+            prediction: Frames `[... c h w]` in `[0, 1]`, or fields in their own unit if the metric
+                is `own_unit`.
             truth: True frames; leading axes are broadcast.
         """
 
@@ -57,10 +62,23 @@ class PSNR(FrameMetric):
 class SSIM(FrameMetric):
     """Structural similarity, see `ssim`."""
 
-    name, label = "ssim", "SSIM"
+    name, label, smallest = "ssim", "SSIM", 11
 
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
         return ssim(prediction, truth)
+
+
+class MSE(FrameMetric):
+    """Mean squared error of a frame, the metric of physical fields.
+
+    The unit is the square of the field's own, such as °C²; for pictures the range from black to
+    white is 1.
+    """
+
+    name, label, better, digits, own_unit = "mse", "MSE", "lower", ".3g", True
+
+    def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        return (prediction - truth).square().mean((-3, -2, -1))
 
 
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -101,7 +119,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
         InputError: Frames smaller than the window.
     """
     h, w = truth.shape[-2:]
-    if min(h, w) < 11:
+    if min(h, w) < SSIM.smallest:
         raise InputError(f"got frames of {h} x {w}; SSIM's window needs at least 11 x 11")
     # Variances are small differences of large numbers: 16 bits, or the 19-bit products of a GPU,
     # aren't enough.

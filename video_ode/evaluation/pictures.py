@@ -27,6 +27,7 @@ COLOURS: dict[Kind, tuple[int, int, int]] = {
 }
 BACKGROUND = 28  # grey level between the frames and in place of a missing frame
 SIDE = 128  # approximate height or width of an enlarged frame, in pixels
+LINE = 16  # height of a frame of one line of pixels, in pixels
 TOLERANCE = 1e-3  # times that differ by less are the same
 MAX_GIF_FPS = 50  # viewers slow down faster files
 
@@ -212,10 +213,13 @@ def save_png(picture: Tensor, path: str | Path) -> Path:
 
 def _panels(row: Row, zoom: int | None) -> Tensor:
     """Frames with their borders, `[t 3 h' w']`."""
-    t, _, h, w = row.frames.shape
+    frames = row.frames
+    if frames.shape[-2] == 1 and frames.shape[-1] > LINE:  # a field at scattered points
+        frames = frames.expand(-1, -1, LINE, -1)
+    t, _, h, w = frames.shape
     zoom = max(1, round(SIDE / max(h, w))) if zoom is None else zoom
     border = gap = max(2, zoom)
-    big = enlarged(row.frames.cpu(), zoom).expand(-1, 3, -1, -1)
+    big = enlarged(frames.cpu(), zoom).expand(-1, 3, -1, -1)
     edge, rest = border + gap, 2 * (border + gap)
     panels = torch.full((t, 3, h * zoom + rest, w * zoom + rest), BACKGROUND, dtype=torch.uint8)
     for panel, frame, kind in zip(panels, big, row.kinds, strict=True):

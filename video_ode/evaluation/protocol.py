@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from common.data.videos.base import Clip, VideoData
-from common.errors import InputError
+from common.errors import InputError, check_counts
 from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
 from common.metrics.video import I3D_URL, ClipFeatures, RandomVideoFeatures
 from common.typing import Times, Video, Videos, VideoTimes
@@ -55,11 +55,12 @@ def not_a_video_system(module: LightningModule) -> InputError:
 class Evaluation(Callback):
     """Evaluates video models in `test`, by the protocol of SRVP (Franceschi 2020, section 5).
 
-    A predictor is evaluated frame by frame, on the samples that `test_step` returns, clamped to
-    `[0, 1]`. Only the best sample of each video counts. It is chosen for each metric twice: by the
-    mean over the predicted frames, and by the mean over the conditioning frames (all of these are
-    scored, observed or not). The numbers are means over videos ± 1.96 σ / √N. The table also has
-    the average of the scores of all samples, and the baselines:
+    A predictor is evaluated frame by frame, on the samples that `test_step` returns. Pictures are
+    clamped to `[0, 1]`; fields are neither clamped nor rounded. Only the best sample of each video
+    counts. It is chosen for each metric twice: by the mean over the predicted frames, and by the
+    mean over the conditioning frames (all of these are scored, observed or not). The numbers are
+    means over videos ± 1.96 σ / √N. The table also has the average of the scores of all samples,
+    and the baselines:
 
     - the last observed conditioning frame (it has no score for its own frame);
     - the mean of the observed conditioning frames;
@@ -70,25 +71,34 @@ class Evaluation(Callback):
     alone, on as many generated videos.
 
     Logs `test/psnr` and `test/psnr_given` (of predicted and of conditioning frames), the same for
-    every other metric, the distance by its name, and `test/psnr_margin` and
-    `test/psnr_margin_given`: how much better the model is than the better of the two still
-    baselines, in dB. Prints a table; writes `test_table.csv`, `test_curves.csv` and
-    `test_curves.png`.
+    every other metric, `test/psnr_10` and so on for each of the `horizons`, the distance by its
+    name, and `test/psnr_margin` and `test/psnr_margin_given`: how much better the model is than
+    the better of the two still baselines, in dB. Prints a table; writes `test_table.csv`,
+    `test_curves.csv` and `test_curves.png`.
 
     Args:
         metrics: Metrics in addition to PSNR and SSIM, such as `LPIPS`. None: no others.
         features: Features of the Fréchet distance, `I3DFeatures(weights=…)` for FVD. None: random
             features, whose distance has its own name.
+        horizons: Numbers of predicted frames, such as 10: the table also has the mean over the
+            first 10 predicted frames ("t+10" in papers).
+
+    Raises:
+        InputError: Two metrics of one name, or horizons below 1.
     """
 
     def __init__(
-        self, metrics: list[FrameMetric] | None = None, features: ClipFeatures | None = None
+        self,
+        metrics: list[FrameMetric] | None = None,
+        features: ClipFeatures | None = None,
+        horizons: Sequence[int] = (),
     ) -> None:
         self.metrics: list[FrameMetric] = [PSNR(), SSIM(), *(metrics or [])]
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):
             raise InputError(f"got metrics {', '.join(names)}; give each name once")
-        self.features = features or RandomVideoFeatures()
+        check_counts(1, **{f"horizons[{i}]": h for i, h in enumerate(horizons)})
+        self.features, self.horizons = features or RandomVideoFeatures(), tuple(horizons)
         self._batches: list[VideoScores] = []
         self._n_samples = 0
 
@@ -113,19 +123,23 @@ class Evaluation(Callback):
                 f"got a batch of type {type(batch).__name__}; Evaluation needs clips with times, "
                 "from a VideoData set"
             )
-        truth = to_unit(batch.frames)
         if isinstance(pl_module, Predicting):
             assert outputs is not None
-            samples = outputs.to(truth.dtype).clamp(0, 1)
+            samples = _evaluated(outputs, batch)
             data = getattr(trainer, "datamodule", None)
             scores = self._prediction_scores(samples, batch, pl_module.n_cond, data)
             self._n_samples, n_cond = len(samples), pl_module.n_cond
         else:
             assert isinstance(pl_module, Generating)
-            video = pl_module.generate(len(truth), batch.own_times()[0])
-            rows = {MODEL: video.to(truth.dtype).clamp(0, 1)}
-            scores = self._feature_scores(rows, truth, n_cond=0)
+            video = pl_module.generate(len(batch.frames), batch.own_times()[0])
+            scores = self._feature_scores({MODEL: _evaluated(video, batch)}, batch, n_cond=0)
             self._n_samples, n_cond = 1, 0
+        predicted = batch.frames.shape[1] - n_cond
+        if max(self.horizons, default=0) > predicted:
+            raise InputError(
+                f"got horizons {list(self.horizons)}, but {predicted} frames are predicted; lower "
+                "evaluation.horizons or raise data.n_eval_frames"
+            )
         scores["number",] = batch.number
         scores["times",] = batch.own_times()
         scores["seen",] = batch.mask[:, :n_cond].float()
@@ -135,11 +149,12 @@ class Evaluation(Callback):
         # On every process, because `log_dir` communicates between processes.
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         scores, self._batches = gathered(self._batches), []
-        report = Report(scores, self.metrics, self._n_samples, self.features.name)
+        report = Report(scores, self.metrics, self._n_samples, self.features.name, self.horizons)
         numbers = {f"test/{name}": value for name, value in report.logged().items()}
         pl_module.log_dict(numbers, rank_zero_only=True)
         if trainer.is_global_zero:
-            print(f"\n{report.table(_data_name(trainer))}\n", *self._missing(), sep="\n")
+            missing = self._missing(report.metrics)
+            print(f"\n{report.table(_data_name(trainer))}\n", *missing, sep="\n")
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for path in report.write(folder.resolve()):
                 print(f"{path.stem.replace('_', ' ')}: {path}")
@@ -153,40 +168,50 @@ class Evaluation(Callback):
         if isinstance(data, VideoData):
             known = data.baselines(batch, n_cond)
             baselines |= {name: to_unit(video.to(truth.device)) for name, video in known.items()}
-        scores = self._curves(samples, baselines, truth, n_cond)
-        for row, metric in product(baselines, self.metrics):
+        scores = self._curves(samples, baselines, batch, n_cond)
+        for row, metric in product(baselines, self._usable(batch)):
             curve = scores["curve", row, metric.name]
             if row == COPY:
                 last = last_seen(seen)
                 curve[torch.arange(len(last)), last] = math.nan
             elif row != MEAN:
                 curve[:, :n_cond] = math.nan  # copies of the conditioning frames
-        return scores | self._feature_scores({MODEL: samples[0], **baselines}, truth, n_cond)
+        return scores | self._feature_scores({MODEL: samples[0], **baselines}, batch, n_cond)
+
+    def _usable(self, batch: Clip) -> list[FrameMetric]:
+        """Metrics, without SSIM if the frames are too small for it."""
+        side = min(batch.frames.shape[-2:])
+        return [m for m in self.metrics if not (isinstance(m, SSIM) and side < m.smallest)]
 
     def _curves(
-        self, samples: Videos, baselines: dict[str, Video], truth: Video, n_cond: int
+        self, samples: Videos, baselines: dict[str, Video], batch: Clip, n_cond: int
     ) -> VideoScores:
         scores: VideoScores = {}
-        for metric in self.metrics:
+        for metric in self._usable(batch):
+            scaled = batch.own_unit if metric.own_unit else batch.unit_range
+            truth = scaled(batch.frames)
             # One sample after the other: the activations of all would not fit into memory.
-            each = torch.stack([metric(sample, truth) for sample in samples])
+            each = torch.stack([metric(scaled(sample), truth) for sample in samples])
             best = best_of(each, n_cond, metric.better == "lower")
             scores["curve", MODEL, metric.name] = best
             if len(samples) > 1:
                 scores["curve", AVERAGE, metric.name] = each.mean(0)
             for row, video in baselines.items():
-                scores["curve", row, metric.name] = metric(video, truth)
+                scores["curve", row, metric.name] = metric(scaled(video), truth)
         return scores
 
-    def _feature_scores(self, rows: dict[str, Video], truth: Video, n_cond: int) -> VideoScores:
+    def _feature_scores(self, rows: dict[str, Video], batch: Clip, n_cond: int) -> VideoScores:
+        truth = batch.unit_range(batch.frames)
         scores: VideoScores = {("features", "truth"): self.features(to_pixels(truth))}
         for row, video in rows.items():
-            joined = torch.cat([truth[:, :n_cond], video[:, n_cond:]], 1)
+            joined = torch.cat([truth[:, :n_cond], batch.unit_range(video)[:, n_cond:]], 1)
             scores["features", row] = self.features(to_pixels(joined))
         return scores
 
-    def _missing(self) -> Sequence[str]:
+    def _missing(self, used: Sequence[FrameMetric]) -> Sequence[str]:
         lines = []
+        if used and not any(isinstance(metric, SSIM) for metric in used):
+            lines.append(f"SSIM needs frames of {SSIM.smallest} x {SSIM.smallest} or more")
         if "lpips" not in {metric.name for metric in self.metrics}:
             lines.append(
                 "LPIPS needs --evaluation.metrics+ LPIPS --evaluation.metrics.weights FILE, "
@@ -199,6 +224,13 @@ class Evaluation(Callback):
                 f"i3d_torchscript.pt: {I3D_URL}"
             )
         return lines
+
+
+def _evaluated(video: Tensor, batch: Clip) -> Tensor:
+    """Predicted videos in the type of the true ones; pictures are clamped to `[0, 1]`."""
+    if batch.frames.is_floating_point():
+        return video.to(batch.frames.dtype)
+    return video.float().clamp(0, 1)
 
 
 def best_of(scores: Tensor, n_cond: int, lower: bool = False) -> Tensor:

@@ -31,10 +31,16 @@ class Report:
         metrics: Metrics of the curves.
         n_samples: Number of samples of each video, of which the best one counts.
         distance: Name of the Fréchet distance.
+        horizons: Numbers of predicted frames over whose first ones there are means too.
     """
 
     def __init__(
-        self, scores: VideoScores, metrics: Sequence[FrameMetric], n_samples: int, distance: str
+        self,
+        scores: VideoScores,
+        metrics: Sequence[FrameMetric],
+        n_samples: int,
+        distance: str,
+        horizons: Sequence[int] = (),
     ) -> None:
         self.scores, self.n_samples, self.distance = scores, n_samples, distance
         self.n_videos, self.n_cond = scores["seen",].shape
@@ -46,13 +52,17 @@ class Report:
         self.metrics = [m for m in metrics if ("curve", MODEL, m.name) in scores]
         # Suffixes of the names in logs and tables, by part of the video.
         self.parts = {"given": "_given", "predicted": ""} if self.n_cond else {"predicted": ""}
+        self.frames = {"given": slice(self.n_cond), "predicted": slice(self.n_cond, None)}
+        for h in horizons if self.metrics else ():
+            self.parts[f"t+{h}"] = f"_{h}"
+            self.frames[f"t+{h}"] = slice(self.n_cond, self.n_cond + h)
         self.columns = [(metric, part) for metric in self.metrics for part in self.parts]
         self._distances = {row: self._distance(row) for row in self.rows}
 
     def mean(self, row: str, metric: str, part: str) -> tuple[float, float]:
         """Mean over videos, and half the width of its 95 % interval; NaN if there is no value."""
         curve = self.scores["curve", row, metric]
-        frames = curve[:, : self.n_cond] if part == "given" else curve[:, self.n_cond :]
+        frames = curve[:, self.frames[part]]
         # A baseline has NaN for frames that it copies; these are left out. NaN of a model must
         # stay visible.
         return _interval(frames.mean(1) if row in (MODEL, AVERAGE) else frames.nanmean(1))

@@ -105,11 +105,13 @@ def scenes(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) 
         times: Times of the samples, `[k]` or `[b k]`, in any order.
         samples: Samples `[s b k c h w]`.
     """
-    pixels, clip = to_pixels(samples).cpu(), clip.to("cpu")
-    own, asked = clip.own_times(), times.cpu().expand(len(clip.frames), -1)
+    pixels = to_pixels(clip.unit_range(samples)).cpu()
+    frames = to_pixels(clip.unit_range(clip.frames)).cpu()
+    clip = clip.to("cpu")
+    own, asked = clip.own_times(), times.cpu().expand(len(frames), -1)
     return [
-        scene(clip.frames[i], own[i], clip.mask[i, :n_cond], asked[i], pixels[:, i])
-        for i in range(len(clip.frames))
+        scene(frames[i], own[i], clip.mask[i, :n_cond], asked[i], pixels[:, i])
+        for i in range(len(frames))
     ]
 
 

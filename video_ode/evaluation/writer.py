@@ -22,7 +22,7 @@ from video_ode.evaluation.pictures import (
     strip,
 )
 from video_ode.evaluation.samples import scenes
-from video_ode.predictor import to_pixels, to_unit
+from video_ode.predictor import to_pixels
 
 Format = Literal["gif", "mp4", "png"]
 
@@ -104,7 +104,7 @@ def best_first(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Vide
     if not bool(scored.any()):
         return order
     rows = torch.arange(len(own), device=nearest.device)[:, None]
-    truth = to_unit(clip.frames[rows, nearest])
-    values = torch.where(scored, psnr(samples, truth), 0.0)  # [s b k]
+    truth = clip.unit_range(clip.frames[rows, nearest])
+    values = torch.where(scored, psnr(clip.unit_range(samples), truth), 0.0)  # [s b k]
     best = values.sum(-1).argmax(0)
     return order.gather(1, (order != best[:, None]).int().argsort(dim=1, stable=True))

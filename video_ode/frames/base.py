@@ -7,7 +7,7 @@ ratio whose shorter side becomes at most 9 px when both sides are halved several
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,10 @@ Skips = Sequence[Tensor]  # feature maps, coarsest first
 
 
 class FrameEncoder(nn.Module, abc.ABC):
-    """Encoder from frames `[n c h w]` in `[0, 1]` to codes `[n d]`.
+    """Encoder of frames `[n c h w]`: codes are vectors `[n d]` or feature maps `[n d h' w']`.
 
     Attributes:
-        code_size: Length d of a code.
+        code_size: Length d of a code, or its number of channels.
     """
 
     code_size: int
@@ -33,22 +33,26 @@ class FrameEncoder(nn.Module, abc.ABC):
 
 
 class FrameDecoder(nn.Module, abc.ABC):
-    """Decoder from codes `[n d]` to frames `[n c h w]` in `[0, 1]`."""
+    """Decoder from codes `[n d]` or `[n d h' w']` to frames `[n c h w]`.
+
+    The frames are in `[0, 1]`, unless the decoder has an option for fields of any range.
+    """
 
     @abc.abstractmethod
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
         """Frames.
 
         Args:
-            codes: Codes `[n d]`.
+            codes: Codes `[n d]` or `[n d h' w']`.
             skips: Feature maps of an encoder; a decoder with skip connections needs them.
         """
 
 
 EncoderFactory = Callable[[ImageShape], FrameEncoder]
-
-
 DecoderFactory = Callable[[ImageShape, int, bool], FrameDecoder]  # (shape, code size, with skips)
+
+Head = Literal["tanh", "batch_norm", "linear"]  # of an encoder: what follows its last convolution
+Output = Literal["sigmoid", "identity"]  # of a decoder: frames from 0 to 1, or fields
 
 
 def halvings(shape: ImageShape, width: int) -> tuple[list[int], tuple[int, int]]:
@@ -87,6 +91,18 @@ def unit_range(h: Tensor) -> Image:
     return h.to(torch.promote_types(h.dtype, torch.float32)).sigmoid()
 
 
+def output_range(h: Tensor, output: Output) -> Image:
+    """Frames of a decoder: in `[0, 1]` by a sigmoid, or unchanged."""
+    return unit_range(h) if output == "sigmoid" else h
+
+
+def code_layer(conv: nn.Conv2d, kind: Head) -> nn.Module:
+    """Last convolution of an encoder with batch norm and tanh, with batch norm only, or alone."""
+    if kind == "linear":
+        return conv
+    return conv_block(conv, nn.Tanh() if kind == "tanh" else nn.Identity())
+
+
 def activation() -> nn.Module:
     """Leaky ReLU of slope 0.2, the nonlinearity of SVG and SRVP."""
     return nn.LeakyReLU(0.2, inplace=True)
@@ -104,10 +120,12 @@ def conv_block(conv: nn.Module, act: nn.Module | None = None) -> nn.Sequential:
 
 
 def initialize(net: nn.Module) -> None:
-    """Initializes the weights of a network as in SRVP."""
+    """Initializes the weights of a network as in DCGAN and SRVP, with zero biases."""
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
     channels_last(net)
