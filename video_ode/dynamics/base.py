@@ -122,6 +122,31 @@ class Dynamics(nn.Module, abc.ABC):
         kl = zero if solved.kl is None else solved.kl[rows, place[:, -1]]
         return LatentPath(states[rows[:, None], place], kl, solved.evaluations)
 
+    def states_around(self, z0: Sample, start: Times, targets: Times | VideoTimes) -> Tensor:
+        """States `[b k …]` before, at and after the time of a state.
+
+        Args:
+            z0: State at the time `start`, `[b …]`.
+            start: Its time, `[1]`, in frames.
+            targets: Ascending times, `[k]` or `[b k]`.
+
+        Raises:
+            InputError: Times that these dynamics can't reach.
+        """
+        if targets.ndim == 2:
+            every, place = targets.unique(return_inverse=True)
+            rows = torch.arange(len(targets), device=place.device)[:, None]
+            return self.states_around(z0, start, every)[rows, place.to(z0.device)]
+        early, late = targets[targets < start].flip(0), targets[targets > start]
+        states = []
+        if len(early):
+            states.append(self(z0, torch.cat([start, early])).states[:, 1:].flip(1))
+        if bool((targets == start).any()):
+            states.append(z0[:, None])
+        if len(late):
+            states.append(self(z0, torch.cat([start, late])).states[:, 1:])
+        return torch.cat(states, 1)
+
     @contextlib.contextmanager
     def stepping(self, steps: int | None) -> Iterator[None]:
         """Context in which a unit of time has another number of steps. None: no change.

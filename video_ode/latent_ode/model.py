@@ -193,19 +193,7 @@ class LatentODE(TrainablePredictor):
 
     @finite(axis=1)
     def _path(self, z0: Tensor, start: Times, targets: Times | VideoTimes) -> Tensor:
-        if targets.ndim == 2:
-            every, place = targets.unique(return_inverse=True)
-            rows = torch.arange(len(targets), device=place.device)[:, None]
-            return self._path(z0, start, every)[rows, place]
-        early, late = targets[targets < start].flip(0), targets[targets > start]
-        states = []
-        if len(early):
-            states.append(self.dynamics(z0, torch.cat([start, early])).states[:, 1:].flip(1))
-        if bool((targets == start).any()):
-            states.append(z0[:, None])
-        if len(late):
-            states.append(self.dynamics(z0, torch.cat([start, late])).states[:, 1:])
-        return torch.cat(states, 1)
+        return self.dynamics.states_around(z0, start, targets)
 
     def _length(self, n_frames: int, progress: float) -> int:
         """Number of frames of a training video."""
