@@ -15,6 +15,7 @@ from common.errors import InputError, RunError, check_counts
 from common.inputs import ArrayLike, as_pixels
 from common.ode.evaluations import SolveError
 from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
+from video_ode.frames.base import Skips
 from video_ode.times import as_times, frame_units, shared_times
 
 Prediction = TypeVar("Prediction", bound=Callable[..., Tensor])
@@ -126,14 +127,15 @@ class VideoPredictor(nn.Module, abc.ABC):
         target_times: ArrayLike | None = None,
         n_samples: int = 1,
         mask: ArrayLike | None = None,
+        backward: bool = False,
     ) -> tuple[Video, Times]:
         """Checked videos and target times, for models that step from frame to frame.
 
         The arguments are those of `checked`. The target times are numbers of frames after the
-        first one (see `frame_units`).
+        first one (see `frame_units`), below 0 only for models that go `backward`.
         """
         asked = self.checked(video, times, target_times, n_samples, mask)
-        return asked.video, frame_units(*asked[1:], type(self).__name__)
+        return asked.video, frame_units(*asked[1:], type(self).__name__, backward)
 
     def as_frames(self, video: ArrayLike) -> Video:
         """Videos `[b t c h w]` in `[0, 1]`, on the model's device (see `as_pixels`)."""
@@ -156,6 +158,59 @@ class TrainablePredictor(VideoPredictor):
             n_cond: Number of conditioning frames in the evaluation, the first frames.
             progress: Share of the training that is done, in `[0, 1]`.
         """
+
+
+class Content(NamedTuple):
+    """Static content of videos.
+
+    Attributes:
+        code: Content variable, `[b d …]`; length 0: the model has none.
+        skips: Feature maps of one frame, for the skip connections of a decoder.
+    """
+
+    code: Tensor
+    skips: Skips
+
+
+class SeparatingPredictor(VideoPredictor):
+    """Predictor that separates the content of a video from its motion, to swap them.
+
+    The prediction is that with the content of the video itself.
+    """
+
+    @abc.abstractmethod
+    def content_of(self, video: ArrayLike) -> Content:
+        """Content of videos.
+
+        Args:
+            video: Conditioning frames, `[b t c h w]`.
+        """
+
+    @abc.abstractmethod
+    def with_content(
+        self,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
+        n_samples: int,
+        content: Content,
+        mask: ArrayLike | None = None,
+    ) -> Videos:
+        """Samples with the motion of a video and a content, possibly that of another video.
+
+        The arguments are those of `predict`, and a content for each video.
+        """
+
+    def predict(
+        self,
+        video: ArrayLike,
+        times: ArrayLike,
+        target_times: ArrayLike,
+        n_samples: int = 1,
+        mask: ArrayLike | None = None,
+    ) -> Videos:
+        content = self.content_of(video)
+        return self.with_content(video, times, target_times, n_samples, content, mask)
 
 
 class VideoGenerator(nn.Module, abc.ABC):

@@ -56,7 +56,9 @@ def shared_times(times: Tensor, name: str) -> Times:
     return times
 
 
-def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> Times:
+def frame_units(
+    times: Tensor, target_times: Tensor, mask: Mask, name: str, backward: bool = False
+) -> Times:
     """Target times as numbers of frames after the first one.
 
     Args:
@@ -64,6 +66,7 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> T
         target_times: Ascending times of the prediction.
         mask: Mask of the observed frames.
         name: Name of the model, for the error message.
+        backward: Whether the model can go back before the first frame.
 
     Returns:
         Numbers of frames `[k]`, on the CPU and in double precision. Whole numbers are exact, so
@@ -71,7 +74,7 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> T
 
     Raises:
         InputError: Conditioning frames that are missing or unevenly spaced, times that differ
-            between videos, or a target time before the first frame.
+            between videos, or a target time before the first frame that the model can't reach.
     """
     times, target_times = shared_times(times, name), shared_times(target_times, name)
     gaps = times.cpu().double().diff()
@@ -84,7 +87,7 @@ def frame_units(times: Tensor, target_times: Tensor, mask: Mask, name: str) -> T
     spacing = float(gaps[0]) if len(gaps) else 1.0
     units = (target_times - times[0]).cpu().double() / spacing
     units = torch.where((units - units.round()).abs() < 1e-3, units.round(), units)
-    if float(units[0]) < 0:
+    if float(units[0]) < 0 and not backward:
         raise InputError(
             f"got target time {float(target_times[0]):g}, before the first conditioning frame at "
             f"{float(times[0]):g}: {name} runs forward only"

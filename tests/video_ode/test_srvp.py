@@ -349,7 +349,7 @@ def test_skips_and_content_are_of_the_last_given_frames(double):
     content = model.content_of(x)
     changed = x.clone()
     changed[:, :2] = torch.rand_like(x[:, :2])
-    torch.testing.assert_close(model.content_of(changed).w, content.w)
+    torch.testing.assert_close(model.content_of(changed).code, content.code)
     _, features = model.encoder(x[:, 4])
     for ours, theirs in zip(content.skips, features, strict=True):
         torch.testing.assert_close(ours, theirs)

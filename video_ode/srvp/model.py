@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +14,10 @@ from common.typing import Codes, ImageShape, PerSample, Video, Videos
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
-from video_ode.predictor import TrainablePredictor, finite
+from video_ode.predictor import Content, SeparatingPredictor, TrainablePredictor, finite
 
 
-class Content(NamedTuple):
-    """Static content of a video.
-
-    Attributes:
-        w: Content variable `[b h]`.
-        skips: Feature maps of one frame, for the skip connections of the decoder.
-    """
-
-    w: Tensor
-    skips: Skips
-
-
-class SRVP(TrainablePredictor):
+class SRVP(TrainablePredictor, SeparatingPredictor):
     """Stochastic latent residual video prediction: a state-space model with residual steps.
 
     The model is `y₁ ~ N(0, I)`, `z_{t+1} ~ N(μ(y_t), σ(y_t))`, `y_{t+1} = y_t + f(y_t, z_{t+1})`,
@@ -191,18 +178,6 @@ class SRVP(TrainablePredictor):
         return path.states[:, ::k], path.states.diff(dim=1), path.kl
 
     @finite(axis=2)
-    def predict(
-        self,
-        video: ArrayLike,
-        times: ArrayLike,
-        target_times: ArrayLike,
-        n_samples: int = 1,
-        mask: ArrayLike | None = None,
-    ) -> Videos:
-        """Samples at any times from the first frame on."""
-        content = self.content_of(video)
-        return self.with_content(video, times, target_times, n_samples, content, mask)
-
     def with_content(
         self,
         video: ArrayLike,
@@ -212,10 +187,7 @@ class SRVP(TrainablePredictor):
         content: Content,
         mask: ArrayLike | None = None,
     ) -> Videos:
-        """Samples with the motion of a video and a content, possibly that of another video.
-
-        The arguments are those of `predict`, and a content for each video.
-        """
+        """Samples at any times from the first frame on."""
         states = self.states(video, times, target_times, n_samples, mask)
         return torch.stack([self.decode(y, content) for y in states])
 
@@ -283,9 +255,9 @@ class SRVP(TrainablePredictor):
     def decode(self, states: Codes, content: Content) -> Video:
         """Decoded frames `[b t c h w]` of states `[b t y]`."""
         b, t = states.shape[:2]
-        if len(content.w) != b:
-            raise InputError(f"got {len(content.w)} contents for {b} videos; give one for each")
-        codes = torch.cat([content.w[:, None].expand(-1, t, -1), states], -1).flatten(0, 1)
+        if len(content.code) != b:
+            raise InputError(f"got {len(content.code)} contents for {b} videos; give one for each")
+        codes = torch.cat([content.code[:, None].expand(-1, t, -1), states], -1).flatten(0, 1)
         skips = [s[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1) for s in content.skips]
         return self.decoder(codes, skips).unflatten(0, (b, t))
 
