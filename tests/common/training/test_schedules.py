@@ -26,3 +26,10 @@ def test_line_falls_after_the_hold():
     assert schedule.factor(999_999, total) == 1.0
     assert schedule.factor(1_050_000, total) == pytest.approx(0.5)
     assert schedule.factor(total, total) == 0.0
+
+
+def test_rate_drops_at_milestones():
+    schedule = Schedule(warmup_steps=2, milestones=(0.5, 0.75), drop=0.2)
+    factors = [schedule.factor(step, 8) for step in range(8)]
+    assert factors == pytest.approx([0.5, 1, 1, 1, 0.2, 0.2, 0.04, 0.04])
+    assert Schedule(milestones=(0.5,)).factor(10**9, math.inf) == 1.0
