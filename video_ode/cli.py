@@ -40,10 +40,10 @@ from common.typing import Times, Videos
 from video_ode.evaluation.pictures import save_png
 from video_ode.evaluation.protocol import Evaluation, Generating, Predicting
 from video_ode.evaluation.samples import evaluation_mode
+from video_ode.evaluation.swap import interpolated, swapped
 from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.predictor import VideoPredictor
-from video_ode.srvp.show import interpolated, swapped
 
 MOST_TIMES = 10_000  # of a prediction
 
@@ -105,7 +105,7 @@ class VideoTrainer(Trainer):
         n: int = 4,
         out: str | None = None,
     ) -> Path:
-        """Shows videos with the motion of one test video and the content of another (SRVP only).
+        """Shows videos with the motion of one test video and the content of another one.
 
         Args:
             model: System.
@@ -132,7 +132,7 @@ class VideoTrainer(Trainer):
         steps: int = 5,
         out: str | None = None,
     ) -> Path:
-        """Shows videos between the motion of one test video and that of another (SRVP only).
+        """Shows videos between the motion of one test video and that of another one.
 
         Args:
             model: System.
@@ -289,7 +289,7 @@ def _predictor(model: System) -> VideoPredictor:
         InputError: The system isn't a `VideoPredictionModule`.
     """
     if not isinstance(model, VideoPredictionModule):
-        raise InputError(f"got {type(model).__name__}; give a VideoPredictionModule with SRVP")
+        raise InputError(f"got {type(model).__name__}; give a VideoPredictionModule")
     return model.predictor
 
 

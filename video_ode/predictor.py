@@ -15,7 +15,6 @@ from common.errors import InputError, RunError, check_counts
 from common.inputs import ArrayLike, as_pixels
 from common.ode.evaluations import SolveError
 from common.typing import ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
-from video_ode.frames.base import Skips
 from video_ode.times import as_times, frame_units, shared_times
 
 Prediction = TypeVar("Prediction", bound=Callable[..., Tensor])
@@ -158,59 +157,6 @@ class TrainablePredictor(VideoPredictor):
             n_cond: Number of conditioning frames in the evaluation, the first frames.
             progress: Share of the training that is done, in `[0, 1]`.
         """
-
-
-class Content(NamedTuple):
-    """Static content of videos.
-
-    Attributes:
-        code: Content variable, `[b d …]`; length 0: the model has none.
-        skips: Feature maps of one frame, for the skip connections of a decoder.
-    """
-
-    code: Tensor
-    skips: Skips
-
-
-class SeparatingPredictor(VideoPredictor):
-    """Predictor that separates the content of a video from its motion, to swap them.
-
-    The prediction is that with the content of the video itself.
-    """
-
-    @abc.abstractmethod
-    def content_of(self, video: ArrayLike) -> Content:
-        """Content of videos.
-
-        Args:
-            video: Conditioning frames, `[b t c h w]`.
-        """
-
-    @abc.abstractmethod
-    def with_content(
-        self,
-        video: ArrayLike,
-        times: ArrayLike,
-        target_times: ArrayLike,
-        n_samples: int,
-        content: Content,
-        mask: ArrayLike | None = None,
-    ) -> Videos:
-        """Samples with the motion of a video and a content, possibly that of another video.
-
-        The arguments are those of `predict`, and a content for each video.
-        """
-
-    def predict(
-        self,
-        video: ArrayLike,
-        times: ArrayLike,
-        target_times: ArrayLike,
-        n_samples: int = 1,
-        mask: ArrayLike | None = None,
-    ) -> Videos:
-        content = self.content_of(video)
-        return self.with_content(video, times, target_times, n_samples, content, mask)
 
 
 class VideoGenerator(nn.Module, abc.ABC):

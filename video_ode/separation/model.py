@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from common.errors import InputError, check_counts
 from common.inputs import ArrayLike
-from common.typing import ImageShape, Video, Videos
+from common.typing import ImageShape, Video
+from video_ode.content import Content, SeparatingPredictor
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
 from video_ode.frames.coordinates import PointDecoder
-from video_ode.predictor import Content, SeparatingPredictor, TrainablePredictor, finite
+from video_ode.predictor import TrainablePredictor, finite
 
 
 class Separation(TrainablePredictor, SeparatingPredictor):
@@ -139,23 +140,6 @@ class Separation(TrainablePredictor, SeparatingPredictor):
         return Content(code, [s[0] for s in skips] if self.skips else ())
 
     @finite(axis=2)
-    def with_content(
-        self,
-        video: ArrayLike,
-        times: ArrayLike,
-        target_times: ArrayLike,
-        n_samples: int,
-        content: Content,
-        mask: ArrayLike | None = None,
-    ) -> Videos:
-        """Predictions at any times, also before the first frame if the dynamics run backward.
-
-        Nothing is random: all samples are equal.
-        """
-        states = self.states(video, times, target_times, n_samples, mask)
-        return self.decode(states, content).expand(n_samples, -1, -1, -1, -1, -1)
-
-    @finite(axis=1)
     def states(
         self,
         video: ArrayLike,
@@ -164,11 +148,15 @@ class Separation(TrainablePredictor, SeparatingPredictor):
         n_samples: int = 1,
         mask: ArrayLike | None = None,
     ) -> Tensor:
-        """States T `[b k …]`; the arguments are those of `predict`."""
+        """States T `[s b k …]` at any times, before the first frame if the dynamics run backward.
+
+        Nothing is random: all samples are equal.
+        """
         video, units = self.framewise(video, times, target_times, n_samples, mask, backward=True)
         start = video.shape[1] - self.n_given + self.delay
         (state,), _ = self._encoded(self.motion, self._given(video), [0])
-        return self.dynamics.states_around(state, units.new_tensor([start]), units)
+        states = self.dynamics.states_around(state, units.new_tensor([start]), units)
+        return states.expand(n_samples, *states.shape)
 
     def decode(self, states: Tensor, content: Content) -> Video:
         """Decoded frames `[b t c h w]` of states `[b t d …]`."""
@@ -200,21 +188,16 @@ class Separation(TrainablePredictor, SeparatingPredictor):
 
         The other arguments are those of `predict`.
         """
-        states = self.states(video, times, target_times)
+        (states,) = self.states(video, times, target_times)
         return self.decode_at(states, self.content_of(video), points.to(states))
 
     def _mixed(self, states: Tensor, content: Content) -> tuple[Tensor, Skips]:
         """Codes `[n d …]` and feature maps `[n …]` of all frames, as inputs of the decoder."""
-        t = states.shape[1]
-        code, skips = content
-        if len(code) != len(states):
-            raise InputError(f"got {len(code)} contents for {len(states)} videos; give as many")
+        (still, skips), moving = self.repeated(content, states), states.flatten(0, 1)
         if self.content is None:
-            return states.flatten(0, 1), ()
-        still = _repeated(code, t)
-        moving = states.flatten(0, 1)
+            return moving, ()
         mixed = torch.cat([still, moving], 1) if self.mixing == "concatenation" else still * moving
-        return mixed, [_repeated(s, t) for s in skips]
+        return mixed, skips
 
     def _errors(self, states: Tensor, content: Content, truth: Video) -> Tensor:
         """Squared errors `[b t …]` of decoded frames, at all pixels or at random ones."""
@@ -253,8 +236,3 @@ class Separation(TrainablePredictor, SeparatingPredictor):
                 "frames or lower predictor.n_given"
             )
         return video[:, -self.n_given :]
-
-
-def _repeated(code: Tensor, t: int) -> Tensor:
-    """Code of each video `[b …]`, repeated for all of its frames, `[b·t …]`."""
-    return code[:, None].expand(-1, t, *code.shape[1:]).flatten(0, 1)

@@ -1,7 +1,6 @@
 """SRVP: stochastic latent residual video prediction (Franceschi et al. 2020; SRVP slides)."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +9,12 @@ from torch.distributions import Normal
 from common.errors import InputError, check_counts, check_positive, check_shares
 from common.inputs import ArrayLike
 from common.nn.mlp import MLP
-from common.typing import Codes, ImageShape, PerSample, Video, Videos
+from common.typing import Codes, ImageShape, PerSample, Video
+from video_ode.content import Content, SeparatingPredictor
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
-from video_ode.predictor import Content, SeparatingPredictor, TrainablePredictor, finite
+from video_ode.predictor import TrainablePredictor, finite
 
 
 class SRVP(TrainablePredictor, SeparatingPredictor):
@@ -178,20 +178,6 @@ class SRVP(TrainablePredictor, SeparatingPredictor):
         return path.states[:, ::k], path.states.diff(dim=1), path.kl
 
     @finite(axis=2)
-    def with_content(
-        self,
-        video: ArrayLike,
-        times: ArrayLike,
-        target_times: ArrayLike,
-        n_samples: int,
-        content: Content,
-        mask: ArrayLike | None = None,
-    ) -> Videos:
-        """Samples at any times from the first frame on."""
-        states = self.states(video, times, target_times, n_samples, mask)
-        return torch.stack([self.decode(y, content) for y in states])
-
-    @finite(axis=2)
     def states(
         self,
         video: ArrayLike,
@@ -219,33 +205,6 @@ class SRVP(TrainablePredictor, SeparatingPredictor):
             states.append(piece[:, 1:] if bool((units == i + 1).any()) else piece[:, 1:-1])
         return torch.cat(states, 1).unflatten(0, (n_samples, -1))
 
-    def interpolate(
-        self,
-        video: ArrayLike,
-        other: ArrayLike,
-        times: ArrayLike,
-        target_times: ArrayLike,
-        shares: Sequence[float],
-    ) -> Videos:
-        """Videos `[s b k c h w]` whose states are linear interpolations between two videos.
-
-        Franceschi et al. 2020, section 5, "Interpolation of dynamics".
-
-        Args:
-            video: Conditioning frames; all results have the content of these.
-            other: Conditioning frames of the other videos.
-            times: Times of the frames of both.
-            target_times: Ascending times of the results.
-            shares: Weights of the states of the other videos, from 0 to 1.
-        """
-        check_shares(shares=shares)
-        a = self.states(video, times, target_times)[0]
-        b = self.states(other, times, target_times)[0]
-        if len(a) != len(b):
-            raise InputError(f"got {len(b)} other videos for {len(a)}; give as many of both")
-        content = self.content_of(video)
-        return torch.stack([self.decode(torch.lerp(a, b, share), content) for share in shares])
-
     def content_of(self, video: ArrayLike) -> Content:
         """Content from the last k frames; the skips are from the last frame."""
         codes, features = self._encode(video := self.as_frames(video))
@@ -254,12 +213,9 @@ class SRVP(TrainablePredictor, SeparatingPredictor):
 
     def decode(self, states: Codes, content: Content) -> Video:
         """Decoded frames `[b t c h w]` of states `[b t y]`."""
-        b, t = states.shape[:2]
-        if len(content.code) != b:
-            raise InputError(f"got {len(content.code)} contents for {b} videos; give one for each")
-        codes = torch.cat([content.code[:, None].expand(-1, t, -1), states], -1).flatten(0, 1)
-        skips = [s[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1) for s in content.skips]
-        return self.decoder(codes, skips).unflatten(0, (b, t))
+        code, skips = self.repeated(content, states)
+        codes = torch.cat([code, states.flatten(0, 1)], -1)
+        return self.decoder(codes, skips).unflatten(0, states.shape[:2])
 
     def _variable(self, y: Tensor, z: Tensor | None, interval: int) -> Tensor | None:
         """Random variable of the step to the next frame: inferred, or later from the prior."""

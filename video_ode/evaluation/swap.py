@@ -1,13 +1,13 @@
-"""Pictures of the latent space of SRVP: swapped contents, and motions between two motions."""
+"""Pictures of swapped contents, and of motions between two motions."""
 
 import torch
 from torch import Tensor
 
 from common.data.videos.base import Clip
 from common.errors import InputError
+from video_ode.content import SeparatingPredictor
 from video_ode.evaluation.pictures import Kind, Row, strip
 from video_ode.predictor import VideoPredictor, to_pixels, to_unit
-from video_ode.srvp.model import SRVP
 
 
 def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
@@ -17,7 +17,7 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
     content, and the prediction with both.
 
     Args:
-        model: SRVP.
+        model: Model that separates content and motion, such as `SRVP` or `Separation`.
         clip: Two or more true videos.
         n_cond: Number of conditioning frames, the first ones.
 
@@ -27,12 +27,13 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
     Raises:
         InputError: Another model, or fewer than two videos.
     """
-    srvp, given = _srvp(model, clip), slice(n_cond)
+    separating, given = _separating(model, clip), slice(n_cond)
     video = to_unit(clip.frames)
     other = video.roll(-1, 0)
-    content = srvp.content_of(other[:, given])
-    mixed = srvp.with_content(video[:, given], clip.times[..., given], clip.times, 1, content)[0]
-    rows = zip(video, other, mixed, strict=True)
+    content = separating.content_of(other[:, given])
+    times = clip.times[..., given]
+    mixed = separating.with_content(video[:, given], times, clip.times, 1, content)[0]
+    rows = zip(*(clip.unit_range(x) for x in (video, other, mixed)), strict=True)
     return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
 
 
@@ -40,7 +41,7 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
     """Picture of videos between the motion of each video and the motion of the next one.
 
     Args:
-        model: SRVP.
+        model: Model that separates content and motion, such as `SRVP` or `Separation`.
         clip: Two or more true videos.
         n_cond: Number of conditioning frames, the first ones.
         n: Number of rows for each video, the two ends included.
@@ -53,19 +54,20 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
     """
     if n < 2:
         raise InputError(f"got {n} rows; give 2 or more, the two ends included")
-    srvp, video = _srvp(model, clip), to_unit(clip.frames)[:, :n_cond]
+    separating, video = _separating(model, clip), to_unit(clip.frames)[:, :n_cond]
     shares = torch.linspace(0, 1, n).tolist()
-    mixed = srvp.interpolate(
+    mixed = separating.interpolate(
         video, video.roll(-1, 0), clip.times[..., :n_cond], clip.times, shares
     )
-    return _picture([[("predicted", v) for v in rows] for rows in mixed.transpose(0, 1)], n_cond)
+    shown = clip.unit_range(mixed).transpose(0, 1)
+    return _picture([[("predicted", v) for v in rows] for rows in shown], n_cond)
 
 
-def _srvp(model: VideoPredictor, clip: Clip) -> SRVP:
-    if not isinstance(model, SRVP):
+def _separating(model: VideoPredictor, clip: Clip) -> SeparatingPredictor:
+    if not isinstance(model, SeparatingPredictor):
         raise InputError(
-            f"got {type(model).__name__}, but only SRVP separates content and motion; give the "
-            "configuration and the checkpoint of an SRVP model"
+            f"got {type(model).__name__}, which doesn't separate content and motion; give the "
+            "configuration and the checkpoint of an SRVP or Separation model"
         )
     if len(clip.frames) < 2:
         raise InputError(f"got {len(clip.frames)} video; give 2 or more")
