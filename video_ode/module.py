@@ -14,6 +14,7 @@ from common.ode.evaluations import SolveError
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
 from common.typing import Times, Video, Videos, VideoTimes
+from video_ode.content import SeparatingPredictor
 from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_unit
 
 
@@ -116,6 +117,22 @@ class VideoPredictionModule(AutomaticSystem):
         return self.predictor.predict(
             video, clip.times[..., given], target_times, n_samples, clip.mask[:, given]
         )
+
+    def swap(self, clip: Clip, content: Clip) -> Videos:
+        """Samples of clips with the content of other clips, at the times of the clips.
+
+        Raises:
+            InputError: The predictor doesn't separate content and motion.
+        """
+        if not isinstance(self.predictor, SeparatingPredictor):
+            raise InputError(
+                f"{type(self.predictor).__name__} doesn't separate content and motion; set "
+                "evaluation.swap false"
+            )
+        given = slice(self.n_cond)
+        found = self.predictor.content_of(to_unit(content.frames[:, given]))
+        video, times = to_unit(clip.frames[:, given]), clip.times[..., given]
+        return self.predictor.with_content(video, times, clip.times, self.n_samples, found)
 
     def training_step(self, batch: Clip | ArrayLike, batch_idx: int) -> Tensor:
         assert isinstance(self.predictor, TrainablePredictor)

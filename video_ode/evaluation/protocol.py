@@ -16,7 +16,7 @@ from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
 from common.metrics.video import I3D_URL, ClipFeatures, RandomVideoFeatures
 from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.evaluation.baselines import COPY, MEAN, last_seen, still_videos
-from video_ode.evaluation.report import AVERAGE, MODEL, Report, VideoScores
+from video_ode.evaluation.report import AVERAGE, MODEL, SWAP, Report, VideoScores
 from video_ode.predictor import to_pixels, to_unit
 
 
@@ -34,6 +34,14 @@ class Predicting(Protocol):
             target_times: Ascending times of the prediction, `[k]` or `[b k]`.
             n_samples: Number of samples of each video.
         """
+
+
+@runtime_checkable
+class Swapping(Protocol):
+    """System that predicts the motion of videos with the content of others."""
+
+    def swap(self, clip: Clip, content: Clip) -> Videos:
+        """Samples `[s b t c h w]` at the times of the clip, with the content of other clips."""
 
 
 @runtime_checkable
@@ -82,6 +90,9 @@ class Evaluation(Callback):
             features, whose distance has its own name.
         horizons: Numbers of predicted frames, such as 10: the table also has the mean over the
             first 10 predicted frames ("t+10" in papers).
+        swap: Also score videos with the motion of one test video and the content of the next one
+            in its batch, of all ways to give the true contents to the moving things the best one
+            (Donà et al. 2021). The data must be able to make such videos.
 
     Raises:
         InputError: Two metrics of one name, or horizons below 1.
@@ -92,6 +103,7 @@ class Evaluation(Callback):
         metrics: list[FrameMetric] | None = None,
         features: ClipFeatures | None = None,
         horizons: Sequence[int] = (),
+        swap: bool = False,
     ) -> None:
         self.metrics: list[FrameMetric] = [PSNR(), SSIM(), *(metrics or [])]
         names = [metric.name for metric in self.metrics]
@@ -99,6 +111,7 @@ class Evaluation(Callback):
             raise InputError(f"got metrics {', '.join(names)}; give each name once")
         check_counts(1, **{f"horizons[{i}]": h for i, h in enumerate(horizons)})
         self.features, self.horizons = features or RandomVideoFeatures(), tuple(horizons)
+        self.swap = swap
         self._batches: list[VideoScores] = []
         self._n_samples = 0
 
@@ -128,6 +141,8 @@ class Evaluation(Callback):
             samples = _evaluated(outputs, batch)
             data = getattr(trainer, "datamodule", None)
             scores = self._prediction_scores(samples, batch, pl_module.n_cond, data)
+            if self.swap:
+                scores |= self._swap_scores(pl_module, batch, data)
             self._n_samples, n_cond = len(samples), pl_module.n_cond
         else:
             assert isinstance(pl_module, Generating)
@@ -177,6 +192,28 @@ class Evaluation(Callback):
             elif row != MEAN:
                 curve[:, :n_cond] = math.nan  # copies of the conditioning frames
         return scores | self._feature_scores({MODEL: samples[0], **baselines}, batch, n_cond)
+
+    def _swap_scores(self, module: Predicting, batch: Clip, data: object) -> VideoScores:
+        """Scores of the content swap, for each metric of the best of the true videos."""
+        other = torch.arange(len(batch.frames)).roll(-1)
+        content = batch.select(other)
+        truths = data.swapped(batch, content.number) if isinstance(data, VideoData) else None
+        if truths is None or not isinstance(module, Swapping):
+            raise InputError(
+                f"{type(data).__name__} or {type(module).__name__} can't swap contents; set "
+                "evaluation.swap false, or test a model such as Separation on MovingDigits"
+            )
+        samples = _evaluated(module.swap(batch, content), batch)
+        ways = []
+        for frames in truths:
+            truth = batch._replace(frames=frames)
+            ways.append(self._curves(samples, {}, truth, module.n_cond))
+        scores: VideoScores = {}
+        for metric in self._usable(batch):
+            each = torch.stack([way["curve", MODEL, metric.name] for way in ways])
+            best = best_of(each, module.n_cond, metric.better == "lower")
+            scores["curve", SWAP, metric.name] = best
+        return scores
 
     def _usable(self, batch: Clip) -> list[FrameMetric]:
         """Metrics, without SSIM if the frames are too small for it."""

@@ -17,6 +17,8 @@ from common.metrics.frechet import frechet_distance
 from video_ode.evaluation.baselines import COPY, MEAN
 
 MODEL, AVERAGE = "model", "average of samples"  # rows of tables
+SWAP = "model, content swap"
+OF_MODEL = (MODEL, AVERAGE, SWAP)
 
 VideoScores = dict[tuple[str, ...], Tensor]  # tensors with one row for each video, by key
 
@@ -65,7 +67,7 @@ class Report:
         frames = curve[:, self.frames[part]]
         # A baseline has NaN for frames that it copies; these are left out. NaN of a model must
         # stay visible.
-        return _interval(frames.mean(1) if row in (MODEL, AVERAGE) else frames.nanmean(1))
+        return _interval(frames.mean(1) if row in OF_MODEL else frames.nanmean(1))
 
     def logged(self) -> dict[str, float]:
         """Numbers of the model by log key, without undefined ones."""
@@ -131,7 +133,7 @@ class Report:
     def _draw(self, panel: Axes, metric: FrameMetric) -> None:
         for i, row in enumerate(self.rows):
             mean, half = (torch.tensor(x) for x in self._curve(row, metric.name))
-            style = "-" if row in (MODEL, AVERAGE) else "--"
+            style = "-" if row in OF_MODEL else "--"
             panel.plot(
                 self.times, mean, style, color=f"C{i}", label=self._label(row), zorder=9 - i
             )
@@ -159,7 +161,7 @@ class Report:
     def _curve(self, row: str, metric: str) -> tuple[list[float], list[float]]:
         """Mean, and half the width of its 95 % interval, at each frame."""
         points = [
-            _interval(x if row in (MODEL, AVERAGE) else x[~x.isnan()])
+            _interval(x if row in OF_MODEL else x[~x.isnan()])
             for x in self.scores["curve", row, metric].T
         ]
         return [mean for mean, _ in points], [half for _, half in points]

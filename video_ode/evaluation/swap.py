@@ -33,7 +33,8 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
     content = separating.content_of(other[:, given])
     times = clip.times[..., given]
     mixed = separating.with_content(video[:, given], times, clip.times, 1, content)[0]
-    rows = zip(*(clip.unit_range(x) for x in (video, other, mixed)), strict=True)
+    shown = clip.unit_range(video)
+    rows = zip(shown, shown.roll(-1, 0), clip.unit_range(mixed), strict=True)
     return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
 
 

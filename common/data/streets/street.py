@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.data.videos.base import uniform
+from common.data.draws import uniform
 
 STREET_CLASSES = ("road", "pavement", "building", "tree", "sky", "person", "car")
 ROAD, PAVEMENT, BUILDING, TREE, SKY, PERSON, CAR = range(7)

@@ -1,6 +1,7 @@
 """Moving MNIST: digits that move on a canvas, after the rules of three published generators."""
 
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -120,6 +121,18 @@ class MovingDigits(Simulated[DigitTrajectories]):
         frames = frames[..., margin:-margin, margin:-margin].to(clip.frames.device, copy=True)
         frames[:, :n_cond] = clip.frames[:, :n_cond]
         return {"constant velocity": frames}
+
+    def swapped(self, clip: Clip, content: Integers) -> Tensor:
+        """Videos with the digits of other videos, in all orders, as Donà et al. (2021) test it."""
+        simulator = self.simulator("test")
+        true = simulator.trajectories(clip.number, clip.times)
+        digits = simulator.draws(content, clip.times).images(len(simulator.images))
+        orders = permutations(range(self.n_digits))
+        videos = [
+            simulator.drawn(torch.from_numpy(digits[:, order]), true.corners, self.canvas)
+            for order in map(list, orders)
+        ]
+        return torch.stack(videos).to(clip.frames.device)
 
 
 class DigitSimulator(Simulator[DigitTrajectories]):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from common.data.base import Split
-from common.data.videos.base import Clips, VideoData, uniform
+from common.data.draws import uniform
+from common.data.videos.base import Clips, VideoData
 from common.errors import InputError, check_counts
 from common.typing import Frames, Integers, Times
 

@@ -14,8 +14,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from tqdm import tqdm
 
 from common.data.base import Split
+from common.data.draws import uniform
 from common.data.formats.footage import Footage, MemoryVideo
-from common.data.videos.base import Clips, VideoData, uniform
+from common.data.videos.base import Clips, VideoData
 from common.errors import InputError, check_counts
 from common.typing import PixelVideo, Times, VideoTimes
 

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from common.data.videos.base import Clips, VideoData, uniform
+from common.data.draws import uniform
+from common.data.videos.base import Clips, VideoData
 
 SIDE = 8
 

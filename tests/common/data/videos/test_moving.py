@@ -7,9 +7,9 @@ import pytest
 import torch
 from skimage.transform import rotate
 
+from common.data.draws import uniform
 from common.data.images.embedded import EmbeddedDigits
 from common.data.videos.balls import BouncingBalls
-from common.data.videos.base import uniform
 from common.data.videos.moving_mnist import MovingDigits
 from common.data.videos.rotating_digits import RotatingDigits
 from common.errors import InputError
