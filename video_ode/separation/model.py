@@ -81,25 +81,31 @@ class Separation(TrainablePredictor, SeparatingPredictor):
         stacked = (n_given * shape[0], *shape[1:])
         self.motion = motion(stacked)
         self.content = None if content is None else content(stacked)
-        size = self.motion.code_size
-        still = self.content.code_size if self.content is not None else 0
-        if mixing == "product" and still not in (0, size):
-            raise InputError(
-                f"got codes of length {still} of the content and {size} of the motion; a product "
-                "needs equal lengths: change code_size or mixing"
-            )
-        self.decoder = decoder(shape, size + still if mixing == "concatenation" else size, skips)
+        self.decoder = decoder(shape, self._mixed_size(mixing), skips)
         if points is not None and not isinstance(self.decoder, PointDecoder):
             raise InputError(
                 f"got points {points}, but {type(self.decoder).__name__} decodes whole frames; "
                 "use CoordinateDecoder or leave points out"
             )
-        self.dynamics = dynamics(size, 0)
+        self.dynamics = dynamics(self.motion.code_size, 0)
         self.shape, self.fields, self.skips = shape, fields, skips
         self.n_given, self.mixing, self.points = n_given, mixing, points
         self.delay = n_given if state_at == "next" else 0  # of the state, in frames
         self.prediction, self.alignment = prediction, alignment
         self.invariance, self.norm = invariance, norm
+
+    def _mixed_size(self, mixing: str) -> int:
+        """Length of the decoder's input."""
+        still = 0 if self.content is None else int(self.content.code_size)
+        moving = self.motion.code_size
+        if mixing == "concatenation":
+            return still + moving
+        if still not in (0, moving):
+            raise InputError(
+                f"got codes of lengths {still} (content) and {moving} (motion); a product "
+                "needs equal lengths: change code_size or mixing"
+            )
+        return moving
 
     def loss(
         self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float
