@@ -72,6 +72,7 @@ class Clip(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Clip":
         """Clip with all tensors on a device."""
+
         # Lightning moves a batch that has this method by calling it, without non_blocking.
         def moved(x: Tensor) -> Tensor:
             return x.to(device, non_blocking=x.is_pinned())
