@@ -69,3 +69,8 @@ def moving_mnist_file(folder):
 
 def srvp_test_set(folder):
     return {"path": str(write_srvp(folder / "a.npz", noise(6, 5, 64, 64))), "n_frames": 4}
+
+
+def waves(folder):
+    few = {"n_sequences": 10, "val_fraction": 0.25, "clips_per_video": 1}
+    return {"cache": str(folder), **few, **FRAMES}
