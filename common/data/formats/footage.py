@@ -38,12 +38,10 @@ class Footage(abc.ABC):
         name: Name of the video in error messages.
         stamps: Times of the frames, `float64 [t]`, in units of the usual distance between two
             frames; the first is 0. None: the frames are evenly spaced.
-        fields: Scale of all frames. None: pictures, or fields from 0 to 1.
     """
 
     name: str
     stamps: np.ndarray | None = None
-    fields: VideoScale | None = None
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -64,14 +62,11 @@ class Footage(abc.ABC):
 
     def scale(self, frames: range) -> VideoScale | None:
         """Scale of the fields with these numbers. None: pictures, or fields from 0 to 1."""
-        if self.fields is None or len(self.fields.error) == 1:
-            return self.fields
-        error = self.fields.error[frames.start : frames.stop : frames.step]
-        return self.fields._replace(error=error)
+        return None
 
 
 class MemoryVideo(Footage):
-    """Video held in memory, `uint8` or `float32 [t c h w]`."""
+    """Video held in memory, `uint8` or `float32 [t c h w]`, with the scale of all its frames."""
 
     def __init__(
         self,
@@ -87,6 +82,12 @@ class MemoryVideo(Footage):
 
     def read(self, frames: range) -> np.ndarray:
         return self.pixels[frames.start : frames.stop : frames.step]
+
+    def scale(self, frames: range) -> VideoScale | None:
+        if self.fields is None or len(self.fields.error) == 1:
+            return self.fields
+        error = self.fields.error[frames.start : frames.stop : frames.step]
+        return self.fields._replace(error=error)
 
 
 class FrameFormat(NamedTuple):

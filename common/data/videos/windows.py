@@ -206,7 +206,8 @@ class WindowData(VideoData):
             )
         if not self.in_memory:
             return video
-        return MemoryVideo(video.name, video.read(range(len(video))), video.stamps, video.fields)
+        frames = range(len(video))
+        return MemoryVideo(video.name, video.read(frames), video.stamps, video.scale(frames))
 
 
 def span_of(n_frames: int, every: int) -> int:
