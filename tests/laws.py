@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from common.data.base import Data
+from common.data.fields.sea import SeaSurface
+from common.data.fields.wave_set import WaveEq, WaveEq100
 from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.data.images.files import CIFAR10, MNIST
 from common.data.videos.bair import BAIR
@@ -93,12 +95,14 @@ class SmallSet:
             the class.
         splits: Splits that the set has.
         fixed: Serving arguments that make no sense for the set, so it refuses them.
+        fields: Whether the frames are fields of floats, not pictures.
     """
 
     kind: type[Data]
     arguments: Callable[[Path], dict[str, Any]]
     splits: tuple[str, ...] = ("train", "val", "test")
     fixed: tuple[str, ...] = ()
+    fields: bool = False
 
 
 TEST, NO_FLIP = ("test",), ("flip",)
@@ -121,4 +125,7 @@ VIDEO_SETS = [
     SmallSet(Human36M, small.human36m),
     SmallSet(MovingMNISTFile, small.moving_mnist_file, TEST, ("flip", "n_eval_frames")),
     SmallSet(SRVPTestSet, small.srvp_test_set, TEST, ("flip", "n_eval_frames")),
+    SmallSet(SeaSurface, small.sea_surface, fixed=("in_memory",), fields=True),
+    SmallSet(WaveEq, small.waves, fields=True),
+    SmallSet(WaveEq100, small.waves, fixed=NO_FLIP, fields=True),
 ]

@@ -20,7 +20,8 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from common.data.videos import (  # noqa: F401  for short names of data sets
+from common.data.fields import wave_set  # noqa: F401  for short names of data sets
+from common.data.videos import (  # noqa: F401
     bair,
     balls,
     embedded_clips,

@@ -54,6 +54,39 @@ class ArrayFile(Footage):
         return np.array(np.moveaxis(wanted, -1, 1))
 
 
+class MappedVideo(Footage):
+    """One of the videos of equal length in an npy file, `[n t c h w]`, mapped into memory.
+
+    Args:
+        path: The file.
+        number: Number of the video, from 0.
+
+    Raises:
+        InputError: There is no such file, or it is damaged.
+    """
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.name, self.path, self.number = f"video {number} of {path}", path, number
+        self._length = mapped(path).shape[1]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, frames: range) -> np.ndarray:
+        # Mapped anew each time: a mapped array, sent to a worker, would become a copy in memory.
+        video = mapped(self.path)[self.number]
+        return np.array(video[frames.start : frames.stop : frames.step])
+
+
+def mapped(path: Path) -> np.ndarray:
+    """Array of an npy file, mapped into memory: only what is used is read.
+
+    Raises:
+        InputError: There is no such file, or it is damaged.
+    """
+    return loaded(path, lambda: np.load(path, "r", allow_pickle=False))
+
+
 def loaded(path: Path, read: Callable[[], Any]) -> Any:
     """Result of `read()`, a function that reads an array file.
 

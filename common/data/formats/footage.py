@@ -14,8 +14,25 @@ from common.errors import InputError
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+class VideoScale(NamedTuple):
+    """Scale of a video of fields; `FieldScale` is that of a batch, and says more.
+
+    Attributes:
+        low: Value that pictures show as black.
+        high: Value that pictures show as white.
+        error: Factor from errors of the values to errors in the field's own unit, `[t c h w]`,
+            with length 1 along axes where it does not change.
+    """
+
+    low: float
+    high: float
+    error: np.ndarray
+
+
 class Footage(abc.ABC):
     """Abstract reader of one video; it returns any part of the frames.
+
+    Pictures are `uint8`, fields are `float32`.
 
     Attributes:
         name: Name of the video in error messages.
@@ -32,7 +49,7 @@ class Footage(abc.ABC):
 
     @abc.abstractmethod
     def read(self, frames: range) -> np.ndarray:
-        """Frames with these ascending numbers, `uint8 [t c h w]`.
+        """Frames with these ascending numbers, `uint8` or `float32 [t c h w]`.
 
         Raises:
             InputError: The frames can't be read.
@@ -43,18 +60,34 @@ class Footage(abc.ABC):
         stamps = np.arange(float(len(self))) if self.stamps is None else self.stamps
         return stamps[frames.start : frames.stop : frames.step] - stamps[frames.start]
 
+    def scale(self, frames: range) -> VideoScale | None:
+        """Scale of the fields with these numbers. None: pictures, or fields from 0 to 1."""
+        return None
+
 
 class MemoryVideo(Footage):
-    """Video held in memory, `uint8 [t c h w]`."""
+    """Video held in memory, `uint8` or `float32 [t c h w]`, with the scale of all its frames."""
 
-    def __init__(self, name: str, pixels: np.ndarray, stamps: np.ndarray | None = None) -> None:
-        self.name, self.pixels, self.stamps = name, pixels, stamps
+    def __init__(
+        self,
+        name: str,
+        pixels: np.ndarray,
+        stamps: np.ndarray | None = None,
+        fields: VideoScale | None = None,
+    ) -> None:
+        self.name, self.pixels, self.stamps, self.fields = name, pixels, stamps, fields
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def read(self, frames: range) -> np.ndarray:
         return self.pixels[frames.start : frames.stop : frames.step]
+
+    def scale(self, frames: range) -> VideoScale | None:
+        if self.fields is None or len(self.fields.error) == 1:
+            return self.fields
+        error = self.fields.error[frames.start : frames.stop : frames.step]
+        return self.fields._replace(error=error)
 
 
 class FrameFormat(NamedTuple):

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from common.data.base import Split
 from common.data.draws import uniform
 from common.data.formats.footage import Footage, MemoryVideo
-from common.data.videos.base import Clips, VideoData
+from common.data.videos.base import Clips, FieldScale, VideoData
 from common.errors import InputError, check_counts
-from common.typing import PixelVideo, Times, VideoTimes
+from common.typing import Frames, Times, VideoTimes
 
 T = TypeVar("T")
 VideoOpener = Callable[[], Footage]  # opens one video, or raises an InputError that names it
@@ -74,12 +74,23 @@ class Windows(Clips):
         rows = [footage.times(frames) for footage, frames, _ in self._places(indices)]
         return torch.from_numpy(np.stack(rows) / self.unit).float()
 
-    def frames(self, indices: list[int]) -> PixelVideo:
+    def frames(self, indices: list[int]) -> Frames:
         clips = []
         for footage, frames, mirrored in self._places(indices):
             clip = footage.read(frames)
             clips.append(clip[..., ::-1] if mirrored else clip)
         return torch.from_numpy(np.stack(clips))
+
+    def scale(self, indices: list[int]) -> FieldScale | None:
+        rows = []
+        for footage, frames, mirrored in self._places(indices):
+            if (scale := footage.scale(frames)) is None:
+                return None
+            error = scale.error[..., ::-1] if mirrored else scale.error
+            rows.append((scale.low, scale.high, error))
+        return FieldScale(
+            *(torch.from_numpy(np.stack(x)).float() for x in zip(*rows, strict=True))
+        )
 
     def _places(self, indices: list[int]) -> Iterator[tuple[Footage, range, bool]]:
         """Video, frames, and whether they are mirrored, of each clip."""
@@ -196,7 +207,8 @@ class WindowData(VideoData):
             )
         if not self.in_memory:
             return video
-        return MemoryVideo(video.name, video.read(range(len(video))), video.stamps)
+        frames = range(len(video))
+        return MemoryVideo(video.name, video.read(frames), video.stamps, video.scale(frames))
 
 
 def span_of(n_frames: int, every: int) -> int:

@@ -4,6 +4,7 @@ import gzip
 import pickle
 import struct
 
+import netCDF4
 import numpy as np
 from PIL import Image
 
@@ -175,3 +176,33 @@ def write_bair(root, pixels):
             content = b"".join(robot(video, 255 - video) for video in some)
             (folder / f"traj_{k}.tfrecords").write_bytes(content)
     return root
+
+
+# Fields -------------------------------------------------------------------------------------
+
+
+def sea(days, zone=1, land=False):
+    """Variables of a zone: temperature near 18 °C, with its climatology."""
+    rng = np.random.default_rng(zone)
+    found = {"daily_mean": rng.uniform(15, 20, days), "daily_std": rng.uniform(1, 3, days)}
+    noise = rng.normal(size=(days, 64, 64))
+    found["thetao"] = np.ma.array(18 + np.cumsum(noise, 2) / 4, mask=False)
+    if land:
+        found["thetao"][:, :20, 40:] = np.ma.masked
+    return found
+
+
+def write_sea(folder, variables, zone=1, packed=False):
+    """One zone's netCDF file; packed ones hold 16-bit integers, as ocean products do."""
+    path = folder / f"data_{zone}.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        for name, values in variables.items():
+            axes = [f"{name}_{k}" for k in range(np.ndim(values))]
+            for axis, length in zip(axes, np.shape(values), strict=True):
+                file.createDimension(axis, length)
+            kind = "i2" if packed and name == "thetao" else "f8"
+            variable = file.createVariable(name, kind, axes, fill_value=-32767)
+            if kind == "i2":
+                variable.scale_factor, variable.add_offset = 1e-3, 18.0
+            variable[...] = values
+    return path

@@ -4,6 +4,7 @@ import numpy as np
 
 from tests.common.data.small_files import (
     noise,
+    sea,
     write_bair,
     write_cifar,
     write_folder,
@@ -11,6 +12,7 @@ from tests.common.data.small_files import (
     write_kth,
     write_mnist,
     write_npy,
+    write_sea,
     write_srvp,
 )
 
@@ -69,3 +71,15 @@ def moving_mnist_file(folder):
 
 def srvp_test_set(folder):
     return {"path": str(write_srvp(folder / "a.npz", noise(6, 5, 64, 64))), "n_frames": 4}
+
+
+def waves(folder):
+    few = {"n_sequences": 10, "val_fraction": 0.25, "clips_per_video": 1}
+    return {"cache": str(folder), **few, **FRAMES}
+
+
+def sea_surface(folder):
+    for zone in (1, 2, 3):
+        write_sea(folder, sea(40, zone, land=zone == 3), zone)
+    zones = {"train_zones": [1, 2, 3], "test_zones": [2, 3], "val_fraction": 0.4}
+    return {"root": str(folder), "clips_per_video": 2, **zones, **FRAMES}

@@ -15,7 +15,7 @@ from tests.common.data.small_sets import FRAMES, in_memory
 from tests.laws import IMAGE_SETS, VIDEO_SETS, SmallSet
 
 STAGES = {"train": "fit", "val": "validate", "test": "test"}
-WAVES = SmallSet(WaveData, in_memory(**FRAMES))  # fields, with times of their own
+WAVES = SmallSet(WaveData, in_memory(**FRAMES), fields=True)  # fields, with times of their own
 VIDEOS, ALL = [*VIDEO_SETS, WAVES], [*IMAGE_SETS, *VIDEO_SETS, WAVES]
 
 
@@ -49,7 +49,10 @@ def loader(data, split):
 
 
 def parts(batch):
-    return tuple(batch) if isinstance(batch, Clip) else (batch,)
+    if not isinstance(batch, Clip):
+        return (batch,)
+    *tensors, scale = batch
+    return (*tensors, *(() if scale is None else scale))
 
 
 def pixels(batch):
@@ -84,7 +87,7 @@ def test_the_shape_is_known_before_setup_and_is_that_of_every_split(small):
 
 @over(ALL)
 def test_pictures_are_bytes_and_fields_are_floats(small):
-    expected = torch.float32 if small[0] is WAVES else torch.uint8
+    expected = torch.float32 if small[0].fields else torch.uint8
     for split in small[0].splits:
         assert all(pixels(batch).dtype == expected for batch in few(loader(build(small), split)))
 

@@ -1,0 +1,44 @@
+"""Files in netCDF, the format of weather and sea data."""
+
+import threading
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+
+from common.errors import InputError, reason
+from common.files import is_file, shown
+
+_ONE_AT_A_TIME = threading.Lock()  # the netCDF library is not made for several threads
+
+
+def read_variables(path: Path, *names: str) -> list[np.ndarray]:
+    """Variables of a netCDF file, `float64`; values that are masked or missing are NaN.
+
+    Packed values are unpacked by their scale and offset.
+
+    Args:
+        path: The file.
+        names: Names of the variables.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or it lacks one of the variables.
+    """
+    if not is_file(path):
+        raise InputError(f"there is no file {shown(path)}; give the folder that holds it")
+    try:
+        with _ONE_AT_A_TIME, netCDF4.Dataset(path) as file:
+            if missing := sorted(set(names) - set(file.variables)):
+                raise InputError(
+                    f"{path} lacks the variable {missing[0]} and has {', '.join(file.variables)}; "
+                    "give another file"
+                )
+            found = [np.ma.asarray(file.variables[name][...]) for name in names]
+            return [np.ma.filled(values.astype(float), np.nan) for values in found]
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} isn't a whole netCDF file of numbers ({reason(error)}); download or make it "
+            "again"
+        ) from error
