@@ -33,7 +33,7 @@ from tests.common.flows import bijections
 from tests.video_ode import models
 from video_ode.dynamics.ode import NeuralODE
 from video_ode.dynamics.recurrent import GRU, MLPDynamics
-from video_ode.dynamics.residual import ResidualEuler
+from video_ode.dynamics.residual import ResidualBlocks, ResidualEuler
 from video_ode.dynamics.sde import NeuralSDE
 
 # tests/common/ode/test_solve.py: the order of each method.
@@ -74,6 +74,7 @@ DYNAMICS = {
         NeuralODE, field=field, solver=Solver("dopri5", rtol=1e-8, atol=1e-8)
     ),
     "residual": lambda field: partial(ResidualEuler, field=field, steps=4),
+    "residual blocks": lambda field: partial(ResidualBlocks, field=field),
     "mlp": lambda field: partial(MLPDynamics, field=field),
     "gru": lambda field: GRU,
     "sde": lambda field: partial(
@@ -82,7 +83,12 @@ DYNAMICS = {
 }
 
 # tests/video_ode/test_predictor.py: small predictors of frames of `models.SHAPE`.
-PREDICTORS = {"latent_ode": models.latent_ode, "srvp": models.srvp, "svg": models.svg}
+PREDICTORS = {
+    "latent_ode": models.latent_ode,
+    "srvp": models.srvp,
+    "svg": models.svg,
+    "separation": models.separation,
+}
 
 
 @dataclass(frozen=True)

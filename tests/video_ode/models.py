@@ -7,11 +7,12 @@ import torch
 from common.nn.mlp import MLPField
 from common.ode.solve import Solver
 from video_ode.dynamics.ode import NeuralODE
-from video_ode.dynamics.residual import ResidualEuler
+from video_ode.dynamics.residual import ResidualBlocks, ResidualEuler
 from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
 from video_ode.frames.vgg import VGGDecoder, VGGEncoder
 from video_ode.latent_ode.encoders import GRUEncoder
 from video_ode.latent_ode.model import LatentODE
+from video_ode.separation.model import Separation
 from video_ode.srvp.model import SRVP
 from video_ode.svg.model import SVG
 
@@ -41,6 +42,13 @@ def latent_ode(recurrent=None, dynamics=None, **settings):
     dynamics = dynamics or partial(NeuralODE, field=FIELD, solver=solver)
     recurrent = recurrent or partial(GRUEncoder, hidden=8)
     return LatentODE(SHAPE, DCGAN[0], recurrent, DCGAN[1], dynamics, latent_size=6, **settings)
+
+
+def separation(architecture=DCGAN, dynamics=None, **settings):
+    encoder, decoder = architecture
+    dynamics = dynamics or partial(ResidualBlocks, field=FIELD, blocks=2)
+    networks = dict(motion=encoder, decoder=decoder, dynamics=dynamics, content=encoder)
+    return Separation(SHAPE, **{**networks, "n_given": 2, **settings})
 
 
 def svg(**settings):

@@ -83,7 +83,7 @@ def halvings(shape: ImageShape, width: int) -> tuple[list[int], tuple[int, int]]
     return widths, (h, w)
 
 
-def unit_range(h: Tensor) -> Image:
+def unit_range(h: Tensor) -> Tensor:
     """Sigmoid, from real numbers to `[0, 1]`, in at least single precision.
 
     In `[0, 1]`, half precision has fewer levels than bytes.
@@ -91,8 +91,8 @@ def unit_range(h: Tensor) -> Image:
     return h.to(torch.promote_types(h.dtype, torch.float32)).sigmoid()
 
 
-def output_range(h: Tensor, output: Output) -> Image:
-    """Frames of a decoder: in `[0, 1]` by a sigmoid, or unchanged."""
+def output_range(h: Tensor, output: Output) -> Tensor:
+    """Values of a decoder: in `[0, 1]` by a sigmoid, or unchanged."""
     return unit_range(h) if output == "sigmoid" else h
 
 
