@@ -83,3 +83,8 @@ def sea_surface(folder):
         write_sea(folder, sea(40, zone, land=zone == 3), zone)
     zones = {"train_zones": [1, 2, 3], "test_zones": [2, 3], "val_fraction": 0.4}
     return {"root": str(folder), "clips_per_video": 2, **zones, **FRAMES}
+
+
+def synthetic_sea(folder):
+    few = {"days": 50, "n_zones": 2, "val_fraction": 0.4, "clips_per_video": 4}
+    return {"cache": str(folder), **few, **FRAMES}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.fields.cache import cached
 from common.data.fields.wave_set import WaveEq, WaveEq100, wave_parameters
 from common.data.fields.waves import WaveSolver
 from common.errors import InputError, RunError
@@ -105,17 +104,13 @@ def test_a_damaged_file_is_made_again(damage, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_a_break_leaves_no_file(tmp_path):
-    def write(path):
-        path.write_bytes(b"half")
+def test_a_break_leaves_no_file(tmp_path, monkeypatch):
+    def evolve(*arguments):
         raise OSError(28, "No space left on device")
 
-    def check(path):
-        if not path.exists():
-            raise InputError("missing")
-
-    with pytest.raises(RunError, match=r"can't write .*a_.*\.npy: .*No space left"):
-        cached(tmp_path, "a.npy", {}, check, write)
+    monkeypatch.setattr(WaveSolver, "evolve", evolve)
+    with pytest.raises(RunError, match=r"can't write .*waves_.*\.npy: .*No space left"):
+        WaveEq(cache=tmp_path).prepare_data()
     assert not os.listdir(tmp_path)
 
 
