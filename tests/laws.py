@@ -14,6 +14,7 @@ import torch
 from common.data.base import Data
 from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
+from common.data.fields.taxi import TaxiBJ
 from common.data.fields.wave_set import WaveEq, WaveEq100
 from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.data.images.files import CIFAR10, MNIST
@@ -128,6 +129,7 @@ VIDEO_SETS = [
     SmallSet(SRVPTestSet, small.srvp_test_set, TEST, ("flip", "n_eval_frames")),
     SmallSet(SeaSurface, small.sea_surface, fixed=("in_memory",), fields=True),
     SmallSet(SyntheticSea, small.synthetic_sea, fixed=("in_memory", "root"), fields=True),
+    SmallSet(TaxiBJ, small.taxi_bj, fixed=NO_FLIP, fields=True),
     SmallSet(WaveEq, small.waves, fields=True),
     SmallSet(WaveEq100, small.waves, fixed=NO_FLIP, fields=True),
 ]

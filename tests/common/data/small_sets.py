@@ -5,6 +5,7 @@ import numpy as np
 from tests.common.data.small_files import (
     noise,
     sea,
+    taxi,
     write_bair,
     write_cifar,
     write_folder,
@@ -14,6 +15,7 @@ from tests.common.data.small_files import (
     write_npy,
     write_sea,
     write_srvp,
+    write_taxi,
 )
 
 FRAMES = {"n_frames": 4, "n_eval_frames": 5}
@@ -88,3 +90,7 @@ def sea_surface(folder):
 def synthetic_sea(folder):
     few = {"days": 50, "n_zones": 2, "val_fraction": 0.4, "clips_per_video": 4}
     return {"cache": str(folder), **few, **FRAMES}
+
+
+def taxi_bj(folder):
+    return {"root": str(write_taxi(folder, taxi((2, 1, 2, 30)))), "val_fraction": 0.4, **FRAMES}
