@@ -117,6 +117,18 @@ def write_human(root, subjects, actions, length, save=np.savez):
     return videos
 
 
+def write_chairs(root, models, views=62, name="image_{:03}_p020_t{:03}_r096.png", side=64):
+    """View k of a model shows its number in red and k in green; returns the models' numbers."""
+    for number, model in enumerate(models):
+        folder = root / "rendered_chairs" / model / "renders"
+        folder.mkdir(parents=True, exist_ok=True)
+        for k in range(views):
+            colour = (10 * number, 4 * k, 7)
+            Image.new("RGB", (side, side), colour).save(folder / name.format(k, 5 * k))
+    (root / "rendered_chairs" / "all_chair_names.mat").write_bytes(b"")
+    return {model: number for number, model in enumerate(models)}
+
+
 # Records ------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from tests.common.data.small_files import (
     sea,
     taxi,
     write_bair,
+    write_chairs,
     write_cifar,
     write_folder,
     write_human,
@@ -94,3 +95,8 @@ def synthetic_sea(folder):
 
 def taxi_bj(folder):
     return {"root": str(write_taxi(folder, taxi((2, 1, 2, 30)))), "val_fraction": 0.4, **FRAMES}
+
+
+def chairs(folder):
+    write_chairs(folder, "abcdefg")
+    return {"root": str(folder), "clips_per_video": 2, "val_fraction": 0.3, **FRAMES}

@@ -177,5 +177,3 @@ def test_too_few_days_are_refused(years, root, tmp_path):
         TaxiBJ(write_taxi(tmp_path, taxi((1, 1, 1, 26))), n_frames=20).setup("test")
     with pytest.raises(InputError, match=r"0 clips of 200 frames for val"):
         TaxiBJ(root, n_eval_frames=200).setup("validate")
-    with pytest.raises(InputError, match="got 'backward'; give one of forward, released"):
-        TaxiBJ(root, order="backward")
