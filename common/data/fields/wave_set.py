@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common.data.base import Split
 from common.data.fields.cache import cache_path, cached
 from common.data.fields.waves import SIDE, WaveSolver
-from common.data.formats.arrays import MappedVideo, mapped
+from common.data.formats.arrays import StackedVideo, mapped
 from common.data.videos.windows import (
     VideoOpener,
     WindowData,
@@ -94,7 +94,7 @@ class WaveEq(WindowData):
         path, n_training = self.file(), int(0.8 * self.n_sequences)
         numbers = range(n_training, self.n_sequences) if split == "test" else range(n_training)
         mine = videos_of_split(numbers, split, self.val_fraction, self.split_seed)
-        return [functools.partial(MappedVideo, path, number) for number in mine]
+        return [functools.partial(StackedVideo, path, number) for number in mine]
 
     def pixels(self, fields: np.ndarray) -> np.ndarray:
         """Frames `[t c h w]` from the fields on the grid, `[t s s]`."""

@@ -75,6 +75,14 @@ def test_clips_are_parts_of_the_sequences(tmp_path):
     assert torch.equal(clip.frames[1], torch.from_numpy(whole[91::2]))
 
 
+def test_a_file_that_is_cut_off_while_it_is_used_is_named(tmp_path):
+    data = WaveEq(n_sequences=5, cache=tmp_path)
+    clips = data.clips("test")
+    data.file().write_bytes(data.file().read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"waves_.*\.npy isn't a whole array file"):
+        clips.frames([len(clips) - 1])
+
+
 # Cache --------------------------------------------------------------------------------------
 
 
