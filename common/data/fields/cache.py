@@ -28,7 +28,7 @@ def cached(path: Path, check: Callable[[], object], write: Callable[[], None]) -
         check_output(path, *([path.suffix] if path.suffix else []), name="cache")
         try:
             write()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the second is that of the netCDF library
             raise RunError(
                 f"can't write {path}: {reason(error)}; free some space, or give another folder as "
                 "data.cache"

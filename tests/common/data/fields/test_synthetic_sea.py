@@ -13,7 +13,7 @@ from common.data.fields.synthetic_sea import (
     climatology,
     simulate,
 )
-from common.errors import InputError
+from common.errors import InputError, RunError
 
 SIDE = 96
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
@@ -156,3 +156,13 @@ def test_arguments_that_make_no_sense_are_refused(arguments, told, tmp_path):
 def test_too_few_days_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"has 2 frames, data\.n_eval_frames 5"):
         SyntheticSea(days=10, n_zones=1, cache=tmp_path, **FRAMES).setup("test")
+
+
+def test_a_break_leaves_no_file(tmp_path, monkeypatch):
+    def day(*arguments):
+        raise RuntimeError("NetCDF: HDF error")
+
+    monkeypatch.setattr(AdvectionDiffusion, "day", day)
+    with pytest.raises(RunError, match=r"can't write .*sea_.*: NetCDF: HDF error; free"):
+        SyntheticSea(days=3, n_zones=1, cache=tmp_path).prepare_data()
+    assert not list(tmp_path.rglob("*.nc*"))
