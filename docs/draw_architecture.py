@@ -39,7 +39,11 @@ PACKAGES = [
 ROOMS = [
     [("experiments", "grids of runs, resumable, and their tables")],
     [("training", "systems, checkpoints, runs, failures, command line")],
-    [("metrics", "PSNR, SSIM, FID"), ("data", "images, videos"), ("flows", "bijections, CNF")],
+    [
+        ("metrics", "PSNR, SSIM, FID"),
+        ("data", "images, videos, fields"),
+        ("flows", "bijections, CNF"),
+    ],
     [("nn", "vector fields, perceptrons")],
     [
         ("ode", "ODE and SDE solvers, divergence, regularisers"),

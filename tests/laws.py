@@ -13,6 +13,8 @@ import torch
 
 from common.data.base import Data
 from common.data.fields.sea import SeaSurface
+from common.data.fields.synthetic_sea import SyntheticSea
+from common.data.fields.taxi import TaxiBJ
 from common.data.fields.wave_set import WaveEq, WaveEq100
 from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.data.images.files import CIFAR10, MNIST
@@ -25,6 +27,7 @@ from common.data.videos.kth import KTH
 from common.data.videos.moving_mnist import MovingDigits
 from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
 from common.data.videos.rotating_digits import RotatingDigits
+from common.data.views.chairs import Chairs
 from common.flows.base import Compose
 from common.flows.pixel import Logit
 from common.ode.solve import Solver
@@ -131,7 +134,10 @@ VIDEO_SETS = [
     SmallSet(Human36M, small.human36m),
     SmallSet(MovingMNISTFile, small.moving_mnist_file, TEST, ("flip", "n_eval_frames")),
     SmallSet(SRVPTestSet, small.srvp_test_set, TEST, ("flip", "n_eval_frames")),
+    SmallSet(Chairs, small.chairs),
     SmallSet(SeaSurface, small.sea_surface, fixed=("in_memory",), fields=True),
+    SmallSet(SyntheticSea, small.synthetic_sea, fixed=("in_memory", "root"), fields=True),
+    SmallSet(TaxiBJ, small.taxi_bj, fixed=NO_FLIP, fields=True),
     SmallSet(WaveEq, small.waves, fields=True),
     SmallSet(WaveEq100, small.waves, fixed=NO_FLIP, fields=True),
 ]

@@ -8,47 +8,47 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, RunError, check_output, reason
-from common.files import written_whole
 
 
-def cached(
-    folder: str | Path | None,
-    name: str,
-    parameters: dict[str, Any],
-    check: Callable[[Path], object],
-    write: Callable[[Path], None],
-) -> Path:
-    """File of a computed data set; it is made if it is missing or damaged.
+def cached(path: Path, check: Callable[[], object], write: Callable[[], None]) -> Path:
+    """Path of a computed data set, which is computed if it is missing or damaged.
 
     Args:
-        folder: Folder of the file. None: the folder `dynamical_vision` in the user's cache
-            folder, which is `$XDG_CACHE_HOME` or `~/.cache`.
-        name: Name of the file; a hash of the parameters is put before its ending.
-        parameters: All that the content depends on, as plain data.
-        check: Function that reads the file and raises an `InputError` if it is damaged.
-        write: Function that computes the data and writes them into a new file.
+        path: File or folder, from `cache_path`.
+        check: Function that reads it and raises an `InputError` if it is missing or damaged.
+        write: Function that computes the data and writes the file or the folder.
 
     Raises:
-        InputError: The folder can't be written.
-        RunError: The file can't be written, because the disk is full, for example.
+        InputError: The place can't be written.
+        RunError: Writing failed, because the disk is full, for example.
     """
-    told = json.dumps(parameters, sort_keys=True)
-    code = hashlib.sha256(told.encode()).hexdigest()[:16]
-    given = Path(name)
-    path = _folder(folder) / f"{given.stem}_{code}{given.suffix}"
     try:
-        check(path)
+        check()
     except InputError:
-        check_output(path, path.suffix, name="cache")
+        check_output(path, *([path.suffix] if path.suffix else []), name="cache")
         try:
-            with written_whole(path) as new:
-                write(new)
-        except OSError as error:
+            write()
+        except (OSError, RuntimeError) as error:  # the second is that of the netCDF library
             raise RunError(
                 f"can't write {path}: {reason(error)}; free some space, or give another folder as "
                 "data.cache"
             ) from error
     return path
+
+
+def cache_path(folder: str | Path | None, name: str, **parameters: Any) -> Path:
+    """Path of a computed data set; other parameters give another path.
+
+    Args:
+        folder: Folder of all data sets. None: the folder `dynamical_vision` in the user's cache
+            folder, which is `$XDG_CACHE_HOME` or `~/.cache`.
+        name: Name; a hash of the parameters is put before its ending.
+        parameters: All that the content depends on, as plain data.
+    """
+    told = json.dumps(parameters, sort_keys=True)
+    code = hashlib.sha256(told.encode()).hexdigest()[:16]
+    given = Path(name)
+    return _folder(folder) / f"{given.stem}_{code}{given.suffix}"
 
 
 def _folder(given: str | Path | None) -> Path:

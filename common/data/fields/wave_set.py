@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from common.data.base import Split
-from common.data.fields.cache import cached
+from common.data.fields.cache import cache_path, cached
 from common.data.fields.waves import SIDE, WaveSolver
-from common.data.formats.arrays import MappedVideo, mapped
+from common.data.formats.arrays import StackedVideo, mapped
 from common.data.videos.windows import (
     VideoOpener,
     WindowData,
@@ -19,6 +19,7 @@ from common.data.videos.windows import (
     videos_of_split,
 )
 from common.errors import InputError, check_counts
+from common.files import written_whole
 
 SIMULATED, EVERY = 300, 2  # frames of the simulation; every second one is kept
 FORCES, SPEEDS = (1.0, 30.0), (300.0, 400.0)  # ranges of the source's strength and the speed
@@ -78,20 +79,22 @@ class WaveEq(WindowData):
 
     def file(self) -> Path:
         """File of all sequences, `float32 [n 150 c h w]`; it is made if there is none."""
-        parameters = {
-            "version": 1,  # another one as soon as the same parameters give other numbers
-            "sequences": self.n_sequences,
-            "seed": self.seed,
-            "resolution": self.resolution,
-            "shape": self.shape,
-        }
-        return cached(self.cache, "waves.npy", parameters, self._check, self._write)
+        path = cache_path(
+            self.cache,
+            "waves.npy",
+            version=1,  # another one as soon as the same parameters give other numbers
+            sequences=self.n_sequences,
+            seed=self.seed,
+            resolution=self.resolution,
+            shape=self.shape,
+        )
+        return cached(path, lambda: self._check(path), lambda: self._write(path))
 
     def openers(self, split: Split) -> Sequence[VideoOpener]:
         path, n_training = self.file(), int(0.8 * self.n_sequences)
         numbers = range(n_training, self.n_sequences) if split == "test" else range(n_training)
         mine = videos_of_split(numbers, split, self.val_fraction, self.split_seed)
-        return [functools.partial(MappedVideo, path, number) for number in mine]
+        return [functools.partial(StackedVideo, path, number) for number in mine]
 
     def pixels(self, fields: np.ndarray) -> np.ndarray:
         """Frames `[t c h w]` from the fields on the grid, `[t s s]`."""
@@ -109,7 +112,7 @@ class WaveEq(WindowData):
         solver = WaveSolver(self.resolution)
         draws = wave_parameters(self.n_sequences, self.seed)
         header = {"descr": "<f4", "fortran_order": False, "shape": self._all_shape()}
-        with path.open("wb") as file:
+        with written_whole(path) as new, new.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for force, speed in tqdm(draws, "Solving the wave equation", delay=1):
                 modes = solver.evolve(speed, force, SIMULATED)[:, 0]

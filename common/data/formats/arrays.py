@@ -54,8 +54,8 @@ class ArrayFile(Footage):
         return np.array(np.moveaxis(wanted, -1, 1))
 
 
-class MappedVideo(Footage):
-    """One of the videos of equal length in an npy file, `[n t c h w]`, mapped into memory.
+class StackedVideo(Footage):
+    """One of the videos of equal length in an npy file, `[n t c h w]`; it is read in parts.
 
     Args:
         path: The file.
@@ -66,19 +66,26 @@ class MappedVideo(Footage):
     """
 
     def __init__(self, path: Path, number: int) -> None:
-        self.name, self.path, self.number = f"video {number} of {path}", path, number
-        self._length = mapped(path).shape[1]
+        self.name, self.path = f"video {number} of {path}", path
+        videos = mapped(path)
+        self._shape, self._dtype = videos.shape[1:], videos.dtype
+        self._frame = math.prod(self._shape[1:])  # numbers of a frame
+        first = number * self._shape[0] * self._frame
+        self._offset = videos.offset + first * self._dtype.itemsize
 
     def __len__(self) -> int:
-        return self._length
+        return self._shape[0]
 
     def read(self, frames: range) -> np.ndarray:
-        # Mapped anew each time: a mapped array, sent to a worker, would become a copy in memory.
-        video = mapped(self.path)[self.number]
-        return np.array(video[frames.start : frames.stop : frames.step])
+        # Not from a mapped array: that one, sent to a worker, would become a copy of the file.
+        offset = self._offset + frames.start * self._frame * self._dtype.itemsize
+        span = frames[-1] + 1 - frames.start
+        count, shape = span * self._frame, (span, *self._shape[1:])
+        part = lambda: np.fromfile(self.path, self._dtype, count, offset=offset).reshape(shape)
+        return loaded(self.path, part)[:: frames.step]
 
 
-def mapped(path: Path) -> np.ndarray:
+def mapped(path: Path) -> np.memmap[Any, Any]:
     """Array of an npy file, mapped into memory: only what is used is read.
 
     Raises:

@@ -1,7 +1,10 @@
 """Files in netCDF, the format of weather and sea data."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -24,6 +27,26 @@ def read_variables(path: Path, *names: str) -> list[np.ndarray]:
     Raises:
         InputError: There is no such file, it is damaged, or it lacks one of the variables.
     """
+    with _opened(path, names) as variables:
+        found = [np.ma.asarray(variables[name][...]) for name in names]
+        return [np.ma.filled(values.astype(float), np.nan) for values in found]
+
+
+def check_variables(path: Path, **shapes: tuple[int, ...]) -> None:
+    """Checks the shapes of variables of a netCDF file, without reading their values.
+
+    Raises:
+        InputError: There is no such file, it is cut off, or a variable has another shape.
+    """
+    with _opened(path, tuple(shapes)) as variables:
+        for name, shape in shapes.items():
+            if variables[name].shape != shape:
+                raise InputError(f"{path} has {name} {variables[name].shape}, not {shape}")
+
+
+@contextmanager
+def _opened(path: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Variables of a file while it is open; there are those of these names."""
     if not is_file(path):
         raise InputError(f"there is no file {shown(path)}; give the folder that holds it")
     try:
@@ -33,8 +56,7 @@ def read_variables(path: Path, *names: str) -> list[np.ndarray]:
                     f"{path} lacks the variable {missing[0]} and has {', '.join(file.variables)}; "
                     "give another file"
                 )
-            found = [np.ma.asarray(file.variables[name][...]) for name in names]
-            return [np.ma.filled(values.astype(float), np.nan) for values in found]
+            yield file.variables
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, TypeError) as error:

@@ -218,11 +218,12 @@ class ObservedClips(Dataset[Clip]):
         n = len(self)
         numbers = indices if self.endless else [i % n for i in indices]
         frames = self.clips.frames(numbers)
+        times, scale = self.clips.times(numbers), self.clips.scale(numbers)
         if not self.endless:
             mirrored = [k for k, i in enumerate(indices) if i >= n]
-            frames[mirrored] = frames[mirrored].flip(-1)
+            for fields in (frames,) if scale is None else (frames, scale.error):
+                fields[mirrored] = fields[mirrored].flip(-1)
         mask = self.observation.mask(numbers, frames.shape[1], self.seed)
-        times, scale = self.clips.times(numbers), self.clips.scale(numbers)
         return Clip(frames, times, mask, torch.tensor(numbers), scale)
 
 

@@ -1,9 +1,11 @@
 """Small files in the formats of the downloaded sets."""
 
+import datetime
 import gzip
 import pickle
 import struct
 
+import h5py
 import netCDF4
 import numpy as np
 from PIL import Image
@@ -115,6 +117,18 @@ def write_human(root, subjects, actions, length, save=np.savez):
     return videos
 
 
+def write_chairs(root, models, views=62, name="image_{:03}_p020_t{:03}_r096.png", side=64):
+    """View k of a model shows its number in red and k in green; returns the models' numbers."""
+    for number, model in enumerate(models):
+        folder = root / "rendered_chairs" / model / "renders"
+        folder.mkdir(parents=True, exist_ok=True)
+        for k in range(views):
+            colour = (10 * number, 4 * k, 7)
+            Image.new("RGB", (side, side), colour).save(folder / name.format(k, 5 * k))
+    (root / "rendered_chairs" / "all_chair_names.mat").write_bytes(b"")
+    return {model: number for number, model in enumerate(models)}
+
+
 # Records ------------------------------------------------------------------------------------
 
 
@@ -206,3 +220,26 @@ def write_sea(folder, variables, zone=1, packed=False):
                 variable.scale_factor, variable.add_offset = 1e-3, 18.0
             variable[...] = values
     return path
+
+
+def half_hours(first, n_days):
+    """Dates of TaxiBJ for all half hours of some days."""
+    days = [datetime.date(*first) + datetime.timedelta(k) for k in range(n_days)]
+    return [f"{day:%Y%m%d}{slot:02}".encode() for day in days for slot in range(1, 49)]
+
+
+def taxi(n_days):
+    """The flows and dates of each year; frame k of a year shows numbers around its time."""
+    found = {}
+    for year, count in zip((13, 14, 15, 16), n_days, strict=True):
+        dates = half_hours((2000 + year, 2, 26), count)
+        rises = np.arange(float(len(dates)))[:, None, None, None] + 1000 * year
+        found[year] = rises + 10 * np.random.default_rng(year).random((2, 32, 32)), dates
+    return found
+
+
+def write_taxi(folder, years):
+    for year, (flows, dates) in years.items():
+        with h5py.File(folder / f"BJ{year}_M32x32_T30_InOut.h5", "w") as file:
+            file["data"], file["date"] = flows, dates
+    return folder

@@ -5,7 +5,9 @@ import numpy as np
 from tests.common.data.small_files import (
     noise,
     sea,
+    taxi,
     write_bair,
+    write_chairs,
     write_cifar,
     write_folder,
     write_human,
@@ -14,6 +16,7 @@ from tests.common.data.small_files import (
     write_npy,
     write_sea,
     write_srvp,
+    write_taxi,
 )
 
 FRAMES = {"n_frames": 4, "n_eval_frames": 5}
@@ -83,3 +86,17 @@ def sea_surface(folder):
         write_sea(folder, sea(40, zone, land=zone == 3), zone)
     zones = {"train_zones": [1, 2, 3], "test_zones": [2, 3], "val_fraction": 0.4}
     return {"root": str(folder), "clips_per_video": 2, **zones, **FRAMES}
+
+
+def synthetic_sea(folder):
+    few = {"days": 50, "n_zones": 2, "val_fraction": 0.4, "clips_per_video": 4}
+    return {"cache": str(folder), **few, **FRAMES}
+
+
+def taxi_bj(folder):
+    return {"root": str(write_taxi(folder, taxi((2, 1, 2, 30)))), "val_fraction": 0.4, **FRAMES}
+
+
+def chairs(folder):
+    write_chairs(folder, "abcdefg")
+    return {"root": str(folder), "clips_per_video": 2, "val_fraction": 0.3, **FRAMES}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.fields.cache import cached
 from common.data.fields.wave_set import WaveEq, WaveEq100, wave_parameters
 from common.data.fields.waves import WaveSolver
 from common.errors import InputError, RunError
@@ -76,6 +75,14 @@ def test_clips_are_parts_of_the_sequences(tmp_path):
     assert torch.equal(clip.frames[1], torch.from_numpy(whole[91::2]))
 
 
+def test_a_file_that_is_cut_off_while_it_is_used_is_named(tmp_path):
+    data = WaveEq(n_sequences=5, cache=tmp_path)
+    clips = data.clips("test")
+    data.file().write_bytes(data.file().read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"waves_.*\.npy isn't a whole array file"):
+        clips.frames([len(clips) - 1])
+
+
 # Cache --------------------------------------------------------------------------------------
 
 
@@ -105,17 +112,13 @@ def test_a_damaged_file_is_made_again(damage, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_a_break_leaves_no_file(tmp_path):
-    def write(path):
-        path.write_bytes(b"half")
+def test_a_break_leaves_no_file(tmp_path, monkeypatch):
+    def evolve(*arguments):
         raise OSError(28, "No space left on device")
 
-    def check(path):
-        if not path.exists():
-            raise InputError("missing")
-
-    with pytest.raises(RunError, match=r"can't write .*a_.*\.npy: .*No space left"):
-        cached(tmp_path, "a.npy", {}, check, write)
+    monkeypatch.setattr(WaveSolver, "evolve", evolve)
+    with pytest.raises(RunError, match=r"can't write .*waves_.*\.npy: .*No space left"):
+        WaveEq(cache=tmp_path).prepare_data()
     assert not os.listdir(tmp_path)
 
 

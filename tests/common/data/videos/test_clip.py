@@ -4,9 +4,9 @@ import pytest
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 
-from common.data.videos.base import Clip, FieldScale
+from common.data.videos.base import Clip, FieldScale, Observation, ObservedClips
 from common.errors import InputError
-from tests.common.data.field_sets import WaveData
+from tests.common.data.field_sets import WaveData, Waves
 
 SHARED = torch.arange(3.0)
 OWN = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.5, 0.7], [0.0, 2.0, 9.0], [0.0, 1.0, 4.0]])
@@ -98,3 +98,19 @@ def test_a_set_may_serve_times_of_each_video():
     assert torch.equal(served.times, clips.times(served.number.tolist()))
     assert torch.equal(served.frames, clips.frames(served.number.tolist()))
     assert served.frames.min() < -0.5
+
+
+class Shores(Waves):
+    """Waves, which don't count in the first column."""
+
+    def scale(self, indices):
+        error = torch.ones(len(indices), 1, 1, 1, 8)
+        error[..., 0] = 0
+        return FieldScale(torch.zeros(len(indices)), torch.ones(len(indices)), error)
+
+
+def test_mirrored_fields_have_mirrored_scales():
+    served = ObservedClips(Shores(3, 4), Observation(), 0, endless=False).__getitems__([1, 4])
+    assert torch.equal(served.frames[0].flip(-1), served.frames[1])
+    columns = served.scale.error[:, 0, 0, 0]
+    assert columns.tolist() == [[0] + 7 * [1], 7 * [1] + [0]]
