@@ -20,7 +20,12 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from common.data.fields import wave_set  # noqa: F401  for short names of data sets
+from common.data.fields import (  # noqa: F401  for short names of data sets
+    sea,
+    synthetic_sea,
+    taxi,
+    wave_set,
+)
 from common.data.videos import (  # noqa: F401
     bair,
     balls,
@@ -33,6 +38,7 @@ from common.data.videos import (  # noqa: F401
     rotating_digits,
 )
 from common.data.videos.base import Clip, VideoData
+from common.data.views import chairs  # noqa: F401
 from common.errors import InputError, check_counts, check_output
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
