@@ -20,30 +20,13 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from common.data.fields import (  # noqa: F401  for short names of data sets
-    sea,
-    synthetic_sea,
-    taxi,
-    wave_set,
-)
-from common.data.videos import (  # noqa: F401
-    bair,
-    balls,
-    embedded_clips,
-    folder,
-    human36m,
-    kth,
-    moving_mnist,
-    moving_mnist_files,
-    rotating_digits,
-)
 from common.data.videos.base import Clip, VideoData
-from common.data.views import chairs  # noqa: F401
 from common.errors import InputError, check_counts, check_output
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
 from common.training.system import System
 from common.typing import Times, Videos
+from video_ode import data_sets  # noqa: F401  for the short names of data sets
 from video_ode.evaluation.pictures import save_png
 from video_ode.evaluation.protocol import Evaluation, Generating, Predicting
 from video_ode.evaluation.samples import evaluation_mode

@@ -24,6 +24,7 @@ from common.experiments import (
 )
 from common.training.cli import run_command
 from video_ode.cli import main
+from video_ode.evaluation.report import MODEL
 
 CONFIGS = Path(__file__).parent / "configs"
 SRVP, LATENT_ODE = "srvp/study_srvp.yaml", "latent_ode/study_latent_ode.yaml"
@@ -122,11 +123,21 @@ def _run(settings: Any, seed: int, out: Path) -> Scores:
     configs = [CONFIGS / path for path in settings["configs"]]
     options = ["--seed_everything", str(seed), *settings["options"]]
     run = fit_and_test(main, configs, out / f"{settings['name']}_{seed}", options)
+    return table_scores(run)
+
+
+def table_scores(run: Path) -> Scores:
+    """Scores in the table of a test; those of other rows than the model begin with their names.
+
+    Args:
+        run: The run's folder.
+    """
+    scores: Scores = {}
     with (run / "test_table.csv").open(newline="") as file:
-        rows = {row.pop("row"): row for row in csv.DictReader(file)}
-    scores = {key: float(value) for key, value in rows["model"].items()}
-    for name in BASELINES:
-        scores |= {f"{name} {key}": float(value) for key, value in rows.get(name, {}).items()}
+        for record in csv.DictReader(file):
+            row = record.pop("row")
+            prefix = "" if row == MODEL else f"{row} "
+            scores |= {f"{prefix}{key}": float(value) for key, value in record.items()}
     return scores
 
 

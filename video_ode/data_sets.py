@@ -1,0 +1,35 @@
+"""Data sets whose class names alone are enough for `--data` on the command line."""
+
+from common.data.fields.sea import SeaSurface
+from common.data.fields.synthetic_sea import SyntheticSea
+from common.data.fields.taxi import TaxiBJ
+from common.data.fields.wave_set import WaveEq, WaveEq100
+from common.data.videos.bair import BAIR
+from common.data.videos.balls import BouncingBalls
+from common.data.videos.embedded_clips import EmbeddedClips
+from common.data.videos.folder import VideoFolder
+from common.data.videos.human36m import Human36M
+from common.data.videos.kth import KTH
+from common.data.videos.moving_mnist import MovingDigits
+from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
+from common.data.videos.rotating_digits import RotatingDigits
+from common.data.views.chairs import Chairs
+
+__all__ = [
+    "BAIR",
+    "KTH",
+    "BouncingBalls",
+    "Chairs",
+    "EmbeddedClips",
+    "Human36M",
+    "MovingDigits",
+    "MovingMNISTFile",
+    "RotatingDigits",
+    "SRVPTestSet",
+    "SeaSurface",
+    "SyntheticSea",
+    "TaxiBJ",
+    "VideoFolder",
+    "WaveEq",
+    "WaveEq100",
+]
