@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.common.data.small_files import taxi, write_taxi
+
 ROOT = Path(__file__).parents[1]
 EVERY = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/configs/**/*.yaml"))
 CONFIGS = [path for path in EVERY if path.parent.name != "ablations"]
@@ -17,6 +19,8 @@ CLIPS = [
     *("--data", "EmbeddedClips"),
     *("--data.n_frames", "12", "--data.n_eval_frames", "16"),
 ]
+WAVES = ["--data.n_sequences", "10", "--data.cache", "{folder}", "--data.clips_per_video", "2"]
+SEA = ["--data", "SyntheticSea", "--data.cache", "{folder}"]
 # Sets that the user downloads are replaced by embedded ones of the same shape, or by a few noisy
 # images in files of the same format; sets that are drawn first are made small.
 DATA = {
@@ -26,6 +30,14 @@ DATA = {
     "video_ode/srvp_kth": [*CLIPS, "--data.channels", "1"],
     "video_ode/srvp_human36m": CLIPS,
     "video_ode/srvp_bair": CLIPS,
+    "video_ode/separation_mmnist": ["--data.root", "null"],
+    "video_ode/separation_chairs": CLIPS,
+    "video_ode/separation_taxibj": ["--data.root", "{taxis}"],
+    "video_ode/separation_sst": [*SEA, "--data.days", "200", "--data.n_zones", "3"],
+    "video_ode/separation_wave": WAVES,
+    "video_ode/separation_wave100": WAVES,
+    "video_ode/separation_wave100_small": WAVES,
+    "video_ode/separation_wave_points": WAVES,
     "mimic/cifar10": ["--data.root", "{folder}"],
     "mimic/scenes": ["--data.n_train", "16", "--data.n_val", "8"],
     "mimic/sprites": ["--data.n_train", "64", "--data.n_val", "8", "--data.n_test", "8"],
@@ -57,9 +69,12 @@ def arguments(configs, folder):
     }
     files = [word for config in configs for word in ("--config", str(config))]
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    data = [word.format(folder=folder) for word in DATA.get(f"{package}/{base}", [])]
-    if str(folder) in data:
+    data = DATA.get(f"{package}/{base}", [])
+    if "{taxis}" in data:
+        write_taxi(folder, taxi((8, 8, 8, 40)))
+    if base == "cifar10":
         write_cifar10(folder)
+    data = [word.format(folder=folder, taxis=folder) for word in data]
     return [*files, *data, *given]
 
 

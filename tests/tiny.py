@@ -3,12 +3,13 @@
 from textwrap import indent
 
 FIELD = "{class_path: common.nn.mlp.MLPField, init_args: {width: 8}}"
-FRAMES = """
+DCGAN = "class_path: video_ode.frames.dcgan.DCGAN"
+ENCODER = f"{{{DCGAN}Encoder, init_args: {{width: 4, code_size: 8}}}}"
+DECODER = f"{{{DCGAN}Decoder, init_args: {{width: 4}}}}"
+FRAMES = f"""
   shape: [1, 16, 16]
-  encoder:
-    class_path: video_ode.frames.dcgan.DCGANEncoder
-    init_args: {width: 4, code_size: 8}
-  decoder: {class_path: video_ode.frames.dcgan.DCGANDecoder, init_args: {width: 4}}"""
+  encoder: {ENCODER}
+  decoder: {DECODER}"""
 PREDICTORS = {
     "latent_ode": f"""
 class_path: video_ode.latent_ode.model.LatentODE
@@ -32,6 +33,17 @@ init_args: {FRAMES}
   n_inference: 3
   hidden: 8
   prior_width: 8""",
+    "separation": f"""
+class_path: video_ode.separation.model.Separation
+init_args:
+  shape: [1, 16, 16]
+  content: {ENCODER}
+  motion: {ENCODER}
+  decoder: {DECODER}
+  dynamics:
+    class_path: video_ode.dynamics.residual.ResidualBlocks
+    init_args: {{field: {FIELD}}}
+  n_given: 3""",
     "svg": f"""
 class_path: video_ode.svg.model.SVG
 init_args: {FRAMES}
