@@ -21,12 +21,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from common.nn.mlp import MLPField
-from tests.benchmarks.timing import interleaved
+from tests.benchmarks.timing import compare, interleaved, training_step
 from video_ode.dynamics.base import PiecewiseContext
 from video_ode.dynamics.residual import ResidualEuler
 from video_ode.frames.dcgan import DCGANDecoder, DCGANEncoder
@@ -81,7 +81,7 @@ def straightforward_loss(model: SRVP, x: Tensor) -> Tensor:
 def reference_step(model: SRVP, video: Tensor) -> Step:
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     x = video.transpose(0, 1).contiguous()
-    return _training(model, lambda: straightforward_loss(model, x))
+    return training_step(model, lambda: straightforward_loss(model, x))
 
 
 def our_step(model: SRVP, video: Tensor, compile: bool = False, half: bool = False) -> Step:
@@ -93,21 +93,7 @@ def our_step(model: SRVP, video: Tensor, compile: bool = False, half: bool = Fal
         with torch.autocast(video.device.type, torch.bfloat16, enabled=half):
             return loss(video, times, mask, 5, 1.0)[0]
 
-    return _training(model, compute)
-
-
-def _training(model: nn.Module, compute: Callable[[], Tensor]) -> Step:
-    optimizer = torch.optim.Adam(model.parameters(), 0.0)  # the weights stay as they are
-
-    def step() -> float:
-        torch.manual_seed(0)
-        optimizer.zero_grad()
-        loss = compute()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return training_step(model, compute)
 
 
 def shares(model: SRVP, video: Tensor) -> dict[str, float]:
@@ -150,18 +136,11 @@ def main() -> None:
     }
     if arguments.no_compile:
         steps = {name: step for name, step in steps.items() if "compiled" not in name}
-    losses = {name: step() for name, step in steps.items()}
-    times = interleaved(steps, arguments.repeats, arguments.device)
     print(
         f"batch {arguments.batch}, {arguments.threads} threads, {arguments.device}, "
         f"torch {torch.__version__}"
     )
-    print(f"{'':22s} {'median s':>9s} {'ratio':>6s}  relative difference of the loss")
-    base, loss = times["straightforward"], losses["straightforward"]
-    for name, values in times.items():
-        ratio = statistics.median(b / t for b, t in zip(base, values, strict=True))
-        difference = abs(losses[name] - loss) / abs(loss)
-        print(f"{name:22s} {statistics.median(values):9.3f} {ratio:6.2f}  {difference:.1e}")
+    compare(steps, arguments.repeats, arguments.device, "straightforward")
     seconds = shares(model, video)
     total = sum(seconds.values())
     print(", ".join(f"{name} {100 * s / total:.0f} %" for name, s in seconds.items()))

@@ -221,6 +221,15 @@ def test_random_points_estimate_the_loss_of_all_pixels():
     torch.testing.assert_close(model.loss(x, *every(5), 2, 0.0)[1]["prediction"], whole)
 
 
+def test_some_decoded_frames_estimate_the_loss_of_all():
+    model, x = spread(separation()), video(6).double()
+    whole = model.loss(x, *every(6), 2, 0.0)[1]["prediction"]
+    model.decoded = 3
+    some = [model.loss(x, *every(6), 2, 0.0)[1]["prediction"] for _ in range(60)]
+    assert float(torch.stack(some).mean()) == pytest.approx(float(whole), rel=0.02)
+    assert len({round(float(value), 6) for value in some}) > 5
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -228,6 +237,7 @@ def test_random_points_estimate_the_loss_of_all_pixels():
         (dict(mixing="product", content=partial(DCGAN[0], code_size=5)), "lengths 5 .* and 8"),
         (dict(points=10), "DCGANDecoder decodes whole frames"),
         (dict(n_given=0), "n_given 0"),
+        (dict(decoded=0), "decoded 0"),
         (dict(norm=-1.0), "norm -1"),
         (dict(architecture=FLAT, skips=True), "no skip connections"),
     ],

@@ -45,6 +45,8 @@ class Separation(TrainablePredictor, SeparatingPredictor):
         alignment: Weight of the reconstruction of a frame from a T that is inferred at that frame.
         invariance: Weight of the invariance of S.
         norm: Weight of the norm of T.
+        decoded: Number of frames of the prediction that training decodes, drawn at random: an
+            unbiased estimate at less cost. None: all of them.
         points: Number of random pixels of each frame that the loss compares, for decoders of
             points (`CoordinateDecoder`). None: all pixels.
         fields: The frames are fields, floats of any range.
@@ -69,11 +71,12 @@ class Separation(TrainablePredictor, SeparatingPredictor):
         alignment: float = 10.0,
         invariance: float = 45.0,
         norm: float = 1e-3,
+        decoded: int | None = None,
         points: int | None = None,
         fields: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(1, n_given=n_given, points=points)
+        check_counts(1, n_given=n_given, decoded=decoded, points=points)
         weights = dict(prediction=prediction, alignment=alignment)
         check_counts(0, **weights, invariance=invariance, norm=norm)
         if skips and content is None:
@@ -89,7 +92,7 @@ class Separation(TrainablePredictor, SeparatingPredictor):
             )
         self.dynamics = dynamics(self.motion.code_size, 0)
         self.shape, self.fields, self.skips = shape, fields, skips
-        self.n_given, self.mixing, self.points = n_given, mixing, points
+        self.n_given, self.mixing, self.decoded, self.points = n_given, mixing, decoded, points
         self.delay = n_given if state_at == "next" else 0  # of the state, in frames
         self.prediction, self.alignment = prediction, alignment
         self.invariance, self.norm = invariance, norm
@@ -126,9 +129,10 @@ class Separation(TrainablePredictor, SeparatingPredictor):
         first, elsewhere = self._encoded(self.motion, video, [0, other])[0]
         path = self.dynamics(first, torch.arange(float(n - self.delay))).states
         content, change = self._content_and_change(video)
-        states = torch.cat([path, elsewhere[:, None]], 1)
-        truth = torch.cat([video[:, self.delay :], video[:, other + self.delay, None]], 1)
-        errors = self._errors(states, content, truth)
+        chosen = torch.randperm(n - self.delay)[: self.decoded]
+        states = torch.cat([path[:, chosen], elsewhere[:, None]], 1)
+        truth = torch.cat([chosen, torch.tensor([other])]) + self.delay
+        errors = self._errors(states, content, video[:, truth])
         terms = {"prediction": errors[:, :-1].mean(), "alignment": errors[:, -1].mean()}
         loss = self.prediction * terms["prediction"] + self.alignment * terms["alignment"]
         if self.content is not None:
