@@ -115,10 +115,7 @@ class WaveEq(WindowData):
         with written_whole(path) as new, new.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for force, speed in tqdm(draws, "Solving the wave equation", delay=1):
-                modes = solver.evolve(speed, force, SIMULATED)[:, 0]
-                fields = solver.fields(modes.astype(np.float32))
-                low, high = fields.min(), fields.max()
-                kept = (self.pixels(fields[::EVERY]) - low) / (high - low)
+                kept = self.pixels(wave_sequence(solver, force, speed))
                 file.write(np.ascontiguousarray(kept, "<f4").data)
 
 
@@ -147,6 +144,20 @@ class WaveEq100(WaveEq):
     def pixels(self, fields: np.ndarray) -> np.ndarray:
         rows, columns = self.resolution * self.places().T
         return fields[:, None, None, rows, columns]
+
+
+def wave_sequence(solver: WaveSolver, force: float, speed: float) -> np.ndarray:
+    """Sequence of 150 fields, `float32 [150 s s]`, from 0 at its lowest value to 1.
+
+    Args:
+        solver: Solver of the grid.
+        force: Strength of the source.
+        speed: Speed of the waves.
+    """
+    modes = solver.evolve(speed, force, SIMULATED)[:, 0]
+    fields = solver.fields(modes.astype(np.float32))
+    low, high = fields.min(), fields.max()
+    return (fields[::EVERY] - low) / (high - low)
 
 
 def wave_parameters(n_sequences: int, seed: int) -> np.ndarray:
