@@ -229,3 +229,12 @@ def test_stepwise_dynamics_say_which_times_they_know():
 def test_growth_and_prefix_are_shares(name):
     with pytest.raises(InputError, match=f"{name} 2"):
         latent_ode(**{name: 2.0})
+
+
+@pytest.mark.parametrize("n_cond", [0, 6])
+def test_as_many_given_frames_as_there_are_frames(n_cond):
+    model, (times, mask) = latent_ode(), every(5)
+    with pytest.raises(InputError, match=f"n_cond {n_cond} for videos of 5 frames; give 1 to 5"):
+        model.loss(video(5), times, mask, n_cond, 1.0)
+    with pytest.raises(InputError, match=f"n_cond {n_cond} for videos of 5 frames"):
+        model.scores(video(5), times, mask, n_cond)

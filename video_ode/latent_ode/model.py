@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from common.errors import check_counts, check_positive, check_shares
+from common.errors import InputError, check_counts, check_positive, check_shares
 from common.inputs import ArrayLike
 from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
@@ -127,6 +127,7 @@ class LatentODE(TrainablePredictor):
         self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         video, times, _, mask = self.checked(video, times, mask=mask)
+        _check_given(video, n_cond)
         horizon = self._length(n_cond if self.train_on == "given" else video.shape[1], progress)
         shown = self._shown(min(n_cond, horizon))
         codes = self._codes(video[:, :shown], mask[:, :shown])
@@ -162,6 +163,7 @@ class LatentODE(TrainablePredictor):
         loss; `kl` is the sum of the KL divergences of the first state and of the path.
         """
         video, times, _, mask = self.checked(video, times, mask=mask)
+        _check_given(video, n_cond)
         n = n_cond if self.train_on == "given" else video.shape[1]
         q = self.encode(video[:, :n_cond], times[..., :n_cond], mask[:, :n_cond])
         path = self.dynamics(q.sample(), times[..., :n])
@@ -207,3 +209,11 @@ class LatentODE(TrainablePredictor):
         if n_cond <= shortest or float(torch.rand(())) >= self.prefix:
             return n_cond
         return int(torch.randint(shortest, n_cond, ()))
+
+
+def _check_given(video: Video, n_cond: int) -> None:
+    if not 1 <= n_cond <= video.shape[1]:
+        raise InputError(
+            f"got n_cond {n_cond} for videos of {video.shape[1]} frames; give 1 to "
+            f"{video.shape[1]}"
+        )
