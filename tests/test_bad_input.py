@@ -44,21 +44,22 @@ trainer:
   enable_model_summary: false
   log_every_n_steps: 1
 """
-CONFIGS = {
-    "msflow": tiny.FLOW + "data: {class_path: EmbeddedDigits, init_args: {batch_size: 16}}\n",
-    "video_ode": tiny.video("srvp")
-    + """
+DIGITS = """
 data:
   class_path: MovingDigits
   init_args:
     {n_digits: 1, canvas: 16, digit: 8, n_frames: 6, n_train: 8, n_val: 4, n_test: 4,
       batch_size: 4}
-""",
+"""
+CONFIGS = {
+    "msflow": tiny.FLOW + "data: {class_path: EmbeddedDigits, init_args: {batch_size: 16}}\n",
+    "video_ode": tiny.video("srvp") + DIGITS,
+    "separation": tiny.video("separation") + DIGITS,
     "latent_ode": tiny.video("latent_ode") + "data: {class_path: RotatingDigits}\n",
     "mimic": tiny.NETWORK + "data: {class_path: LabelledDigits, init_args: {batch_size: 32}}\n",
 }
 MAINS = {"msflow": msflow.cli, "video_ode": video_ode.cli, "mimic": mimic.cli}
-MAINS["latent_ode"] = video_ode.cli
+MAINS["latent_ode"] = MAINS["separation"] = video_ode.cli
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +286,24 @@ OPTIONS = [
     case("video_ode", "clips_per_video 0 1", "--data", "VideoFolder", "--data.root", ".",
          "--data.clips_per_video", "0"),
     case("video_ode", "size 0", "--data", "VideoFolder", "--data.root", ".", "--data.size", "0"),
+    # Separation, fields and views
+    case("separation", "n_given 0 1", f"{PREDICTOR}.n_given", "0"),
+    case("separation", "norm -1 0", f"{PREDICTOR}.norm", "-1"),
+    case("separation", "blocks 0 1", f"{PREDICTOR}.dynamics.blocks", "0"),
+    case("separation", "lengths product", f"{PREDICTOR}.mixing", "product",
+         f"{PREDICTOR}.motion.code_size", "5"),
+    case("separation", "points CoordinateDecoder", f"{PREDICTOR}.points", "4"),
+    case("separation", "horizons", "--evaluation.horizons", "[0]"),
+    case("separation", "data_1.nc data.root", "--data", "SeaSurface", "--data.root", "."),
+    case("separation", "train_zones once", "--data", "SeaSurface", "--data.root", ".",
+         "--data.train_zones", "[3, 3]"),
+    case("separation", "BJ13_M32x32_T30_InOut.h5 data.root", "--data", "TaxiBJ", "--data.root",
+         "."),
+    case("separation", "order released", "--data", "TaxiBJ", "--data.root", ".", "--data.order",
+         "sideways"),
+    case("separation", "rendered_chairs.tar", "--data", "Chairs", "--data.root", "."),
+    case("separation", "n_sequences 1 2", "--data", "WaveEq", "--data.n_sequences", "1"),
+    case("separation", "days 0 1", "--data", "SyntheticSea", "--data.days", "0"),
     # Networks, tasks and penalties
     case("mimic", "widths 0 1", "--model.network.widths", "[4, 0]"),
     case("mimic", "hidden 0 1", "--model.network.hidden", "0"),

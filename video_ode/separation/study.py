@@ -5,7 +5,7 @@ python -m video_ode.separation.study swap [--seeds 3]
 python -m video_ode.separation.study points FILE
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from video_ode.study import table_scores
 
 CONFIGS = Path(__file__).parents[1] / "configs/separation"
 WAVES, DIGITS = "separation_wave100_small.yaml", "separation_digits.yaml"
+WITHOUT_S = "ablations/separation_without_s.yaml"
 WITH, WITHOUT = "with S", "without S"
 # MSE of 40 predicted frames of WaveEq-100, full size and training (Donà et al. 2021, table 1).
 PUBLISHED = {WITH: 4.33e-5, WITHOUT: 1.33e-4}
@@ -56,9 +57,9 @@ def waves(seeds: int = 3, out: Path = Path("lightning_logs/separation_waves")) -
         seeds: Number of runs of each row.
         out: Folder of the runs and of the table.
     """
-    rows = {WITH: [], WITHOUT: ["--model.predictor.content", "null"]}
+    rows = {WITH: _row("with_s", WAVES), WITHOUT: _row("without_s", WAVES, WITHOUT_S)}
     columns = {"MSE, 40 frames": ("mse", ".2e"), "MSE, given frames": ("mse_given", ".2e")}
-    results = _grid(out, WAVES, rows, seeds)
+    results = _grid(out, rows, seeds)
     still = {row: results[WITH][0][f"{row} mse"] for row in (COPY, MEAN)}
     told = ", ".join(f"{row} {value:.2e}" for row, value in still.items())
     published = ", ".join(f"{row} {value:.2e}" for row, value in PUBLISHED.items())
@@ -75,8 +76,12 @@ def swap(seeds: int = 3, out: Path = Path("lightning_logs/separation_swap")) -> 
         seeds: Number of runs of each row.
         out: Folder of the runs and of the table.
     """
-    rows = {"with invariance": [], "without": ["--model.predictor.invariance", "0"]}
-    results = _grid(out, DIGITS, rows, seeds)
+    free = ["--model.predictor.invariance", "0"]
+    rows = {
+        "with invariance": _row("invariant", DIGITS),
+        "without": _row("free", DIGITS, options=free),
+    }
+    results = _grid(out, rows, seeds)
     compared: Columns = {"PSNR of a swap": (f"{SWAP} psnr", ".2f")}
     first = f"two digits, {seeds} seeds"
     table = compared_table(results, SWAP_COLUMNS, first, "with invariance", compared)
@@ -148,14 +153,19 @@ def _predicted(model: Separation, fine: Tensor, n_cond: int) -> dict[str, tuple[
     }
 
 
-def _grid(out: Path, config: str, rows: Mapping[str, list[str]], seeds: int) -> Results:
-    """Results of a configuration with the options of each row."""
+def _row(name: str, *configs: str, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of the runs of a row: name of their folders, configurations, and options."""
+    return {"name": name, "configs": list(configs), "options": list(options)}
+
+
+def _grid(out: Path, rows: Mapping[str, dict[str, Any]], seeds: int) -> Results:
+    """Results of the runs of all rows."""
     check_output(out)
 
-    def run(options: Any, seed: int) -> Scores:
-        folder = out / "-".join(["run", *(word.rpartition(".")[2] for word in options), str(seed)])
-        words = ["--seed_everything", str(seed), *options]
-        return table_scores(fit_and_test(main, [CONFIGS / config], folder, words))
+    def run(settings: Any, seed: int) -> Scores:
+        configs = [CONFIGS / name for name in settings["configs"]]
+        words = ["--seed_everything", str(seed), *settings["options"]]
+        return table_scores(fit_and_test(main, configs, out / f"{settings['name']}_{seed}", words))
 
     return run_grid(out / "runs", rows, seeds, run)
 
