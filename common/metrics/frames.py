@@ -28,6 +28,7 @@ class FrameMetric(nn.Module, abc.ABC):
         label: Label in pictures, with the unit.
         better: Direction of the metric: whether a `higher` or a `lower` value is better.
         digits: Format of a value in tables.
+        axis: Scale of the metric's axis in figures.
         own_unit: Whether it gets fields in their own unit, not from 0 to 1.
         smallest: Least height and width of a frame.
     """
@@ -36,6 +37,7 @@ class FrameMetric(nn.Module, abc.ABC):
     label: str
     better: Literal["higher", "lower"] = "higher"
     digits: str = ".4f"
+    axis: Literal["linear", "log"] = "linear"
     own_unit: bool = False
     smallest: int = 1
 
@@ -75,7 +77,8 @@ class MSE(FrameMetric):
     white is 1.
     """
 
-    name, label, better, digits, own_unit = "mse", "MSE", "lower", ".3g", True
+    name, label, better, digits = "mse", "MSE", "lower", ".3g"
+    axis, own_unit = "log", True
 
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
         return (prediction - truth).square().mean((-3, -2, -1))

@@ -142,7 +142,7 @@ class Report:
             )
         if self.n_cond:
             self._draw_border(panel)
-        panel.set(xlabel="time, frames", ylabel=metric.label)
+        panel.set(xlabel="time, frames", ylabel=metric.label, yscale=metric.axis)
         panel.grid(alpha=0.2)
 
     def _draw_border(self, panel: Axes) -> None:
