@@ -1,16 +1,21 @@
 """Moving MNIST from the published test files."""
 
+import functools
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from common.data.base import Split
 from common.data.formats.arrays import loaded, member
-from common.data.videos.base import Clips, VideoData
+from common.data.videos.base import Clip, Clips, VideoData
+from common.data.videos.digit_motion import MOTIONS
+from common.data.videos.moving_mnist import render
 from common.errors import InputError
-from common.typing import PixelVideo, Times
+from common.typing import Integers, PixelVideo, Times
 
 
 class Sequences(Clips):
@@ -85,7 +90,8 @@ class SRVPTestSet(MovingMNISTFile):
     github.com/edouardelasalles/srvp makes the files.
 
     Args:
-        path: The file, with `sequences` `uint8 [t, n, 64, 64]` and `latents` `[t, n, digits, 4]`.
+        path: The file, with `sequences` `uint8 [t, n, 64, 64]` and, for content swaps, `latents`
+            `[t, n, digits, 4]` and `digits` `uint8 [n, digits, 28, 28]`.
         n_frames: Number of frames to serve, from the first frame of a video on.
     """
 
@@ -95,6 +101,31 @@ class SRVPTestSet(MovingMNISTFile):
     def latents(self) -> np.ndarray:
         """Row, column and velocities of each digit, `[n t digits 4]`, in px and px per frame."""
         return np.moveaxis(self._array("latents")[: self.n_frames], 0, 1)
+
+    def swapped(self, clip: Clip, content: Integers) -> Tensor:
+        """Videos with the digits of other videos, in all orders, as Donà et al. (2021) test it.
+
+        They are drawn from the positions and the digits in the file.
+        """
+        latents, digits = self._made
+        rows, motion = clip.number.cpu().numpy(), MOTIONS["srvp"](1, 1)
+        corners = motion.pixels(latents[rows][..., :2].astype(float))
+        pictures = digits[content.cpu().numpy()]
+        orders = map(list, permutations(range(pictures.shape[1])))
+        videos = [render(pictures[:, order], corners, 64, motion.overlap) for order in orders]
+        return torch.from_numpy(np.stack(videos)).unsqueeze(3).to(clip.frames.device)
+
+    @functools.cached_property
+    def _made(self) -> tuple[np.ndarray, np.ndarray]:
+        """Latents `[n t digits 4]`, and pictures of the digits `[n digits h h]`."""
+        latents, digits = self.latents(), self._array("digits")
+        n, _, n_digits, _ = latents.shape
+        if digits.dtype != np.uint8 or digits.ndim != 4 or digits.shape[:2] != (n, n_digits):
+            raise InputError(
+                f"{self.path} holds digits of {digits.dtype} {digits.shape} for latents of "
+                f"{latents.shape}; make it again"
+            )
+        return latents, digits
 
     def _sequences(self) -> np.ndarray:
         return self._array("sequences")

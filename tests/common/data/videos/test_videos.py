@@ -12,6 +12,7 @@ from common.data.videos.bair import BAIR
 from common.data.videos.embedded_clips import SHOTS, EmbeddedClips
 from common.data.videos.human36m import Human36M
 from common.data.videos.kth import KTH
+from common.data.videos.moving_mnist import MovingDigits
 from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
 from common.errors import InputError
 from tests.common.data.small_files import (
@@ -441,3 +442,28 @@ def test_clips_longer_than_every_shot_are_refused():
 def test_embedded_clips_that_cannot_be_are_refused(bad):
     with pytest.raises(InputError, match=f"{next(iter(bad))} {next(iter(bad.values()))}"):
         EmbeddedClips(**bad)
+
+
+def test_swapped_videos_are_drawn_from_the_latents_and_digits_of_the_file(tmp_path):
+    made = MovingDigits(n_frames=5, n_test=4)
+    numbers, times = torch.arange(4), torch.arange(5.0)
+    true = made.trajectories("test", numbers, times)
+    places = made.motion.pixels(true.corners.numpy())
+    latents = np.concatenate([places, true.velocities.numpy()], -1).swapaxes(0, 1)
+    arrays = {
+        "sequences": made.videos("test", numbers, times)[:, :, 0].transpose(0, 1).numpy(),
+        "latents": latents,
+        "digits": made.images("test")[true.digits.flatten(), 0].reshape(4, 2, 28, 28).numpy(),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    data = SRVPTestSet(tmp_path / "a.npz", n_frames=5, batch_size=4)
+    data.setup("test")
+    (clip,) = data.test_dataloader()
+    assert torch.equal(data.swapped(clip, numbers)[0], clip.frames)
+    other = numbers.roll(1)
+    expected = made.swapped(clip._replace(times=times), other)
+    assert torch.equal(data.swapped(clip, other), expected)
+    np.savez(tmp_path / "b.npz", **{**arrays, "digits": arrays["digits"][:3]})
+    broken = SRVPTestSet(tmp_path / "b.npz", n_frames=5)
+    with pytest.raises(InputError, match="holds digits of uint8"):
+        broken.swapped(clip, other)
