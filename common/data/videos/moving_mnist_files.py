@@ -108,7 +108,7 @@ class SRVPTestSet(MovingMNISTFile):
         They are drawn from the positions and the digits in the file.
         """
         latents, digits = self._made
-        rows, motion = clip.number.cpu().numpy(), MOTIONS["srvp"](1, 1)
+        rows, motion = clip.number.cpu().numpy(), MOTIONS["srvp"](36, 4.0)
         corners = motion.pixels(latents[rows][..., :2].astype(float))
         pictures = digits[content.cpu().numpy()]
         orders = map(list, permutations(range(pictures.shape[1])))
