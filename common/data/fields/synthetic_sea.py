@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 from tqdm import tqdm
 
@@ -194,6 +193,8 @@ def climatology(values: np.ndarray) -> np.ndarray:
 @contextlib.contextmanager
 def _new_file(path: Path, days: int) -> Iterator[Any]:
     """Variables of a new netCDF file of a zone; it gets its name when all of it is written."""
+    import netCDF4  # here, so that the command lines that need no netCDF start faster
+
     with written_whole(path) as new, netCDF4.Dataset(new, "w") as file:
         for axis, length in (("time", days), ("y", SIDE), ("x", SIDE)):
             file.createDimension(axis, length)

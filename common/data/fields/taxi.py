@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import h5py
 import numpy as np
 
 from common.data.base import Split
@@ -155,6 +154,8 @@ def read_traffic(root: Path) -> Traffic:
 
 def _read(path: Path) -> tuple[np.ndarray, list[str]]:
     """Flows `float64 [n 2 32 32]` and dates of a file."""
+    import h5py  # here, so that the command lines that need no h5 files start faster
+
     if not path.is_file():
         raise InputError(f"found no file {path}; give the folder of BJ13 to BJ16 as data.root")
     try:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 
 from common.errors import InputError, reason
@@ -47,6 +46,8 @@ def check_variables(path: Path, **shapes: tuple[int, ...]) -> None:
 @contextmanager
 def _opened(path: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Variables of a file while it is open; there are those of these names."""
+    import netCDF4  # here, so that the command lines that need no netCDF start faster
+
     if not is_file(path):
         raise InputError(f"there is no file {shown(path)}; give the folder that holds it")
     try:
