@@ -14,6 +14,8 @@ from common.errors import check_counts, check_positive
 from common.typing import Image, ImageShape
 from video_ode.frames.base import FrameDecoder, Output, Skips, output_range, refuse_skips
 
+MOST_VALUES = 2**18  # that are decoded at once
+
 
 class PointDecoder(FrameDecoder):
     """Decoder of frames that can decode single points."""
@@ -79,6 +81,11 @@ class CoordinateDecoder(PointDecoder):
 
     def at(self, codes: Tensor, points: Tensor) -> Tensor:
         sines = [layer(points).sin() for layer in self.sines]  # [p width] each
+        # In parts: the activations of all points of all frames may not fit into memory.
+        parts = codes.split(max(1, MOST_VALUES // len(points)))
+        return torch.cat([self._values(part, sines) for part in parts])
+
+    def _values(self, codes: Tensor, sines: list[Tensor]) -> Tensor:
         h = sines[0][None]
         for mix, code, sine in zip(self.mixes, self.codes, sines[1:], strict=True):
             h = (mix(h) + code(codes)[:, None]) * sine
