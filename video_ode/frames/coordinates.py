@@ -14,7 +14,7 @@ from common.errors import check_counts, check_positive
 from common.typing import Image, ImageShape
 from video_ode.frames.base import FrameDecoder, Output, Skips, output_range, refuse_skips
 
-MOST_VALUES = 2**18  # that are decoded at once
+MOST_VALUES = 2**14  # that are decoded at once: few enough for the cache
 
 
 class PointDecoder(FrameDecoder):
