@@ -11,11 +11,11 @@ import torch
 from common.errors import InputError
 from common.training.runs import run_name
 from tests.video_ode.models import FIELD, separation
+from video_ode import study_separation as study
 from video_ode.dynamics.residual import ResidualBlocks
 from video_ode.frames.coordinates import CoordinateDecoder
 from video_ode.frames.dcgan import DCGANEncoder
 from video_ode.module import VideoPredictionModule
-from video_ode.separation import study
 from video_ode.separation.model import Separation
 
 

@@ -1,8 +1,8 @@
 """Studies of the separation: content and its invariance, and predictions between the pixels.
 
-python -m video_ode.separation.study waves [--seeds 3]
-python -m video_ode.separation.study swap [--seeds 3]
-python -m video_ode.separation.study points FILE
+python -m video_ode.study_separation waves [--seeds 3]
+python -m video_ode.study_separation swap [--seeds 3]
+python -m video_ode.study_separation points FILE
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from video_ode.module import VideoPredictionModule
 from video_ode.separation.model import Separation
 from video_ode.study import table_scores
 
-CONFIGS = Path(__file__).parents[1] / "configs/separation"
+CONFIGS = Path(__file__).parent / "configs/separation"
 WAVES, DIGITS = "separation_wave100_small.yaml", "separation_digits.yaml"
 WITHOUT_S = "ablations/separation_without_s.yaml"
 WITH, WITHOUT = "with S", "without S"
