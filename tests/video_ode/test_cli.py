@@ -90,7 +90,7 @@ def test_a_run_that_broke_off_continues_as_if_it_had_not(config, options, monkey
         assert torch.equal(whole[name], resumed[name]), name
 
 
-@pytest.mark.parametrize("config", ["srvp"], indirect=True)
+@pytest.mark.parametrize("config", ["srvp", "separation"], indirect=True)
 def test_content_and_motions_are_shown(config, capsys):
     call(config, "fit")
     call(config, "swap", "--ckpt_path", "best", "--n", "2")
@@ -140,14 +140,14 @@ def test_mistakes_end_with_one_message(config, options, message, capsys):
 
 
 @pytest.mark.parametrize("config", ["latent_ode", "svg"], indirect=True)
-def test_only_srvp_swaps(config, capsys):
+def test_only_models_with_content_swap(config, capsys):
     call(config, "fit", "--trainer.max_epochs", "1")
     with pytest.raises(SystemExit):
         call(config, "swap", "--ckpt_path", "last")
-    assert "only SRVP" in capsys.readouterr().err
+    assert "which doesn't separate content and motion" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("config", ["srvp", "svg"], indirect=True)
+@pytest.mark.parametrize("config", ["srvp", "svg", "separation"], indirect=True)
 def test_missing_frames_need_a_latent_ode(config, capsys):
     with pytest.raises(SystemExit):
         call(config, "fit", "--data.observed", "0.5")
