@@ -18,7 +18,7 @@ class Content(NamedTuple):
     """Static content of videos.
 
     Attributes:
-        code: Content variable, `[b d …]`; of length 0 if the model has none.
+        code: Content variable, `[b d …]`. With d = 0 the model has no content variable.
         skips: Feature maps of one frame, for the skip connections of a decoder.
     """
 

@@ -132,7 +132,9 @@ class VideoPredictionModule(AutomaticSystem):
         given = slice(self.n_cond)
         found = self.predictor.content_of(to_unit(content.frames[:, given]))
         video, times = to_unit(clip.frames[:, given]), clip.times[..., given]
-        return self.predictor.with_content(video, times, clip.times, self.n_samples, found)
+        return self.predictor.with_content(
+            video, times, clip.times, self.n_samples, found, clip.mask[:, given]
+        )
 
     def training_step(self, batch: Clip | ArrayLike, batch_idx: int) -> Tensor:
         assert isinstance(self.predictor, TrainablePredictor)

@@ -30,7 +30,6 @@ class FrameMetric(nn.Module, abc.ABC):
         digits: Format of a value in tables.
         axis: Scale of the metric's axis in figures.
         own_unit: Whether it gets fields in their own unit, not from 0 to 1.
-        smallest: Least height and width of a frame.
     """
 
     name: str
@@ -39,7 +38,6 @@ class FrameMetric(nn.Module, abc.ABC):
     digits: str = ".4f"
     axis: Literal["linear", "log"] = "linear"
     own_unit: bool = False
-    smallest: int = 1
 
     @abc.abstractmethod
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
@@ -62,7 +60,11 @@ class PSNR(FrameMetric):
 
 
 class SSIM(FrameMetric):
-    """Structural similarity, see `ssim`."""
+    """Structural similarity, see `ssim`.
+
+    Attributes:
+        smallest: Least height and width of a frame, those of the window.
+    """
 
     name, label, smallest = "ssim", "SSIM", 11
 

@@ -93,6 +93,8 @@ def test_a_run_that_broke_off_continues_as_if_it_had_not(config, options, monkey
 @pytest.mark.parametrize("config", ["srvp", "separation"], indirect=True)
 def test_content_and_motions_are_shown(config, capsys):
     call(config, "fit")
+    call(config, "test", "--ckpt_path", "best", "--evaluation.swap", "true")
+    assert "model, content swap" in capsys.readouterr().out
     call(config, "swap", "--ckpt_path", "best", "--n", "2")
     call(config, "interpolate", "--ckpt_path", "best", "--out", str(config.parent / "way.png"))
     out = capsys.readouterr().out

@@ -32,7 +32,8 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
     other = video.roll(-1, 0)
     content = separating.content_of(other[:, given])
     times = clip.times[..., given]
-    mixed = separating.with_content(video[:, given], times, clip.times, 1, content)[0]
+    seen = clip.mask[:, given]
+    mixed = separating.with_content(video[:, given], times, clip.times, 1, content, seen)[0]
     shown = clip.unit_range(video)
     rows = zip(shown, shown.roll(-1, 0), clip.unit_range(mixed), strict=True)
     return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
