@@ -219,8 +219,10 @@ class SRVP(TrainablePredictor, SeparatingPredictor):
 
     def _variable(self, y: Tensor, z: Tensor | None, interval: int) -> Tensor | None:
         """Random variable of the step to the next frame: inferred, or later from the prior."""
-        if z is None or interval < z.shape[1]:
-            return None if z is None else z[:, interval]
+        if z is None:
+            return None
+        if interval < z.shape[1]:
+            return z[:, interval]
         return gaussian(self.prior(y)).sample()
 
     def _encode(self, video: Video) -> tuple[Codes, Skips]:
@@ -243,5 +245,6 @@ class SRVP(TrainablePredictor, SeparatingPredictor):
     def _posteriors(self, codes: Codes) -> tuple[Normal, Normal | None]:
         """Posteriors `q(y₁)`, and `q(z_t)` of every frame but the first."""
         q_first = gaussian(self.first(codes[:, : self.n_inference].flatten(1)))
-        hidden = self.recurrent(codes)[0] if self.z_size else None
-        return q_first, None if hidden is None else gaussian(self.posterior(hidden[:, 1:]))
+        if not self.z_size:
+            return q_first, None
+        return q_first, gaussian(self.posterior(self.recurrent(codes)[0][:, 1:]))
