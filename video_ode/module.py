@@ -126,8 +126,8 @@ class VideoPredictionModule(AutomaticSystem):
         """
         if not isinstance(self.predictor, SeparatingPredictor):
             raise InputError(
-                f"{type(self.predictor).__name__} doesn't separate content and motion; set "
-                "evaluation.swap false"
+                f"got {type(self.predictor).__name__}, which doesn't separate content and motion; "
+                "give an SRVP or Separation model, or set evaluation.swap false"
             )
         given = slice(self.n_cond)
         found = self.predictor.content_of(to_unit(content.frames[:, given]))
