@@ -110,7 +110,7 @@ class VideoTrainer(Trainer):
         """
         clip = self._first(model, datamodule, ckpt_path, n, out)
         with evaluation_mode(model):
-            picture = swapped(_predictor(model), clip, _conditioned(model).n_cond)
+            picture = swapped(model, clip, _conditioned(model).n_cond)
         return self._shown("swap", picture, out)
 
     def interpolate(

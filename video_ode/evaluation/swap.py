@@ -5,19 +5,22 @@ from torch import Tensor
 
 from common.data.videos.base import Clip
 from common.errors import InputError
+from common.training.system import System
 from video_ode.content import SeparatingPredictor
 from video_ode.evaluation.pictures import Kind, Row, strip
+from video_ode.evaluation.protocol import Swapping
 from video_ode.predictor import VideoPredictor, to_pixels, to_unit
 
 
-def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
+def swapped(system: System, clip: Clip, n_cond: int) -> Tensor:
     """Picture of videos with the motion of one video and the content of the next one.
 
     There are three rows for each video: the video that gives the motion, the video that gives the
     content, and the prediction with both.
 
     Args:
-        model: Model that separates content and motion, such as `SRVP` or `Separation`.
+        system: System with a model that separates content and motion, such as `SRVP` or
+            `Separation`.
         clip: Two or more true videos.
         n_cond: Number of conditioning frames, the first ones.
 
@@ -25,16 +28,16 @@ def swapped(model: VideoPredictor, clip: Clip, n_cond: int) -> Tensor:
         Picture `[3 h w]` of bytes.
 
     Raises:
-        InputError: Another model, or fewer than two videos.
+        InputError: Another system, or fewer than two videos.
     """
-    separating, given = _separating(model, clip), slice(n_cond)
-    video = to_unit(clip.frames)
-    other = video.roll(-1, 0)
-    content = separating.content_of(other[:, given])
-    times = clip.times[..., given]
-    seen = clip.mask[:, given]
-    mixed = separating.with_content(video[:, given], times, clip.times, 1, content, seen)[0]
-    shown = clip.unit_range(video)
+    _check_two(clip)
+    if not isinstance(system, Swapping):
+        raise InputError(
+            f"{type(system).__name__} can't swap contents; give it a method swap(clip, content)"
+        )
+    content = clip.select(torch.arange(len(clip.frames)).roll(-1))
+    mixed = system.swap(clip, content)[0]
+    shown = clip.unit_range(clip.frames)
     rows = zip(shown, shown.roll(-1, 0), clip.unit_range(mixed), strict=True)
     return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
 
@@ -56,7 +59,8 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
     """
     if n < 2:
         raise InputError(f"got {n} rows; give 2 or more, the two ends included")
-    separating, video = _separating(model, clip), to_unit(clip.frames)[:, :n_cond]
+    _check_two(clip)
+    separating, video = _separating(model), to_unit(clip.frames)[:, :n_cond]
     shares = torch.linspace(0, 1, n).tolist()
     mixed = separating.interpolate(
         video, video.roll(-1, 0), clip.times[..., :n_cond], clip.times, shares
@@ -65,15 +69,18 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
     return _picture([[("predicted", v) for v in rows] for rows in shown], n_cond)
 
 
-def _separating(model: VideoPredictor, clip: Clip) -> SeparatingPredictor:
+def _separating(model: VideoPredictor) -> SeparatingPredictor:
     if not isinstance(model, SeparatingPredictor):
         raise InputError(
             f"got {type(model).__name__}, which doesn't separate content and motion; give the "
             "configuration and the checkpoint of an SRVP or Separation model"
         )
+    return model
+
+
+def _check_two(clip: Clip) -> None:
     if len(clip.frames) < 2:
         raise InputError(f"got {len(clip.frames)} video; give 2 or more")
-    return model
 
 
 def _picture(groups: list[list[tuple[Kind, Tensor]]], n_cond: int) -> Tensor:
