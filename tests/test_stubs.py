@@ -131,7 +131,7 @@ def test_a_gan_is_no_predictor(call, capsys):
     call(video_ode.main, GAN, "fit")
     with pytest.raises(SystemExit):
         call(video_ode.main, GAN, "swap", "--ckpt_path", "last")
-    assert "give a VideoPredictionModule" in capsys.readouterr().err
+    assert "VideoGAN predicts no videos from conditioning frames" in capsys.readouterr().err
 
 
 def test_a_pde_with_states_that_are_maps_trains_and_predicts_between_frames(call):

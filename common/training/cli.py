@@ -20,6 +20,7 @@ from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch import distributed
 
 from common import signals
 from common.errors import InputError, reason
@@ -217,6 +218,7 @@ def run(
         finally:
             runs.release_locks()
             os.environ.pop(CHECKPOINT, None)
+            _end_communication()
 
 
 def run_command(
@@ -263,6 +265,12 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 def _end_with(message: str, status: int, error: BaseException) -> NoReturn:
     sys.stderr.write(f"error: {message}\n")  # at once, whatever the threads write
     raise SystemExit(status) from error
+
+
+def _end_communication() -> None:
+    """Ends the threads of gloo; Lightning leaves them, and one at exit may abort the process."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _end_children(trainer: Trainer) -> None:

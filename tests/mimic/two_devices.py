@@ -36,3 +36,4 @@ if __name__ == "__main__":
     if trainer.is_global_zero:
         found = {"weights": weights(module), "critics": gathered, "uneven": uneven}
         torch.save(found, sys.argv[1])
+    torch.distributed.destroy_process_group()  # a thread of gloo at exit may abort the process

@@ -146,6 +146,11 @@ def test_two_processes_train_together(config):
     assert (version(config) / "checkpoints" / "best.ckpt").is_file()
 
 
+def test_a_run_ends_its_communication(config):
+    call(config, "fit", "--trainer.devices", "1", "--trainer.strategy", "ddp")
+    assert not torch.distributed.is_initialized()
+
+
 def test_a_checkpoint_alone_rebuilds_the_model_even_after_it_was_saved_again(trained, tmp_path):
     import pytorch_lightning as pl
 

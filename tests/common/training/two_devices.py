@@ -32,3 +32,4 @@ if __name__ == "__main__":
     gathered = trainer.strategy.all_gather(weights)
     if trainer.is_global_zero:
         torch.save({"weights": gathered, "steps": trainer.global_step}, sys.argv[1])
+    torch.distributed.destroy_process_group()  # a thread of gloo at exit may abort the process
