@@ -176,9 +176,9 @@ def report(parts: Mapping[int, Results], seeds: int, size: Mapping[str, int]) ->
     lines = [
         "# Disentanglement: codes of rendered sprites",
         f"{seeds} seeds; mean ± standard deviation. {size['epochs']} epochs on "
-        f"{size['n_train']} images; all scores on {size['n_test']} other images. TC is measured "
-        "by a newly made critic; its Gaussian part is the part that covariances show. All scores "
-        "are from 0 to 1, and more is better.",
+        f"{size['n_train']} images; all scores on {size['n_test']} other images. TC is "
+        "measured by newly made densities and critics; its Gaussian part is the part that "
+        "covariances show. All scores are from 0 to 1, and more is better.",
     ]
     for codes, results in parts.items():
         lines += [

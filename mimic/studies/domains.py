@@ -89,7 +89,8 @@ def domains(
         "# Domains: rendered streets, trained by day\n\n"
         f"{seeds} seeds; mean ± standard deviation. {epochs} epochs on {n_train} scenes by day, "
         f"penalties at `{LAYER}`; tested on {n_test} other scenes by day and on the same scenes "
-        "by night. TC of the bottleneck is measured by a newly made critic.\n\n"
+        "by night. TC of the bottleneck is measured by newly made densities "
+        "and critics.\n\n"
         f"{compared_table(results, COLUMNS, 'penalty at the bottleneck', 'none', CHANGES)}\n\n"
         "![answers by night](domains.png)"
     )

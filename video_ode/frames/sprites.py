@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.errors import check_counts
+from common.errors import InputError, check_counts
 from common.typing import Image, ImageShape
 from video_ode.frames.base import FrameDecoder, Skips, refuse_skips
 
@@ -23,9 +23,11 @@ class SpriteDecoder(FrameDecoder):
         sprites: Number of sprites.
         size: Height and width of a sprite, in pixels.
         hidden: Number of units of the layer that draws the sprites.
+        content_size: Number of first numbers of a code that draw the sprites, while the later
+            ones place them: content and motion. None: all numbers do both.
 
     Raises:
-        InputError: `skips` is true, or numbers are below their minimum.
+        InputError: `skips` is true, or numbers are out of range.
     """
 
     BACKGROUND = 0.003  # ink of the background
@@ -38,22 +40,33 @@ class SpriteDecoder(FrameDecoder):
         sprites: int = 1,
         size: int = 16,
         hidden: int = 256,
+        content_size: int | None = None,
     ) -> None:
         super().__init__()
         refuse_skips(self, skips)
-        check_counts(1, shape=shape, sprites=sprites, size=size, hidden=hidden)
+        counts = dict(sprites=sprites, size=size, hidden=hidden, content_size=content_size)
+        check_counts(1, shape=shape, **counts)
+        if content_size is not None and content_size >= code_size:
+            raise InputError(
+                f"got content_size {content_size} for codes of {code_size} numbers; lower it, so "
+                "that some numbers place the sprites"
+            )
+        self.content_size = content_size
         self.paint = nn.Sequential(
-            nn.Linear(code_size, hidden),
+            nn.Linear(content_size or code_size, hidden),
             nn.LeakyReLU(0.2),
             nn.Linear(hidden, sprites * shape[0] * size**2),
         )
-        self.place = nn.Linear(code_size, sprites * 2)
+        self.place = nn.Linear(code_size - (content_size or 0), sprites * 2)
         nn.init.normal_(self.place.weight, 0.0, 0.1)
         self.size, self.canvas = (sprites, shape[0], size, size), shape[1:]
         self.reach = shape[1] / 8
 
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
-        painted = self.paint(codes)
+        painted, codes = (
+            self.paint(codes[:, : self.content_size]),
+            codes[:, self.content_size or 0 :],
+        )
         # In half precision a position would be wrong by a tenth of a pixel.
         with torch.autocast(codes.device.type, enabled=False):
             codes, painted = (

@@ -69,6 +69,17 @@ def test_a_sprite_is_shifted_bilinearly(double):
     torch.testing.assert_close(between, (still + still.roll(1, 0)) / 2)
 
 
+def test_content_draws_the_sprites_and_motion_places_them(double):
+    decoder = SpriteDecoder((1, 32, 32), 5, size=6, content_size=3)
+    codes = torch.cat([torch.randn(3).expand(2, 3), torch.randn(2, 2)], 1)
+    one, other = decoder(codes)
+    assert not torch.equal(one, other)
+    ink = [-(1 - frame).log().sum() for frame in (one, other)]
+    torch.testing.assert_close(*ink)  # the same sprite elsewhere
+    with pytest.raises(InputError, match="content_size 5 for codes of 5 numbers"):
+        SpriteDecoder((1, 32, 32), 5, content_size=5)
+
+
 def test_ink_of_sprites_adds_up_below_white():
     decoder = SpriteDecoder((1, 32, 32), 4, sprites=3)
     frames = decoder(torch.randn(5, 4))
