@@ -28,7 +28,7 @@ from common.training.system import System
 from common.typing import Times, Videos
 from video_ode import data_sets  # noqa: F401  for the short names of data sets
 from video_ode.evaluation.pictures import save_png
-from video_ode.evaluation.protocol import Evaluation, Generating, Predicting
+from video_ode.evaluation.protocol import Evaluation, Generating, Predicting, Replaying
 from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.swap import interpolated, swapped
 from video_ode.evaluation.writer import Format, PredictionWriter
@@ -64,6 +64,7 @@ class VideoTrainer(Trainer):
                 backward. None: the times of the video.
             n: Number of videos, the first ones of the test set.
             n_samples: Number of samples of each video; the best and up to three others are shown.
+                For a generator: number of motions from one content and one first state.
             formats: One or more of gif, mp4 and png.
             fps: Number of frames a second of the animations.
             out: Folder to write to. None: predictions/ in the run's folder.
@@ -81,7 +82,7 @@ class VideoTrainer(Trainer):
         clips = (clip.to(model.device) for clip in shown)
         with evaluation_mode(model):
             if isinstance(model, Generating):
-                paths = _write_generated(writer, model, clips, asked, n)
+                paths = _write_generated(writer, model, clips, asked, n, n_samples)
             else:
                 paths = _write_predicted(writer, model, clips, asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
@@ -243,12 +244,22 @@ def _write_generated(
     clips: Iterator[Clip],
     times: Times | None,
     n: int,
+    n_samples: int,
 ) -> list[Path]:
     """Writes `n` generated videos, at these times or, for None, at those of the first clip."""
     for clip in clips:
         wanted = clip.own_times()[0] if times is None else times.to(clip.times.device)
-        return writer.write_generated(torch.cat([model.generate(1, wanted) for _ in range(n)]))
+        order = wanted.argsort()
+        videos = [_motions(model, wanted[order], n_samples) for _ in range(n)]
+        return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()])
     return []
+
+
+def _motions(model: Generating, times: Times, n_samples: int) -> Videos:
+    """Motions `[s 1 t c h w]` of one generated video; one motion if the system can't replay."""
+    if isinstance(model, Replaying):
+        return model.replay(1, times, n_samples)
+    return model.generate(1, times)[None]
 
 
 def _predicted(model: System, clip: Clip, times: Times, n_samples: int) -> Videos:

@@ -104,10 +104,9 @@ def scene(
     )
 
 
-def generated_scene(video: Tensor) -> Scene:
-    """Scene of a generated video `[t c h w]`, for which there is neither context nor truth."""
-    row = Row(video, ["predicted"] * len(video))
-    return Scene(None, None, None, [row])
+def generated_scene(videos: Sequence[Tensor]) -> Scene:
+    """Scene of generated videos `[t c h w]`, for which there is neither context nor truth."""
+    return Scene(None, None, None, [Row(v, ["predicted"] * len(v)) for v in videos])
 
 
 def _kind(known: bool, given: bool) -> Kind:

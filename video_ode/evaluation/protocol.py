@@ -52,6 +52,14 @@ class Generating(Protocol):
         """Samples `[n t c h w]` in `[0, 1]` at these times."""
 
 
+@runtime_checkable
+class Replaying(Protocol):
+    """Generating system that plays a generated video again, with other random motions."""
+
+    def replay(self, n: int, times: Times, n_samples: int) -> Videos:
+        """Motions `[s n t c h w]` of `n` videos: each has one content and one first state."""
+
+
 def not_a_video_system(module: LightningModule) -> InputError:
     """Error for a system that is neither `Predicting` nor `Generating`."""
     return InputError(

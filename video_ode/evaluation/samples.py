@@ -92,7 +92,7 @@ class AnimatedSamples(Callback):
                 return scenes(clip, pl_module.n_cond, clip.times, samples)
             if isinstance(pl_module, Generating):
                 videos = pl_module.generate(len(clip.frames), clip.own_times()[0])
-                return [generated_scene(video) for video in to_pixels(videos).cpu()]
+                return [generated_scene([video]) for video in to_pixels(videos).cpu()]
         raise not_a_video_system(pl_module)
 
 

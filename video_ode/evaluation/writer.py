@@ -10,7 +10,7 @@ from torch import Tensor
 from common.data.videos.base import Clip
 from common.errors import InputError, check_counts, check_output, check_positive
 from common.metrics.frames import psnr
-from common.typing import Times, Video, Videos, VideoTimes
+from common.typing import Times, Videos, VideoTimes
 from video_ode.evaluation.pictures import (
     TOLERANCE,
     Scene,
@@ -75,13 +75,19 @@ class PredictionWriter:
             for form in self.formats
         ]
 
-    def write_generated(self, videos: Video) -> list[Path]:
-        """Writes `generated_<number>.<format>` for each video `[n t c h w]`; returns the files."""
-        return [
-            self._save(generated_scene(video), form, f"generated_{i:05d}")
-            for i, video in enumerate(to_pixels(videos).cpu())
-            for form in self.formats
-        ]
+    def write_generated(self, motions: Videos) -> list[Path]:
+        """Writes `generated_<number>.<format>` for each generated video; returns the files.
+
+        Args:
+            motions: Motions of each video, `[s n t c h w]`, shown side by side; equal ones are
+                shown once.
+        """
+        paths = []
+        for i, shown in enumerate(to_pixels(motions).cpu().unbind(1)):
+            different = [shown[0], *(v for v in shown[1:] if not torch.equal(v, shown[0]))]
+            found = generated_scene(different[: self.n_shown])
+            paths += [self._save(found, form, f"generated_{i:05d}") for form in self.formats]
+        return paths
 
     def _save(self, found: Scene, form: Format, name: str) -> Path:
         path = self.folder / f"{name}.{form}"

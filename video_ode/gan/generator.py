@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from common.errors import check_counts, check_positive
 from common.inputs import ArrayLike
-from common.typing import ImageShape, Sample, Times, Video
+from common.typing import ImageShape, Sample, Times, Video, Videos
 from video_ode.dynamics.base import Dynamics, DynamicsFactory
 from video_ode.frames.base import DecoderFactory
 from video_ode.gan.critic import View
@@ -32,11 +32,33 @@ class Latents(NamedTuple):
 
 
 class AdversarialGenerator(VideoGenerator):
-    """Generator that a `VideoGANModule` trains."""
+    """Generator that a `VideoGANModule` trains: videos are played from random variables."""
 
     @abc.abstractmethod
     def views(self, n: int, times: Times) -> list[View]:
         """Generated views of clips with these times, coarsest first, for the critics."""
+
+    @abc.abstractmethod
+    def draw(self, n: int) -> Latents:
+        """Random variables of `n` videos."""
+
+    @abc.abstractmethod
+    def play(self, latents: Latents, times: Times) -> Video:
+        """Videos `[n t c h w]` in `[0, 1]` of these random variables, at any times.
+
+        Args:
+            latents: Random variables; dynamics that are random draw their noise in every call.
+            times: Ascending times, `[t]`, in frames; those below 0 are before the first frame.
+        """
+
+    def generate(self, n: int, times: ArrayLike) -> Video:
+        times = self.checked(n, times)
+        return self.play(self.draw(n), times)
+
+    def replay(self, n: int, times: ArrayLike, n_samples: int) -> Videos:
+        """Motions `[s n t c h w]` of `n` videos: each has one content and one first state."""
+        times, latents = self.checked(n, times), self.draw(n)
+        return torch.stack([self.play(latents, times) for _ in range(n_samples)])
 
 
 class LatentVideoGenerator(AdversarialGenerator):
@@ -84,7 +106,6 @@ class LatentVideoGenerator(AdversarialGenerator):
         self.sizes = (content_size, motion_size)
 
     def draw(self, n: int) -> Latents:
-        """Random variables of `n` videos."""
         weight = next(self.parameters())
         content, start = (drawn(self.prior, weight.new_empty(n, size)) for size in self.sizes)
         return Latents(content, content if self.tied else start)
@@ -95,17 +116,7 @@ class LatentVideoGenerator(AdversarialGenerator):
 
     @finite(axis=1)
     def play(self, latents: Latents, times: Times) -> Video:
-        """Videos `[n t c h w]` in `[0, 1]` of these random variables, at any times.
-
-        Args:
-            latents: Random variables; an SDE draws its noise in every call anew.
-            times: Ascending times, `[t]`, in frames.
-        """
         return self._frames(latents, times)
-
-    def generate(self, n: int, times: ArrayLike) -> Video:
-        times = self.checked(n, times)
-        return self.play(self.draw(n), times)
 
     def _frames(self, latents: Latents, times: Times) -> Video:
         states = path_from_zero(self.dynamics, latents.start, self.frame_time * times)

@@ -13,7 +13,7 @@ from common.metrics.frechet import frechet_distance
 from common.metrics.video import ClipFeatures, RandomVideoFeatures
 from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
-from common.typing import Times, Video
+from common.typing import Times, Video, Videos
 from video_ode.gan.clipping import SingularValueClipping
 from video_ode.gan.critic import Critic, View, some_frames
 from video_ode.gan.generator import AdversarialGenerator, real_views
@@ -125,6 +125,10 @@ class VideoGANModule(ManualSystem):
     def generate(self, n: int, times: ArrayLike) -> Video:
         """Samples `[n t c h w]` in `[0, 1]`, see `VideoGenerator.generate`."""
         return self.generator.generate(n, times)
+
+    def replay(self, n: int, times: Times, n_samples: int) -> Videos:
+        """Motions `[s n t c h w]` of `n` videos: each has one content and one first state."""
+        return self.generator.replay(n, times, n_samples)
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         generated = to_pixels(self.generate(len(batch.frames), _shared(batch)))

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate
 
 from common.errors import InputError, check_counts, check_positive
-from common.inputs import ArrayLike
 from common.typing import ImageShape, Times, Video
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.gan.critic import Critic, View
-from video_ode.gan.generator import AdversarialGenerator, Prior, drawn, path_from_zero
+from video_ode.gan.generator import AdversarialGenerator, Latents, Prior, drawn, path_from_zero
 from video_ode.predictor import finite
 
 
@@ -70,16 +69,20 @@ class TGANv2Generator(AdversarialGenerator):
         self.shape, self.start, self.noise, self.stride = shape, start, noise, stride
         self.prior, self.frame_time = prior, frame_time
 
+    def draw(self, n: int) -> Latents:
+        z = drawn(self.prior, self.first.weight.new_empty(n, self.noise))
+        return Latents(z, self.first(z).unflatten(1, self.start))
+
     @finite(axis=1)
-    def generate(self, n: int, times: ArrayLike) -> Video:
-        times = self.checked(n, times)
-        maps = self._path(n, times).flatten(0, 1)
+    def play(self, latents: Latents, times: Times) -> Video:
+        path = self._path(latents, times)
+        maps = path.flatten(0, 1)
         for level in self.levels:
             maps = level(maps)
-        return _unit(self.renders[-1](maps)).unflatten(0, (n, len(times)))
+        return _unit(self.renders[-1](maps)).unflatten(0, path.shape[:2])
 
     def views(self, n: int, times: Times) -> list[View]:
-        path, found = self._path(n, times), list[View]()
+        path, found = self._path(self.draw(n), times), list[View]()
         places = torch.arange(len(times), device=times.device)
         for i, (level, render) in enumerate(zip(self.levels, self.renders, strict=True)):
             if i:
@@ -91,11 +94,9 @@ class TGANv2Generator(AdversarialGenerator):
             found.append(View(_unit(render(maps)).unflatten(0, size), times[places], places))
         return found
 
-    def _path(self, n: int, times: Times) -> Tensor:
+    def _path(self, latents: Latents, times: Times) -> Tensor:
         """Path of the first maps, `[n t c h w]`."""
-        z = drawn(self.prior, self.first.weight.new_empty(n, self.noise))
-        first = self.first(z).unflatten(1, self.start)
-        return path_from_zero(self.dynamics, first, self.frame_time * times)
+        return path_from_zero(self.dynamics, latents.start, self.frame_time * times)
 
 
 class UpBlock(nn.Module):
