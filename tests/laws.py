@@ -30,7 +30,9 @@ from common.data.videos.rotating_digits import RotatingDigits
 from common.data.views.chairs import Chairs
 from common.flows.base import Compose
 from common.flows.pixel import Logit
+from common.ode.sde import EulerMaruyama, Heun
 from common.ode.solve import Solver
+from common.ode.torch_sde import TorchSDE
 from tests.common.data import small_sets as small
 from tests.common.flows import bijections
 from tests.video_ode import models
@@ -81,7 +83,13 @@ DYNAMICS = {
     "mlp": lambda field: partial(MLPDynamics, field=field),
     "gru": lambda field: GRU,
     "sde": lambda field: partial(
-        NeuralSDE, drift=field, diffusion=field, step_size=0.25, prior_drift=field
+        NeuralSDE, drift=field, diffusion=field, solver=EulerMaruyama(0.25), prior_drift=field
+    ),
+    "stratonovich sde": lambda field: partial(
+        NeuralSDE, drift=field, diffusion=field, solver=Heun(0.25), positive=False
+    ),
+    "torchsde": lambda field: partial(
+        NeuralSDE, drift=field, diffusion=field, solver=TorchSDE(0.25, "midpoint")
     ),
 }
 

@@ -8,6 +8,7 @@ from common.errors import InputError
 from tests.laws import DYNAMICS
 from video_ode.dynamics.base import PiecewiseContext, Stepwise
 from video_ode.dynamics.recurrent import GRU
+from video_ode.dynamics.sde import NeuralSDE
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -72,7 +73,9 @@ def test_feature_maps_of_one_pixel_are_vectors(name):
 
 
 # An SDE draws one noise for all positions.
-@pytest.mark.parametrize("name", [name for name in MAPS if name != "sde"])
+@pytest.mark.parametrize(
+    "name", [name for name in MAPS if not isinstance(KINDS[name][0], NeuralSDE)]
+)
 def test_each_position_of_a_feature_map_moves_as_a_vector_would(name):
     dynamics, _ = make(name)
     z0, times = torch.randn(2, 3, 4, 5), torch.tensor([0.0, 1.0, 2.0])
