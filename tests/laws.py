@@ -36,8 +36,11 @@ from common.ode.torch_sde import TorchSDE
 from tests.common.data import small_sets as small
 from tests.common.flows import bijections
 from tests.video_ode import models
+from video_ode.dynamics.deconvolution import Deconvolution1d
+from video_ode.dynamics.higher_order import HigherOrderODE
 from video_ode.dynamics.ode import NeuralODE
-from video_ode.dynamics.recurrent import GRU, MLPDynamics
+from video_ode.dynamics.pre_encoded import PreEncoded
+from video_ode.dynamics.recurrent import GRU, ConvLSTM, MLPDynamics
 from video_ode.dynamics.residual import ResidualBlocks, ResidualEuler
 from video_ode.dynamics.sde import NeuralSDE
 
@@ -82,6 +85,21 @@ DYNAMICS = {
     "residual blocks": lambda field: partial(ResidualBlocks, field=field),
     "mlp": lambda field: partial(MLPDynamics, field=field),
     "gru": lambda field: GRU,
+    "noisy gru": lambda field: partial(GRU, noise=2),
+    "conv lstm": lambda field: ConvLSTM,
+    "deconvolution": lambda field: partial(Deconvolution1d, widths=(6, 5, 4)),
+    "third order": lambda field: partial(
+        HigherOrderODE, field=field, solver=Solver("rk4", step_size=0.25), order=3
+    ),
+    "second order, highest": lambda field: partial(
+        HigherOrderODE, field=field, solver=Solver("rk4", step_size=0.25), inputs="highest"
+    ),
+    "pre-encoded": lambda field: partial(
+        PreEncoded,
+        dynamics=partial(NeuralODE, field=field, solver=Solver("rk4", step_size=0.25)),
+        width=8,
+        layers=2,
+    ),
     "sde": lambda field: partial(
         NeuralSDE, drift=field, diffusion=field, solver=EulerMaruyama(0.25), prior_drift=field
     ),

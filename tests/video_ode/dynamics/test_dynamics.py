@@ -170,12 +170,6 @@ def test_mlp_dynamics_are_not_residual():
     torch.testing.assert_close(states[:, 1], y @ MATRIX.T + z[:, 0])
 
 
-@pytest.mark.parametrize("times", [[0.0, 0.5], [0.0, -1.0]])
-def test_frame_by_frame_dynamics_refuse_other_times(times):
-    with pytest.raises(InputError, match="between frames or before the first"):
-        GRU(3, 0)(torch.randn(2, 3), torch.tensor(times))
-
-
 # SDE ----------------------------------------------------------------------------------------
 
 
