@@ -30,12 +30,17 @@ from common.data.videos.rotating_digits import RotatingDigits
 from common.data.views.chairs import Chairs
 from common.flows.base import Compose
 from common.flows.pixel import Logit
+from common.ode.sde import EulerMaruyama, Heun
 from common.ode.solve import Solver
+from common.ode.torch_sde import TorchSDE
 from tests.common.data import small_sets as small
 from tests.common.flows import bijections
 from tests.video_ode import models
+from video_ode.dynamics.deconvolution import Deconvolution1d
+from video_ode.dynamics.higher_order import HigherOrderODE
 from video_ode.dynamics.ode import NeuralODE
-from video_ode.dynamics.recurrent import GRU, MLPDynamics
+from video_ode.dynamics.pre_encoded import PreEncoded
+from video_ode.dynamics.recurrent import GRU, ConvLSTM, MLPDynamics
 from video_ode.dynamics.residual import ResidualBlocks, ResidualEuler
 from video_ode.dynamics.sde import NeuralSDE
 
@@ -80,8 +85,29 @@ DYNAMICS = {
     "residual blocks": lambda field: partial(ResidualBlocks, field=field),
     "mlp": lambda field: partial(MLPDynamics, field=field),
     "gru": lambda field: GRU,
+    "noisy gru": lambda field: partial(GRU, noise=2),
+    "conv lstm": lambda field: ConvLSTM,
+    "deconvolution": lambda field: partial(Deconvolution1d, widths=(6, 5, 4)),
+    "third order": lambda field: partial(
+        HigherOrderODE, field=field, solver=Solver("rk4", step_size=0.25), order=3
+    ),
+    "second order, highest": lambda field: partial(
+        HigherOrderODE, field=field, solver=Solver("rk4", step_size=0.25), inputs="highest"
+    ),
+    "pre-encoded": lambda field: partial(
+        PreEncoded,
+        dynamics=partial(NeuralODE, field=field, solver=Solver("rk4", step_size=0.25)),
+        width=8,
+        layers=2,
+    ),
     "sde": lambda field: partial(
-        NeuralSDE, drift=field, diffusion=field, step_size=0.25, prior_drift=field
+        NeuralSDE, drift=field, diffusion=field, solver=EulerMaruyama(0.25), prior_drift=field
+    ),
+    "stratonovich sde": lambda field: partial(
+        NeuralSDE, drift=field, diffusion=field, solver=Heun(0.25), positive=False
+    ),
+    "torchsde": lambda field: partial(
+        NeuralSDE, drift=field, diffusion=field, solver=TorchSDE(0.25, "midpoint")
     ),
 }
 

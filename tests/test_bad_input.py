@@ -145,6 +145,7 @@ NOISY = {"drift": tiny.FIELD, "diffusion": tiny.FIELD}
 FLOW, FLOWFIELD, PREDICTOR = "--model.flow", "--model.flow.field", "--model.predictor"
 CONVOLUTIONS = "common.nn.fields.ConcatField"
 SDE = "video_ode.dynamics.sde.NeuralSDE"
+STEPS = "{{class_path: common.ode.sde.Heun, init_args: {{step_size: {}}}}}"
 
 
 def audit(**values):
@@ -240,9 +241,9 @@ OPTIONS = [
     case("video_ode", "layers 0 1", f"{PREDICTOR}.dynamics.field.layers", "0"),
     case("video_ode", "width 0 1", f"{PREDICTOR}.dynamics.field.width", "0"),
     case("video_ode", "step_size 0",
-         *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, step_size=0)),
+         *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, solver=STEPS.format(0))),
     case("video_ode", "scale -1",
-         *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, step_size=1,
+         *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, solver=STEPS.format(1),
                      scale=-1)),
     case("video_ode", "code_size 0 1",
          *with_class(f"{PREDICTOR}.encoder", f"{FRAMES}vgg.VGGEncoder", code_size=0)),

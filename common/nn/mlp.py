@@ -29,13 +29,20 @@ class MLP(nn.Sequential):
         n_out: Number of outputs.
         layers: Number of linear layers.
         activation: Nonlinearity between the layers.
+        last_activation: Nonlinearity after the last layer. None: no nonlinearity there.
 
     Raises:
         InputError: Numbers below their minimum.
     """
 
     def __init__(
-        self, n_in: int, width: int, n_out: int, layers: int, activation: Activation = "relu"
+        self,
+        n_in: int,
+        width: int,
+        n_out: int,
+        layers: int,
+        activation: Activation = "relu",
+        last_activation: Activation | None = None,
     ) -> None:
         check_counts(1, width=width, n_out=n_out, layers=layers)
         sizes = [n_in, *[width] * (layers - 1), n_out]
@@ -43,6 +50,7 @@ class MLP(nn.Sequential):
         for i in range(layers):
             parts += [ACTIVATIONS[activation]()] if i else []
             parts.append(nn.Linear(sizes[i], sizes[i + 1]))
+        parts += [ACTIVATIONS[last_activation]()] if last_activation else []
         super().__init__(*parts)
 
 
@@ -61,6 +69,7 @@ class MLPField(nn.Module):
             hardly moves at the start of training.
         time_dependent: Give the time to the network as an input. False (an autonomous field) is
             better if predictions go beyond the times of the training.
+        last_activation: Nonlinearity after the last layer. None: no nonlinearity there.
     """
 
     def __init__(
@@ -73,18 +82,18 @@ class MLPField(nn.Module):
         gain: float | None = None,
         last_gain: float = 1.0,
         time_dependent: bool = False,
+        last_activation: Activation | None = None,
     ) -> None:
         super().__init__()
-        self.net = MLP(size + context_size + time_dependent, width, size, layers, activation)
+        n_in = size + context_size + time_dependent
+        self.net = MLP(n_in, width, size, layers, activation, last_activation)
         self.time_dependent = time_dependent
+        linear = [layer for layer in self.net if isinstance(layer, nn.Linear)]
         if gain is not None:
-            for layer in self.net:
-                if isinstance(layer, nn.Linear):
-                    nn.init.orthogonal_(layer.weight, gain)
-                    nn.init.zeros_(layer.bias)
-        final = self.net[-1]
-        assert isinstance(final, nn.Linear)
-        final.weight.data *= last_gain
+            for layer in linear:
+                nn.init.orthogonal_(layer.weight, gain)
+                nn.init.zeros_(layer.bias)
+        linear[-1].weight.data *= last_gain
 
     def forward(self, t: Tensor, z: Sample, context: Tensor | None = None) -> Sample:
         parts = [z] if context is None else [z, context]

@@ -1,25 +1,38 @@
-"""Solver of stochastic differential equations (SDEs) on a fixed grid.
+"""Solvers of stochastic differential equations (SDEs) with diagonal noise.
 
-The equation `dz = f(t, z) dt + g(t, z) dW`, in Itô's sense with diagonal noise, is solved by the
-Euler–Maruyama method. Its strong order is 1/2, or 1 for additive noise. Gradients come by
-backpropagation through the steps: an adjoint SDE in Itô's form is wrong for a diffusion that mixes
-coordinates.
+`dz = f(t, z) dt + g(t, z) dW`, in Itô's or in Stratonovich's sense, forward in time. Gradients
+come by backpropagation through the steps. Without gradients, memory holds the asked states only.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import abc
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_positive
+from common.ode.brownian import BrownianPath
 from common.ode.evaluations import Evaluations
 from common.ode.grid import grid_places
-from common.typing import Sample
+from common.typing import PerSample, Sample, Times
 
 Coefficient = Callable[[Tensor, Sample], Sample]
+
+
+class SDE(NamedTuple):
+    """Coefficients of an SDE; all are functions of a scalar time and a state.
+
+    Attributes:
+        drift: Drift `f(t, z)`.
+        diffusion: Diffusion `g(t, z)`, a factor for each coordinate, of the shape of `z`.
+        prior_drift: Drift `h(t, z)` of another SDE with the same diffusion, for the KL divergence
+            between the distributions of the two paths. None: the divergence is zero.
+    """
+
+    drift: Coefficient
+    diffusion: Coefficient
+    prior_drift: Coefficient | None = None
 
 
 class SDEPath(NamedTuple):
@@ -27,7 +40,8 @@ class SDEPath(NamedTuple):
 
     Attributes:
         states: States `[b t ...]` at the asked times.
-        kl: Path KL divergence `½ ∫ |(f - h) / g|² dt` up to each asked time, `[b t]`, in nats.
+        kl: Path KL divergence `½ ∫ |(f - h) / g|² dt` up to each asked time, `[b t]`, in nats
+            (Girsanov's theorem; Li et al. 2020, eq. 11).
         evaluations: Number of evaluations of the drift.
     """
 
@@ -36,85 +50,154 @@ class SDEPath(NamedTuple):
     evaluations: Evaluations
 
 
-def euler_maruyama(
-    drift: Coefficient,
-    diffusion: Coefficient,
-    z0: Sample,
-    times: Tensor,
-    step_size: float,
-    prior_drift: Coefficient | None = None,
-) -> SDEPath:
-    """Euler–Maruyama solver for Itô SDEs with diagonal noise.
-
-    It also integrates the KL divergence between the distributions of two paths: of this equation,
-    and of the same equation with another drift `h` (Girsanov's theorem; Li et al. 2020, eq. 11).
+class SDESolver(abc.ABC):
+    """Solver of SDEs on a fixed grid; a subclass writes `solve`.
 
     Args:
-        drift: Drift `f(t, z)`.
-        diffusion: Diffusion `g(t, z)`, a factor for each coordinate, of the shape of `z`.
-        z0: State at the first time, `[b ...]`.
-        times: Strictly ascending times `[t]`.
-        step_size: Step, from the first time on. At a time between two grid points, the noise is a
-            Brownian bridge, so the states at grid points don't depend on which other times are
-            asked for.
-        prior_drift: Drift `h(t, z)` of the other equation. None: the divergence is zero.
+        step_size: Step, from the first time on.
 
     Raises:
-        InputError: Times that aren't strictly ascending: noise can't be integrated backward.
+        InputError: `step_size` is not above 0.
     """
-    _check_ascending(times)
-    steps, rest = grid_places(times, step_size)
-    start, kl = float(times[0]), z0.new_zeros(len(z0))
-    last, between = int(steps[-1]), {int(k) for k in steps[rest > 0]}
-    points, taken, z = [(z0, kl)], {}, z0
-    for k in range(last + (last in between)):
-        t = z.new_full((), start + k * step_size)
-        f, g = drift(t, z), diffusion(t, z)
-        noise, rate = math.sqrt(step_size) * torch.randn_like(z), torch.zeros_like(kl)
-        if prior_drift is not None:
-            rate = 0.5 * ((f - prior_drift(t, z)) / g).square().flatten(1).sum(1)
-        if k in between:
-            taken[k] = _Step(z, kl, f, g, rate, noise)
-        z, kl = z + f * step_size + g * noise, kl + rate * step_size
-        points.append((z, kl))
-    # After all steps, whose noise is then the same whichever other times are asked for.
-    asked = [
-        points[k] if not share else taken[k].until(share * step_size, step_size)
-        for k, share in zip(steps.long().tolist(), rest.tolist(), strict=True)
-    ]
-    states, divergences = (torch.stack(values, 1) for values in zip(*asked, strict=True))
-    return SDEPath(states, divergences, Evaluations(len(points) - 1))
 
+    def __init__(self, step_size: float) -> None:
+        check_positive(step_size=step_size)
+        self.step_size = step_size
 
-@dataclass
-class _Step:
-    """Step from a grid point: state, divergence, coefficients, and increment of the noise."""
+    def path(
+        self,
+        sde: SDE,
+        z0: Sample,
+        times: Times,
+        params: Sequence[Tensor] = (),
+        brownian: BrownianPath | None = None,
+    ) -> SDEPath:
+        """States at strictly ascending times.
 
-    z: Tensor
-    kl: Tensor
-    f: Tensor
-    g: Tensor
-    rate: Tensor
-    noise: Tensor
-    past: float = 0.0
-    path: Tensor | None = None
+        Args:
+            sde: Coefficients of the SDE.
+            z0: State at the first time, `[b ...]`.
+            times: Strictly ascending times `[t]`.
+            params: Tensors used inside `sde` that need a gradient from an adjoint: parameters and
+                any context. Backpropagation finds them by itself.
+            brownian: Path of the noise. None: a new one.
 
-    def until(self, time: float, step_size: float) -> tuple[Tensor, Tensor]:
-        """State and divergence `time` after the grid point, and after the last call's `time`.
-
-        The noise there is a Brownian bridge between its known values before and after.
+        Raises:
+            InputError: Times that aren't strictly ascending: noise can't be integrated backward.
+                A `prior_drift` for a solver without path KL divergence.
         """
-        noise = torch.zeros_like(self.noise) if self.path is None else self.path
-        left, passed = step_size - self.past, time - self.past
-        spread = math.sqrt(passed * (left - passed) / left)
-        noise = noise + (self.noise - noise) * (passed / left) + spread * torch.randn_like(noise)
-        self.past, self.path = time, noise
-        return self.z + self.f * time + self.g * noise, self.kl + self.rate * time
+        if bool((times.diff() <= 0).any()):
+            raise InputError(
+                "an SDE runs forward in time only: give times in ascending order, none before "
+                "that of the first state, or use an ODE"
+            )
+        if sde.prior_drift is not None and not isinstance(self, EulerMaruyama):
+            raise InputError(
+                f"got a prior_drift, but {type(self).__name__} gives no path KL divergence; leave "
+                "it out, or use EulerMaruyama"
+            )
+        brownian = brownian or BrownianPath(self.step_size, float(times[0]))
+        return self.solve(sde, z0, times, params, brownian)
+
+    @abc.abstractmethod
+    def solve(
+        self,
+        sde: SDE,
+        z0: Sample,
+        times: Times,
+        params: Sequence[Tensor],
+        brownian: BrownianPath,
+    ) -> SDEPath:
+        """States at checked times; the arguments are those of `path`."""
 
 
-def _check_ascending(times: Tensor) -> None:
-    if bool((times.diff() <= 0).any()):
-        raise InputError(
-            "an SDE runs forward in time only: give times in ascending order, none before that "
-            "of the first state, or use an ODE"
-        )
+class SteppingSolver(SDESolver):
+    """Base of solvers that a single step defines.
+
+    A time between two grid points is reached by a shorter step from the point before it, which no
+    other time sees: states don't depend on which other times are asked for.
+
+    Attributes:
+        stages: Number of evaluations of the drift in a step.
+    """
+
+    stages: int
+
+    @abc.abstractmethod
+    def step(
+        self, sde: SDE, t: float, dt: float, z: Sample, noise: Sample
+    ) -> tuple[Sample, PerSample | float]:
+        """State after a step of length `dt`, and the path KL divergence over it.
+
+        Args:
+            sde: Coefficients of the SDE.
+            t: Time before the step.
+            dt: Length of the step.
+            z: State before the step.
+            noise: Increment of the Brownian motion over the step, of the shape of `z`.
+        """
+
+    def solve(
+        self,
+        sde: SDE,
+        z0: Sample,
+        times: Times,
+        params: Sequence[Tensor],
+        brownian: BrownianPath,
+    ) -> SDEPath:
+        steps, rest = grid_places(times, self.step_size)
+        start, k, count = float(times[0]), 0, 0
+
+        def advanced(z: Sample, kl: PerSample, share: float) -> tuple[Sample, PerSample]:
+            t, dt = start + k * self.step_size, share * self.step_size
+            z, growth = self.step(sde, t, dt, z, brownian.increment(t, t + dt, z))
+            return z, kl + growth
+
+        state, asked = (z0, z0.new_zeros(len(z0))), []
+        for whole, share in zip(steps.long().tolist(), rest.tolist(), strict=True):
+            while k < whole:
+                state = advanced(*state, 1.0)
+                k, count = k + 1, count + self.stages
+            asked.append(advanced(*state, share) if share else state)
+            count += self.stages if share else 0
+        states, divergences = (torch.stack(values, 1) for values in zip(*asked, strict=True))
+        return SDEPath(states, divergences, Evaluations(count))
+
+
+class EulerMaruyama(SteppingSolver):
+    """Euler–Maruyama method for Itô SDEs; the only solver with a path KL divergence.
+
+    The strong order is 1/2, or 1 for additive noise. Without noise it is Euler's method.
+    """
+
+    stages = 1
+
+    def step(
+        self, sde: SDE, t: float, dt: float, z: Sample, noise: Sample
+    ) -> tuple[Sample, PerSample | float]:
+        time = z.new_full((), t)
+        f, g = sde.drift(time, z), sde.diffusion(time, z)
+        growth: PerSample | float = 0.0
+        if sde.prior_drift is not None:
+            rate = ((f - sde.prior_drift(time, z)) / g).square().reshape(len(z), -1).sum(1) / 2
+            growth = rate * dt
+        return z + f * dt + g * noise, growth
+
+
+class Heun(SteppingSolver):
+    """Heun's method for Stratonovich SDEs.
+
+    The strong order is 1 if the diffusion of each coordinate depends on that coordinate only, and
+    1/2 if it mixes coordinates. Without noise it is Heun's method for ODEs, of order 2.
+    """
+
+    stages = 2
+
+    def step(
+        self, sde: SDE, t: float, dt: float, z: Sample, noise: Sample
+    ) -> tuple[Sample, PerSample | float]:
+        before, after = z.new_full((), t), z.new_full((), t + dt)
+        f, g = sde.drift(before, z), sde.diffusion(before, z)
+        end = z + f * dt + g * noise
+        f, g = (f + sde.drift(after, end)) / 2, (g + sde.diffusion(after, end)) / 2
+        return z + f * dt + g * noise, 0.0

@@ -6,6 +6,7 @@ from torch.distributions import Bernoulli, Normal
 
 from common.errors import InputError
 from common.nn.mlp import MLPField
+from common.ode.sde import EulerMaruyama
 from common.ode.solve import Solver
 from tests.video_ode.models import FIELD, SHAPE, every, latent_ode, video
 from video_ode.dynamics.ode import NeuralODE
@@ -170,7 +171,9 @@ def test_all_weights_learn(kind):
 
 def test_path_divergence_of_an_sde_counts():
     field = partial(MLPField, width=8)
-    sde = partial(NeuralSDE, drift=field, diffusion=field, prior_drift=field, step_size=0.5)
+    sde = partial(
+        NeuralSDE, drift=field, diffusion=field, prior_drift=field, solver=EulerMaruyama(0.5)
+    )
     model = latent_ode(dynamics=sde).eval()
     x, (times, mask) = video(4), every(4)
     kl = model.loss(x, times, mask, 4, 1.0)[1]["kl"]

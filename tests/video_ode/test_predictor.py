@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from common.errors import InputError, RunError
+from common.ode.sde import EulerMaruyama
 from common.ode.solve import Solver
 from tests.laws import PREDICTORS
 from tests.video_ode.models import every, latent_ode, srvp, svg, video
@@ -150,7 +151,7 @@ UNSTABLE = {
         dynamics=partial(NeuralODE, field=Growth, solver=Solver("dopri5")), z_size=0
     ),
     "sde": lambda: latent_ode(
-        dynamics=partial(NeuralSDE, drift=Growth, diffusion=Growth, step_size=1.0)
+        dynamics=partial(NeuralSDE, drift=Growth, diffusion=Growth, solver=EulerMaruyama(1.0))
     ),
     "fixed grid": lambda: latent_ode(
         dynamics=partial(NeuralODE, field=Growth, solver=Solver("euler", step_size=1.0))

@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 
 from common.errors import InputError
 from common.nn.mlp import MLPField
+from common.ode.sde import EulerMaruyama
 from common.ode.solve import Solver
 from tests.video_ode.models import DCGAN, FIELD, SHAPE, VGG, every, srvp, video
 from video_ode.dynamics.ode import NeuralODE
@@ -233,7 +234,9 @@ def test_every_ablation_trains_all_of_its_weights_and_predicts(dynamics, z_size)
 
 def test_path_divergence_of_an_sde_is_in_the_loss():
     field = partial(MLPField, width=8)
-    sde = partial(NeuralSDE, drift=field, diffusion=field, prior_drift=field, step_size=0.5)
+    sde = partial(
+        NeuralSDE, drift=field, diffusion=field, prior_drift=field, solver=EulerMaruyama(0.5)
+    )
     model = srvp(dynamics=sde)
     model.loss(video(5), *every(5), 3, 1.0)[0].backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -241,7 +244,7 @@ def test_path_divergence_of_an_sde_is_in_the_loss():
 
 def test_other_dynamics_take_the_place_of_the_residual_steps():
     ode = partial(NeuralODE, field=FIELD, solver=Solver("rk4", step_size=0.5))
-    sde = partial(NeuralSDE, drift=FIELD, diffusion=FIELD, step_size=0.5)
+    sde = partial(NeuralSDE, drift=FIELD, diffusion=FIELD, solver=EulerMaruyama(0.5))
     for dynamics in (ode, sde):
         model = srvp(dynamics=dynamics)
         model.loss(video(5), *every(5), 3, 1.0)[0].backward()

@@ -52,7 +52,7 @@ class Solved(NamedTuple):
     """Result of `solve`: the states at the asked times.
 
     Attributes:
-        states: States `[b t …]`, or a list of states `[b …]`; the first state is `z0`.
+        states: States `[b t …]`, or a list of states `[b …]`.
         evaluations: Number of function evaluations.
         kl: KL divergence of the path up to each time, `[b t]`, in nats. None: nothing is random.
     """
@@ -69,10 +69,14 @@ class Dynamics(nn.Module, abc.ABC):
     samples share. `forward` is final.
 
     Attributes:
+        starts_at_z0: Whether the state at the first time is `z0` itself, as it is for differential
+            equations. False, for generators of motion: `z0` is a latent variable from which all
+            states are computed, the first one too; the context can't change with time.
         steps: Number of equal steps in a unit of time; 1 for dynamics without steps.
         evaluations: Number of function evaluations of the last call.
     """
 
+    starts_at_z0: bool = True
     steps: int = 1
 
     def __init__(self) -> None:
@@ -86,6 +90,7 @@ class Dynamics(nn.Module, abc.ABC):
         Args:
             z0: State at the first time, `[b …]`.
             times: Strictly monotonic times `[t]`, in frames; the first one is the time of `z0`.
+                Two or more, or one if the state there isn't `z0`.
             context: Context of the whole path, `[b …]`. None: no context.
 
         Raises:
@@ -105,10 +110,11 @@ class Dynamics(nn.Module, abc.ABC):
 
         Raises:
             InputError: Times that aren't finite and strictly monotonic, different first times,
-                times that these dynamics can't reach, or a `PiecewiseContext` that ends too early.
+                times that these dynamics can't reach, or a `PiecewiseContext` that ends too early
+                or is not for these dynamics.
         """
         shared = _checked(times)
-        solved = self._solve_pieces(z0, shared, context)
+        solved = self.solved(z0, shared, context)
         self.evaluations = solved.evaluations
         zero = z0.new_zeros(len(z0))
         states = solved.states
@@ -138,13 +144,14 @@ class Dynamics(nn.Module, abc.ABC):
             rows = torch.arange(len(targets), device=place.device)[:, None]
             return self.states_around(z0, start, every)[rows, place.to(z0.device)]
         early, late = targets[targets < start].flip(0), targets[targets > start]
-        states = []
+        states, counts, asked = [], [], bool((targets == start).any())
         if len(early):
             states.append(self(z0, torch.cat([start, early])).states[:, 1:].flip(1))
-        if bool((targets == start).any()):
-            states.append(z0[:, None])
-        if len(late):
-            states.append(self(z0, torch.cat([start, late])).states[:, 1:])
+            counts.append(self.evaluations)
+        if asked or len(late):
+            states.append(self(z0, torch.cat([start, late])).states[:, 0 if asked else 1 :])
+            counts.append(self.evaluations)
+        self.evaluations = Evaluations(parts=tuple(counts))
         return torch.cat(states, 1)
 
     @contextlib.contextmanager
@@ -169,12 +176,17 @@ class Dynamics(nn.Module, abc.ABC):
         finally:
             self.steps = own
 
-    def _solve_pieces(self, z0: Sample, times: Times, context: Context) -> Solved:
-        """Solves unit by unit where the context changes from one unit to the next."""
-        if len(times) == 1:
+    def solved(self, z0: Sample, times: Times, context: Context) -> Solved:
+        """States at checked times, unit by unit if the context changes from one to the next."""
+        if len(times) == 1 and self.starts_at_z0:
             return Solved([z0], Evaluations())
         if not isinstance(context, PiecewiseContext):
             return self.solve(z0, times, context)
+        if not self.starts_at_z0:
+            raise InputError(
+                f"got a context that changes with time, but {type(self).__name__} takes only one "
+                "context for the whole path; use NeuralODE, ResidualEuler or GRU without noise"
+            )
         elapsed = (times - times[0]).cpu().double()
         units = _units(elapsed, context)
         pieces, states, start = [], [z0], z0
@@ -217,17 +229,28 @@ class Stepwise(Dynamics):
         """
 
     def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
-        elapsed = (times - times[0]).cpu().double()
-        wanted = elapsed.round()
-        if bool(((elapsed - wanted).abs() > TOLERANCE).any() or (elapsed < 0).any()):
-            raise InputError(
-                f"{type(self).__name__} steps from frame to frame, forward: it can't reach times "
-                "between frames or before the first; use NeuralODE or ResidualEuler"
-            )
-        states, frames = [z0], int(wanted[-1])
-        for _ in range(frames):
+        frames = whole_frames(self, times)
+        states = [z0 if self.starts_at_z0 else self.step(z0, context)]
+        for _ in range(frames[-1]):
             states.append(self.step(states[-1], context))
-        return Solved([states[i] for i in wanted.long().tolist()], Evaluations(frames))
+        evaluations = Evaluations(len(states) - self.starts_at_z0)
+        return Solved([states[i] for i in frames], evaluations)
+
+
+def whole_frames(dynamics: Dynamics, times: Times) -> list[int]:
+    """Numbers of whole frames from the first time to each of the times.
+
+    Raises:
+        InputError: Times between frames or before the first.
+    """
+    elapsed = (times - times[0]).cpu().double()
+    frames = elapsed.round()
+    if bool(((elapsed - frames).abs() > TOLERANCE).any() or (elapsed < 0).any()):
+        raise InputError(
+            f"{type(dynamics).__name__} steps from frame to frame, forward: it can't reach times "
+            "between frames or before the first; use NeuralODE or ResidualEuler"
+        )
+    return frames.long().tolist()
 
 
 def _checked(times: Tensor) -> Times:

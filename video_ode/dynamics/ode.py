@@ -9,6 +9,7 @@ from common.errors import InputError
 from common.ode.solve import Solver
 from common.typing import FieldFactory, Sample, Times
 from video_ode.dynamics.base import Dynamics, Solved
+from video_ode.dynamics.shapes import spread
 
 
 class NeuralODE(Dynamics):
@@ -54,7 +55,7 @@ class NeuralODE(Dynamics):
     def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
         moving, static = z0[:, : self.moving], z0[:, self.moving :]
         parts = [c for c in (static, context) if c is not None and c.shape[1]]
-        known = torch.cat([_spread(c, z0) for c in parts], 1) if parts else None
+        known = torch.cat([spread(c, z0) for c in parts], 1) if parts else None
 
         def f(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor]:
             (z,) = state
@@ -70,11 +71,3 @@ class NeuralODE(Dynamics):
         (path,), evaluations = self.solver.path(f, (moving,), times, params)
         still = static[:, None].expand(-1, len(times), *static.shape[1:])
         return Solved(torch.cat([path, still], 2), evaluations)
-
-
-def _spread(context: Tensor, like: Tensor) -> Tensor:
-    """Context vectors repeated over the positions of a feature map; other contexts unchanged."""
-    if context.ndim == like.ndim:
-        return context
-    shape = (*context.shape, *[1] * (like.ndim - context.ndim))
-    return context.reshape(shape).expand(*context.shape, *like.shape[context.ndim :])

@@ -1,25 +1,39 @@
-"""Latent dynamics by recurrent steps from frame to frame: the ablations of SRVP."""
+"""Latent dynamics by recurrent steps from frame to frame."""
 
+import torch
 from torch import Tensor, nn
 
-from common.typing import FieldFactory, Sample
-from video_ode.dynamics.base import Stepwise
+from common.errors import check_counts
+from common.ode.evaluations import Evaluations
+from common.typing import FieldFactory, Sample, Times
+from video_ode.dynamics.base import Dynamics, Solved, Stepwise, whole_frames
+from video_ode.dynamics.shapes import spread
 
 
 class GRU(Stepwise):
     """Gated recurrent unit `y_{t+1} = GRUCell(z_{t+1}, y_t)`, an ablation of SRVP.
 
+    With `noise` it is the motion generator of MoCoGAN (Tulyakov et al. 2018, section 3.1): new
+    noise is an input of each step, and the state at the first time is one step after `z0`.
+
     Args:
         size: Length of the state, a vector.
         context_size: Length of the context.
+        noise: Number of standard normal inputs of each step, beside the context.
+
+    Raises:
+        InputError: `noise` is below 0.
     """
 
-    def __init__(self, size: int, context_size: int) -> None:
+    def __init__(self, size: int, context_size: int, noise: int = 0) -> None:
         super().__init__()
-        self.cell = nn.GRUCell(context_size, size)
+        check_counts(0, noise=noise)
+        self.cell = nn.GRUCell(context_size + noise, size)
+        self.noise, self.starts_at_z0 = noise, noise == 0
 
     def step(self, z: Sample, context: Tensor | None) -> Sample:
-        return self.cell(z.new_zeros(len(z), 0) if context is None else context, z)
+        noise = torch.randn(len(z), self.noise, dtype=z.dtype, device=z.device)
+        return self.cell(noise if context is None else torch.cat([context, noise], 1), z)
 
 
 class MLPDynamics(Stepwise):
@@ -37,3 +51,36 @@ class MLPDynamics(Stepwise):
 
     def step(self, z: Sample, context: Tensor | None) -> Sample:
         return self.field(z.new_zeros(()), z, context)
+
+
+class ConvLSTM(Dynamics):
+    """Convolutional LSTM of feature maps, the temporal generator of TGANv2 (Saito et al. 2020).
+
+    `z0` is the input of the first step, and zeros are the inputs of the others; the state of a
+    frame is the hidden state after its step. Convolutions are 3 × 3, without peepholes.
+
+    Args:
+        size: Number of channels of the state. A vector is a feature map of one pixel.
+        context_size: Number of channels of the context, an input of each step.
+    """
+
+    starts_at_z0 = False
+
+    def __init__(self, size: int, context_size: int) -> None:
+        super().__init__()
+        self.input = nn.Conv2d(size + context_size, 4 * size, 3, padding=1)
+        self.hidden = nn.Conv2d(size, 4 * size, 3, padding=1, bias=False)
+
+    def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
+        frames = whole_frames(self, times)
+        z = z0 if z0.ndim == 4 else z0[..., None, None]
+        known = [] if context is None else [spread(context, z)]
+        first, later = (self.input(torch.cat([x, *known], 1)) for x in (z, torch.zeros_like(z)))
+        states, h, c = [], torch.zeros_like(z), torch.zeros_like(z)
+        for i in range(frames[-1] + 1):
+            gates = (later if i else first) + self.hidden(h)
+            forget, enter, leave, new = gates.chunk(4, 1)
+            c = forget.sigmoid() * c + enter.sigmoid() * new.tanh()
+            h = leave.sigmoid() * c.tanh()
+            states.append(h.reshape(z0.shape))
+        return Solved([states[i] for i in frames], Evaluations(len(states)))

@@ -6,6 +6,7 @@ from torch import nn
 
 from common.errors import InputError
 from common.nn.mlp import MLPField
+from common.ode.sde import EulerMaruyama
 from common.ode.solve import Solver
 from video_ode.dynamics.base import PiecewiseContext
 from video_ode.dynamics.ode import NeuralODE
@@ -169,18 +170,12 @@ def test_mlp_dynamics_are_not_residual():
     torch.testing.assert_close(states[:, 1], y @ MATRIX.T + z[:, 0])
 
 
-@pytest.mark.parametrize("times", [[0.0, 0.5], [0.0, -1.0]])
-def test_frame_by_frame_dynamics_refuse_other_times(times):
-    with pytest.raises(InputError, match="between frames or before the first"):
-        GRU(3, 0)(torch.randn(2, 3), torch.tensor(times))
-
-
 # SDE ----------------------------------------------------------------------------------------
 
 
 def sde(scale, **settings):
     field = partial(MLPField, width=8)
-    return NeuralSDE(3, 2, field, field, step_size=0.25, scale=scale, **settings)
+    return NeuralSDE(3, 2, field, field, EulerMaruyama(0.25), scale=scale, **settings)
 
 
 def test_sde_without_diffusion_is_the_ode():
@@ -206,7 +201,7 @@ def test_sde_does_not_run_backward():
 @pytest.mark.parametrize("kind", ["ode", "residual", "sde"])
 def test_held_contexts_do_not_reach_before_the_first_frame(kind):
     dynamics = {"ode": NeuralODE(3, 3, Linear, Solver()), "residual": ResidualEuler(3, 3, Linear)}
-    dynamics["sde"] = NeuralSDE(3, 3, Linear, Linear, 0.5)
+    dynamics["sde"] = NeuralSDE(3, 3, Linear, Linear, EulerMaruyama(0.5))
     context = PiecewiseContext(torch.randn(2, 4, 3))
     with pytest.raises(InputError, match="before the first frame"):
         dynamics[kind](torch.randn(2, 3), torch.tensor([0.0, -1.0]), context)
