@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
 from common.inputs import ArrayLike
-from common.metrics.frechet import frechet_distance
 from common.metrics.video import ClipFeatures, RandomVideoFeatures
 from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
@@ -18,7 +17,7 @@ from video_ode.gan.clipping import SingularValueClipping
 from video_ode.gan.critic import Critic, View, some_frames
 from video_ode.gan.generator import AdversarialGenerator, real_views
 from video_ode.gan.losses import R1, AdversarialLoss, Logistic
-from video_ode.predictor import to_pixels, to_unit
+from video_ode.predictor import to_unit
 
 
 class VideoGANModule(ManualSystem):
@@ -131,25 +130,10 @@ class VideoGANModule(ManualSystem):
         return self.generator.replay(n, times, n_samples)
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
-        generated = to_pixels(self.generate(len(batch.frames), _shared(batch)))
-        features = self._features[0].to(self.device)
-        self._seen.append((features(batch.frames), features(generated)))
-
-    def on_validation_epoch_end(self) -> None:
-        pairs, self._seen = self._seen, []
-        real, generated = (self._gathered(side) for side in zip(*pairs, strict=True))
-        if len(real) > 1:
-            distance = frechet_distance(real, generated).float()
-            self.log(f"val/{self._features[0].name}", distance, prog_bar=True, sync_dist=True)
+        """Nothing: `GenerationMetrics` asks for generated videos by itself."""
 
     def test_step(self, batch: Clip, batch_idx: int) -> None:
         """Nothing: `Evaluation` asks for generated videos by itself."""
-
-    def _gathered(self, batches: Sequence[Tensor]) -> Tensor:
-        """Features `[n f]` of all batches and devices."""
-        found = self.all_gather(torch.cat(list(batches)))
-        assert isinstance(found, Tensor)
-        return found.flatten(0, -2)
 
     def _some(self, video: Video, times: Times) -> tuple[Video, Times]:
         """Frames at random times, as many as the critics look at, of longer clips."""
