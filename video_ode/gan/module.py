@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
 from common.inputs import ArrayLike
-from common.metrics.video import ClipFeatures, RandomVideoFeatures
 from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
 from common.typing import Times, Video, Videos
@@ -28,9 +27,8 @@ class VideoGANModule(ManualSystem):
     An averaged generator comes from Lightning's `EMAWeightAveraging`.
 
     Logs `train/critic_loss`, `train/generator_loss`, and the means of the critics' scores of real
-    and of generated videos, `train/real` and `train/generated`. Validation generates as many
-    videos as it gets and logs the Fréchet distance between them, `val/` and the name of the
-    features; with few videos its bias is large, so that only runs with equally many compare.
+    and of generated videos, `train/real` and `train/generated`. The callback
+    `GenerationMetrics` measures generated videos in validation.
 
     Args:
         generator: Generator of videos.
@@ -42,7 +40,6 @@ class VideoGANModule(ManualSystem):
         critic_steps: Number of steps of the critics for each step of the generator.
         r1: Gradient penalty of the critics at real videos. None: no penalty.
         clipping: Clipping of the critics' weights. None: no clipping.
-        features: Features of the Fréchet distance. None: random features.
         accumulate: Number of batches of a turn.
         clip: Largest norm of a player's gradient. None: no clipping.
 
@@ -61,7 +58,6 @@ class VideoGANModule(ManualSystem):
         critic_steps: int = 1,
         r1: R1 | None = None,
         clipping: SingularValueClipping | None = None,
-        features: ClipFeatures | None = None,
         accumulate: int = 1,
         clip: float | None = None,
     ) -> None:
@@ -72,11 +68,8 @@ class VideoGANModule(ManualSystem):
         self.adversarial, self.r1, self.clipping = loss or Logistic(), r1, clipping
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
         self.schedule, self.critic_steps = schedule or Schedule(), critic_steps
-        # In a tuple: no part of the model, of its checkpoints or of its averaged weights.
-        self._features = (features or RandomVideoFeatures(),)
         counts = [critic.n_frames for critic in critics]
         self.n_frames = None if None in counts else max(n for n in counts if n is not None)
-        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def players(self) -> dict[str, Player]:
         return {
