@@ -1,0 +1,177 @@
+"""Ablation study of temporal generators of video GANs (Gordon & Parde 2020, section 4).
+
+    python -m video_ode.study_gan [--seeds 3] [--gans "[TGAN, MoCoGAN, TGANv2]"]
+
+trains small GANs on a moving digit and writes two tables: networks of the vector field (section
+4.1), and families and orders of differential equations (section 4.2). Finished runs are kept.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from common.data.videos.base import Clip
+from common.errors import check_output
+from common.experiments import Scores, fit_and_test, results_table, run_grid, write_report
+from common.training.cli import run_command
+from video_ode.cli import main
+from video_ode.gan.module import VideoGANModule
+from video_ode.study import table_scores
+
+GAN = Literal["TGAN", "MoCoGAN", "TGANv2"]
+CONFIGS = Path(__file__).parent / "configs/gan"
+FILES: dict[str, list[str]] = {
+    "TGAN": ["study_gan.yaml"],
+    "MoCoGAN": ["study_gan.yaml", "ablations/study_mocogan.yaml"],
+    "TGANv2": ["study_gan.yaml", "ablations/study_tganv2.yaml"],
+}
+# Widths with which the two layers of f have as many weights as the original generator.
+EQUAL = {"TGAN": 566, "MoCoGAN": 49}
+FRAMES, SIZE = 8, 16
+DISTANCE, SCORE = "digit_frechet_video", "digit_inception_score"
+COLUMNS = {
+    "Fréchet distance": (DISTANCE, ".2f"),
+    "Inception score": (SCORE, ".2f"),
+    "parameters of G_t": ("parameters", ",.0f"),
+    "evaluations of f": ("evaluations", ".0f"),
+    "turns a second": ("turns", ".1f"),
+}
+Spec = dict[str, Any]  # class and arguments, as in a configuration
+
+
+def study(
+    seeds: int = 3,
+    gans: Sequence[GAN] = ("TGAN", "MoCoGAN", "TGANv2"),
+    out: Path = Path("lightning_logs/study_gan"),
+) -> None:
+    """Runs all runs that are not finished yet; writes `study_gan.md`.
+
+    Args:
+        seeds: Number of runs of each row.
+        gans: GANs whose temporal generator is replaced. Section 4.1 has TGAN and MoCoGAN only.
+        out: Folder of the runs and of the table.
+    """
+    check_output(out)
+
+    def run(settings: Any, seed: int) -> Scores:
+        return _run(settings, seed, out)
+
+    parts = []
+    for title, rows in (("f(x)", fields), ("family and order", families)):
+        found = {f"{gan}, {name}": spec for gan in gans for name, spec in rows(gan).items()}
+        if found:
+            results = run_grid(out / "runs", _settings(found), seeds, run)
+            parts.append(results_table(results, COLUMNS, f"{title}, {seeds} seeds"))
+    write_report(out / "study_gan.md", "\n\n".join(parts))
+
+
+def fields(gan: GAN) -> dict[str, Spec | None]:
+    """Vector fields of an ODE of first order, by name (section 4.1)."""
+    if gan == "TGANv2":
+        return {}
+    two = {"layers": 2, "activation": "tanh"}
+    return {
+        "ODE, one layer": ode(gan),
+        "ODE, two layers": ode(gan, width=SIZE, **two),
+        "ODE, parameters of the original": ode(gan, width=EQUAL[gan], **two),
+        "ODE, one layer, pre-encoder": _spec(
+            "pre_encoded.PreEncoded", dynamics=ode(gan), width=64, layers=2
+        ),
+    }
+
+
+def families(gan: GAN) -> dict[str, Spec | None]:
+    """Families and orders of differential equations, by name (section 4.2)."""
+    higher = dict(field=_field(gan), solver=_solver())
+    sde = dict(drift=_field(gan), diffusion=_field(gan), positive=False)
+    step = {"class_path": "common.ode.sde.EulerMaruyama", "init_args": {"step_size": 0.5}}
+    made = {
+        "original": None,
+        "ODE, one layer": ode(gan),
+        "ODE of order 2": _spec("higher_order.HigherOrderODE", order=2, **higher),
+        "ODE of order 3": _spec("higher_order.HigherOrderODE", order=3, **higher),
+        "SDE": _spec("sde.NeuralSDE", solver=step, **sde),
+    }
+    for order in (2, 3):
+        name = f"ODE of order {order}, f of the highest derivative"
+        options = dict(order=order, inputs="highest", **higher)
+        made[name] = _spec("higher_order.HigherOrderODE", **options)
+    return made
+
+
+def ode(gan: GAN, **field: Any) -> Spec:
+    """Settings of an ODE of first order."""
+    return _spec("ode.NeuralODE", field=_field(gan, **field), solver=_solver())
+
+
+def turns_a_second(module: VideoGANModule) -> float:
+    """Turns a second: losses and gradients of critics and generator, the median of five."""
+    shape = module.generator.shape
+    assert shape is not None
+    clip = Clip(
+        torch.randint(256, (16, FRAMES, *shape), dtype=torch.uint8),
+        torch.arange(float(FRAMES)),
+        torch.ones(16, FRAMES, dtype=torch.bool),
+        torch.arange(16),
+    )
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        for player in module.players():
+            module.loss(player, clip)[0].backward()
+        seconds.append(time.perf_counter() - begin)
+    return 1 / sorted(seconds)[2]
+
+
+def _run(settings: Mapping[str, Any], seed: int, out: Path) -> Scores:
+    """Trains and tests one GAN, and counts what its temporal generator costs."""
+    configs = [CONFIGS / name for name in settings["configs"]]
+    words = ["--seed_everything", str(seed)]
+    if settings["dynamics"] is not None:
+        option = "--model.init_args.generator.init_args.dynamics"
+        words += [option, json.dumps(settings["dynamics"])]
+    folder = fit_and_test(main, configs, out / f"{settings['name']}_{seed}", words)
+    module = VideoGANModule.load_from_checkpoint(folder / "checkpoints" / "last.ckpt")
+    dynamics = module.generator.dynamics
+    assert isinstance(dynamics, nn.Module)
+    with torch.no_grad():
+        module.generate(1, torch.arange(float(FRAMES)))
+    return {
+        **table_scores(folder),
+        "parameters": float(sum(p.numel() for p in dynamics.parameters())),
+        "evaluations": float(dynamics.evaluations.forward),
+        "turns": turns_a_second(module),
+    }
+
+
+def _settings(rows: Mapping[str, Spec | None]) -> dict[str, Spec]:
+    return {
+        name: {
+            "name": name.replace(", ", "_").replace(" ", "_"),
+            "configs": FILES[name.partition(",")[0]],
+            "dynamics": spec,
+        }
+        for name, spec in rows.items()
+    }
+
+
+def _spec(class_path: str, **arguments: Any) -> Spec:
+    return {"class_path": f"video_ode.dynamics.{class_path}", "init_args": arguments}
+
+
+def _field(gan: GAN, **options: Any) -> Spec:
+    path = "video_ode.dynamics.fields.ConvField" if gan == "TGANv2" else "common.nn.mlp.MLPField"
+    return {"class_path": path, "init_args": {"layers": 1, "last_activation": "tanh", **options}}
+
+
+def _solver() -> Spec:
+    return {"method": "rk4", "step_size": 1.0}
+
+
+if __name__ == "__main__":
+    run_command([study])
