@@ -43,6 +43,7 @@ from video_ode.dynamics.pre_encoded import PreEncoded
 from video_ode.dynamics.recurrent import GRU, ConvLSTM, MLPDynamics
 from video_ode.dynamics.residual import ResidualBlocks, ResidualEuler
 from video_ode.dynamics.sde import NeuralSDE
+from video_ode.dynamics.time_scaled import TimeScaled
 
 # tests/common/ode/test_solve.py: the order of each method.
 SOLVERS = {
@@ -99,6 +100,11 @@ DYNAMICS = {
         dynamics=partial(NeuralODE, field=field, solver=Solver("rk4", step_size=0.25)),
         width=8,
         layers=2,
+    ),
+    "time-scaled": lambda field: partial(
+        TimeScaled,
+        dynamics=partial(NeuralODE, field=field, solver=Solver("rk4", step_size=0.125)),
+        frames=2.0,
     ),
     "sde": lambda field: partial(
         NeuralSDE, drift=field, diffusion=field, solver=EulerMaruyama(0.25), prior_drift=field

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -212,14 +211,15 @@ class Solver:
         return tuple(torch.stack(y) for y in zip(*states, strict=True))
 
     def _grid(self, f: object, y0: Tensor, times: Tensor) -> Tensor:
-        """Times of the steps between ends that are whole steps apart, or less than one step."""
+        """Times of the steps between ends that are whole steps apart, or less than one step.
+
+        They are multiples of the step from the first end on, to the bit, whatever the other ends.
+        """
         assert self.step_size is not None
-        ends = times.tolist()
-        grid = [ends[0]]
-        for start, stop in pairwise(ends):
-            steps = max(1, round(abs(stop - start) / self.step_size))
-            grid += [start + (stop - start) * i / steps for i in range(1, steps)] + [stop]
-        return times.new_tensor(grid)
+        start, stop = float(times[0]), float(times[-1])
+        step = math.copysign(self.step_size, stop - start)
+        steps = max(1, round((stop - start) / step))
+        return times.new_tensor([*(start + step * i for i in range(steps)), stop])
 
 
 def _check_monotonic(times: Tensor) -> None:

@@ -20,6 +20,7 @@ from video_ode.dynamics.ode import NeuralODE
 from video_ode.dynamics.pre_encoded import PreEncoded
 from video_ode.dynamics.recurrent import GRU, ConvLSTM
 from video_ode.dynamics.sde import NeuralSDE
+from video_ode.dynamics.time_scaled import TimeScaled
 
 RK4 = Solver("rk4", step_size=1.0)
 
@@ -227,3 +228,10 @@ def test_a_pre_encoder_maps_the_first_state_and_ends_with_its_nonlinearity():
     assert len(dynamics.encoder) == 6
     states = dynamics(z0, times).states
     torch.testing.assert_close(states, dynamics.dynamics(first, times).states)
+
+
+def test_a_time_scaled_ode_is_the_ode_with_a_slower_field(double):
+    dynamics = TimeScaled(1, 0, partial(NeuralODE, field=Minus, solver=Solver("dopri5")), 15.0)
+    times = torch.tensor([3.0, 4.0, 18.0])
+    states = dynamics(torch.ones(1, 1), times).states[0, :, 0]
+    torch.testing.assert_close(states, (-(times - 3) / 15).exp(), atol=1e-4, rtol=0)

@@ -105,8 +105,9 @@ def test_states_around_a_time_are_those_of_the_two_paths(name):
 def test_twice_the_frame_rate_adds_frames_and_changes_none(name):
     dynamics, _ = make(name)
     z0 = torch.randn(4, 3)
-    once = again(dynamics, z0, torch.arange(6.0)).states
-    twice = again(dynamics, z0, torch.arange(0, 5.5, 0.5)).states
+    # Some frames are grid points, others are not, and times are rounded.
+    once = again(dynamics, z0, torch.arange(6.0) / 10 + 1).states
+    twice = again(dynamics, z0, torch.arange(11.0) / 20 + 1).states
     assert torch.equal(twice[:, ::2], once)
 
 
