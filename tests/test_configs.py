@@ -34,6 +34,7 @@ DATA = {
     "video_ode/separation_chairs": CLIPS,
     "video_ode/separation_taxibj": ["--data.root", "{taxis}"],
     "video_ode/separation_sst": [*SEA, "--data.days", "200", "--data.n_zones", "3"],
+    "video_ode/separation_sea": ["--data.cache", "{folder}", "--data.days", "200"],
     "video_ode/separation_wave": WAVES,
     "video_ode/separation_wave100": WAVES,
     "video_ode/separation_wave100_small": WAVES,
