@@ -144,7 +144,8 @@ ENERGY = "common.ode.regularize.KineticEnergy"
 NOISY = {"drift": tiny.FIELD, "diffusion": tiny.FIELD}
 FLOW, FLOWFIELD, PREDICTOR = "--model.flow", "--model.flow.field", "--model.predictor"
 CONVOLUTIONS = "common.nn.fields.ConcatField"
-SDE = "video_ode.dynamics.sde.NeuralSDE"
+DYNAMICS = "video_ode.dynamics."
+SDE = f"{DYNAMICS}sde.NeuralSDE"
 STEPS = "{{class_path: common.ode.sde.Heun, init_args: {{step_size: {}}}}}"
 
 
@@ -245,6 +246,17 @@ OPTIONS = [
     case("video_ode", "scale -1",
          *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY, solver=STEPS.format(1),
                      scale=-1)),
+    case("video_ode", "adjoint euler", *with_class(f"{PREDICTOR}.dynamics", SDE, **NOISY,
+         solver="{class_path: common.ode.torch_sde.TorchSDE, init_args: {step_size: 1, "
+                "method: euler, adjoint: true}}")),
+    case("video_ode", "order 1 2",
+         *with_class(f"{PREDICTOR}.dynamics", f"{DYNAMICS}higher_order.HigherOrderODE",
+                     field=tiny.FIELD, solver="{method: rk4, step_size: 1}", order=1)),
+    case("video_ode", "noise -1 0",
+         *with_class(f"{PREDICTOR}.dynamics", f"{DYNAMICS}recurrent.GRU", noise=-1)),
+    case("video_ode", "widths 0 1",
+         *with_class(f"{PREDICTOR}.dynamics", f"{DYNAMICS}deconvolution.Deconvolution1d",
+                     widths="[4, 0]")),
     case("video_ode", "code_size 0 1",
          *with_class(f"{PREDICTOR}.encoder", f"{FRAMES}vgg.VGGEncoder", code_size=0)),
     case("video_ode", "widths 0 1",

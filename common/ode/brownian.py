@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.errors import check_positive
 
-DEPTH = 16  # halvings of a cell; times are rounded to its 65,536th part
+PARTS = 2**16  # of a cell, a power of 2; times are rounded to them
 
 
 class BrownianPath:
@@ -35,24 +35,28 @@ class BrownianPath:
 
     def increment(self, start: float, stop: float, like: Tensor) -> Tensor:
         """Increment `W(stop) - W(start)`, of the shape, type and device of `like`."""
-        first, last = (round((t - self.start) / self.cell * 2**DEPTH) for t in (start, stop))
+        ends = [round((t - self.start) / self.cell * PARTS) for t in (start, stop)]
+        (first, before), (last, after) = (divmod(end, PARTS) for end in ends)
         noise = torch.zeros_like(like)
-        for i in range(first >> DEPTH, last >> DEPTH):
-            noise = noise + self._whole(i, like)
-        return noise + self._inside(last, like) - self._inside(first, like)
+        for cell in range(first, last):
+            noise += self._whole(cell, like)
+        if after:
+            noise += self._inside(last, after, like)
+        if before:
+            noise -= self._inside(first, before, like)
+        return noise
 
     def _whole(self, cell: int, like: Tensor) -> Tensor:
         """Increment over a cell."""
         return math.sqrt(self.cell) * self._normal(cell, 0, like)
 
-    def _inside(self, time: int, like: Tensor) -> Tensor:
-        """Increment from the start of the cell to a time in it, by halving the interval."""
-        cell, place = divmod(time, 2**DEPTH)
-        left, right, before = 0, 2**DEPTH, torch.zeros_like(like)
-        after = self._whole(cell, like) if place else before
+    def _inside(self, cell: int, place: int, like: Tensor) -> Tensor:
+        """Increment from the start of a cell to a place in it, by halving the interval."""
+        left, right = 0, PARTS
+        before, after = torch.zeros_like(like), self._whole(cell, like)
         while left < place:
             middle = (left + right) // 2
-            spread = math.sqrt((right - left) / 2**DEPTH * self.cell) / 2
+            spread = math.sqrt((right - left) / PARTS * self.cell) / 2
             between = (before + after) / 2 + spread * self._normal(cell, middle, like)
             if middle <= place:
                 left, before = middle, between

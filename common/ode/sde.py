@@ -56,9 +56,14 @@ class SDESolver(abc.ABC):
     Args:
         step_size: Step, from the first time on.
 
+    Attributes:
+        has_divergence: Whether it gives the path KL divergence.
+
     Raises:
         InputError: `step_size` is not above 0.
     """
+
+    has_divergence: bool = False
 
     def __init__(self, step_size: float) -> None:
         check_positive(step_size=step_size)
@@ -91,7 +96,7 @@ class SDESolver(abc.ABC):
                 "an SDE runs forward in time only: give times in ascending order, none before "
                 "that of the first state, or use an ODE"
             )
-        if sde.prior_drift is not None and not isinstance(self, EulerMaruyama):
+        if sde.prior_drift is not None and not self.has_divergence:
             raise InputError(
                 f"got a prior_drift, but {type(self).__name__} gives no path KL divergence; leave "
                 "it out, or use EulerMaruyama"
@@ -170,7 +175,7 @@ class EulerMaruyama(SteppingSolver):
     The strong order is 1/2, or 1 for additive noise. Without noise it is Euler's method.
     """
 
-    stages = 1
+    stages, has_divergence = 1, True
 
     def step(
         self, sde: SDE, t: float, dt: float, z: Sample, noise: Sample

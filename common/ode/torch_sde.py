@@ -62,21 +62,22 @@ class TorchSDE(SDESolver):
                 f"got step_size {self.step_size:g} and times that are not whole steps apart, for "
                 "which the adjoint is wrong; give a step that divides the gaps between the times"
             )
+        flat = z0.reshape(len(z0), -1)
         equation = _Equation(sde, z0, "ito" if self.method == "euler" else "stratonovich")
         arguments: dict[str, Any] = dict(
             # In double precision, so that many steps meet the asked times.
             ts=times.double(),
-            bm=_Noise(brownian, z0.detach().flatten(1)),
+            bm=_Noise(brownian, flat.detach()),
             method=self.method,
             dt=self.step_size,
         )
         if self.adjoint:
             arguments["adjoint_params"] = [p for p in params if p.requires_grad]
         solve = torchsde.sdeint_adjoint if self.adjoint else torchsde.sdeint
-        states = solve(equation, z0.flatten(1), **arguments).transpose(0, 1)
+        states = solve(equation, flat, **arguments).transpose(0, 1)
         equation.solving = False
-        kl = z0.new_zeros(len(z0), len(times))
-        return SDEPath(states.unflatten(2, z0.shape[1:]), kl, equation.evaluations)
+        states = states.reshape(len(z0), len(times), *z0.shape[1:])
+        return SDEPath(states, z0.new_zeros(states.shape[:2]), equation.evaluations)
 
 
 class _Equation(nn.Module):
@@ -94,10 +95,10 @@ class _Equation(nn.Module):
             self.evaluations.own_forward += 1
         else:
             self.evaluations.own_backward += 1
-        return self.sde.drift(t.to(z), z.view(self.shape)).flatten(1)
+        return self.sde.drift(t.to(z), z.view(self.shape)).reshape(z.shape)
 
     def g(self, t: Tensor, z: Tensor) -> Tensor:
-        return self.sde.diffusion(t.to(z), z.view(self.shape)).flatten(1)
+        return self.sde.diffusion(t.to(z), z.view(self.shape)).reshape(z.shape)
 
 
 class _Noise:

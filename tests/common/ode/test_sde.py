@@ -1,4 +1,5 @@
 import math
+import sys
 import weakref
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from common.ode.brownian import BrownianPath
 from common.ode.sde import SDE, EulerMaruyama, Heun
 from common.ode.torch_sde import TorchSDE
@@ -100,9 +101,10 @@ def test_without_diffusion_it_is_the_method_for_odes(kind):
 
 
 @pytest.mark.parametrize(("kind", "method"), zip(OWN, ["euler", "heun"], strict=True))
-def test_torchsde_gives_the_same_states_on_the_same_path(kind, method):
-    z0, times, path = torch.randn(3, 2, 4), torch.tensor([0.5, 1.0, 3.0]), BrownianPath(0.1, 0.5)
-    sde = SDE(lambda t, z: (t * z).sin(), lambda t, z: z.roll(1, 1).cos())
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 4)])
+def test_torchsde_gives_the_same_states_on_the_same_path(kind, method, shape):
+    z0, times, path = torch.randn(shape), torch.tensor([0.5, 1.0, 3.0]), BrownianPath(0.1, 0.5)
+    sde = SDE(lambda t, z: (t * z).sin(), lambda t, z: z.roll(1, -1).cos())
     ours = kind(0.1).path(sde, z0, times, brownian=path).states
     theirs = TorchSDE(0.1, method).path(sde, z0, times, brownian=path).states
     torch.testing.assert_close(ours, theirs)
@@ -223,6 +225,12 @@ def test_wrong_adjoints_are_refused():
         TorchSDE(0.4, "heun", adjoint=True).path(
             linear(1, 1), torch.ones(2, 1), torch.tensor([0.0, 1.0])
         )
+
+
+def test_without_torchsde_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchsde", None)
+    with pytest.raises(RunError, match=r"pip install 'dynamical-vision\[sde\]'"):
+        TorchSDE(0.5).path(linear(1, 1), torch.ones(2, 1), torch.tensor([0.0, 1.0]))
 
 
 @pytest.mark.parametrize("kind", OWN)

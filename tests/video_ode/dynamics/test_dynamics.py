@@ -193,6 +193,31 @@ def test_sde_of_its_prior_costs_nothing_and_of_another_something():
     assert (dynamics(z0, times, context).kl == 0).all()
 
 
+def test_a_diffusion_of_any_sign_is_taken_as_it_is():
+    class Constant(nn.Module):
+        def __init__(self, *sizes, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, t, z, context=None):
+            return torch.full_like(z, self.value)
+
+    def end(value):
+        torch.manual_seed(2)
+        drift, diffusion = (partial(Constant, value=number) for number in (0.0, value))
+        dynamics = NeuralSDE(2, 0, drift, diffusion, EulerMaruyama(0.5), positive=False)
+        return dynamics(torch.zeros(400, 2), torch.tensor([0.0, 4.0])).states[:, 1]
+
+    assert torch.equal(end(-3.0), -end(3.0))
+    assert end(-3.0).std() == pytest.approx(6.0, rel=0.1)
+
+
+@pytest.mark.parametrize("settings", [dict(scale=0.0), dict(scale=1.0, positive=False)])
+def test_a_divergence_needs_a_positive_diffusion(settings):
+    with pytest.raises(InputError, match="never 0"):
+        sde(prior_drift=MLPField, **settings)
+
+
 def test_sde_does_not_run_backward():
     with pytest.raises(InputError, match="forward in time only"):
         sde(1.0)(torch.randn(2, 3), torch.tensor([0.0, -1.0]), torch.randn(2, 2))
