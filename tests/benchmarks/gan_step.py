@@ -25,6 +25,7 @@ from common.nn.mlp import MLPField
 from common.ode.solve import Solver
 from tests.benchmarks.timing import interleaved
 from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.time_scaled import TimeScaled
 from video_ode.gan.clipping import clipped
 from video_ode.gan.critic import Critic, SparseCritic
 from video_ode.gan.generator import LatentVideoGenerator
@@ -38,9 +39,8 @@ SHAPE, FRAMES = (3, 64, 64), 16
 def gan(critic: Critic) -> VideoGANModule:
     field = partial(MLPField, layers=1, last_activation="tanh")
     ode = partial(NeuralODE, field=field, solver=Solver("rk4", step_size=1 / 15))
-    generator = LatentVideoGenerator(
-        SHAPE, ode, TGANDecoder, 100, prior="uniform", tied=True, frame_time=1 / 15
-    )
+    scaled = partial(TimeScaled, dynamics=ode, frames=15.0)
+    generator = LatentVideoGenerator(SHAPE, scaled, TGANDecoder, 100, prior="uniform", tied=True)
     return VideoGANModule(generator, [critic], Wasserstein())
 
 

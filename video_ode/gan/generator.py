@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from common.errors import check_counts, check_positive
+from common.errors import check_counts
 from common.inputs import ArrayLike
 from common.typing import ImageShape, Sample, Times, Video, Videos
 from video_ode.dynamics.base import Dynamics, DynamicsFactory
@@ -32,7 +32,13 @@ class Latents(NamedTuple):
 
 
 class AdversarialGenerator(VideoGenerator):
-    """Generator that a `VideoGANModule` trains: videos are played from random variables."""
+    """Generator that a `VideoGANModule` trains: videos are played from random variables.
+
+    Attributes:
+        dynamics: Temporal generator.
+    """
+
+    dynamics: Dynamics
 
     @abc.abstractmethod
     def views(self, n: int, times: Times) -> list[View]:
@@ -76,8 +82,6 @@ class LatentVideoGenerator(AdversarialGenerator):
         prior: Distribution of content and first motion: standard `normal`, or `uniform` from -1
             to 1.
         tied: The first motion is the content.
-        frame_time: Time of the dynamics from one frame to the next; the published ODEs of TGAN
-            take 1/15.
 
     Raises:
         InputError: Numbers out of range, or `tied` with different lengths.
@@ -92,17 +96,15 @@ class LatentVideoGenerator(AdversarialGenerator):
         content_size: int = 50,
         prior: Prior = "normal",
         tied: bool = False,
-        frame_time: float = 1.0,
     ) -> None:
         super().__init__()
         check_counts(1, motion_size=motion_size)
         check_counts(0, content_size=content_size)
-        check_positive(frame_time=frame_time)
         if tied:
             content_size = motion_size
         self.dynamics = dynamics(motion_size, 0)
         self.decoder = decoder(shape, content_size + motion_size, False)
-        self.shape, self.prior, self.tied, self.frame_time = shape, prior, tied, frame_time
+        self.shape, self.prior, self.tied = shape, prior, tied
         self.sizes = (content_size, motion_size)
 
     def draw(self, n: int) -> Latents:
@@ -119,7 +121,7 @@ class LatentVideoGenerator(AdversarialGenerator):
         return self._frames(latents, times)
 
     def _frames(self, latents: Latents, times: Times) -> Video:
-        states = path_from_zero(self.dynamics, latents.start, self.frame_time * times)
+        states = path_from_zero(self.dynamics, latents.start, times)
         content = latents.content[:, None].expand(-1, len(times), -1)
         codes = torch.cat([content, states], 2).flatten(0, 1)
         return self.decoder(codes).unflatten(0, states.shape[:2])

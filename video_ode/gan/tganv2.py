@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate
 
-from common.errors import InputError, check_counts, check_positive
+from common.errors import InputError, check_counts
 from common.typing import ImageShape, Times, Video
 from video_ode.dynamics.base import DynamicsFactory
 from video_ode.gan.critic import Critic, View
@@ -31,7 +31,6 @@ class TGANv2Generator(AdversarialGenerator):
             width. The default is the published network: 24, 48, 96 and 192 px.
         stride: Kept share of the frames between two levels: one of `stride`.
         prior: Distribution of the random vector.
-        frame_time: Time of the dynamics from one frame to the next.
 
     Raises:
         InputError: Numbers out of range, or frames that the blocks don't divide.
@@ -46,12 +45,10 @@ class TGANv2Generator(AdversarialGenerator):
         blocks: Sequence[Sequence[int]] = ((512, 256, 128), (64,), (32,), (32,)),
         stride: int = 4,
         prior: Prior = "uniform",
-        frame_time: float = 1.0,
     ) -> None:
         super().__init__()
         every = [channels for level in blocks for channels in level]
         check_counts(1, noise=noise, width=width, blocks=every, stride=stride)
-        check_positive(frame_time=frame_time)
         factor = 2 ** len(every)
         if not all(blocks) or shape[1] % factor or shape[2] % factor:
             raise InputError(
@@ -67,7 +64,7 @@ class TGANv2Generator(AdversarialGenerator):
         )
         self.renders = nn.ModuleList(_render(level[-1], shape[0]) for level in blocks)
         self.shape, self.start, self.noise, self.stride = shape, start, noise, stride
-        self.prior, self.frame_time = prior, frame_time
+        self.prior = prior
 
     def draw(self, n: int) -> Latents:
         z = drawn(self.prior, self.first.weight.new_empty(n, self.noise))
@@ -96,7 +93,7 @@ class TGANv2Generator(AdversarialGenerator):
 
     def _path(self, latents: Latents, times: Times) -> Tensor:
         """Path of the first maps, `[n t c h w]`."""
-        return path_from_zero(self.dynamics, latents.start, self.frame_time * times)
+        return path_from_zero(self.dynamics, latents.start, times)
 
 
 class UpBlock(nn.Module):

@@ -18,6 +18,7 @@ from video_ode.dynamics.per_position import PerPosition
 from video_ode.dynamics.pre_encoded import PreEncoded
 from video_ode.dynamics.recurrent import GRU, ConvLSTM
 from video_ode.dynamics.sde import NeuralSDE
+from video_ode.dynamics.time_scaled import TimeScaled
 from video_ode.frames.dcgan import DCGANDecoder
 from video_ode.gan.critic import SparseCritic
 from video_ode.gan.generator import LatentVideoGenerator
@@ -159,21 +160,20 @@ def test_motions_of_one_start_differ_for_an_sde_only():
         assert torch.equal(a[:, 1:], b[:, 1:]) is not random
 
 
-def test_the_unit_of_time_of_the_dynamics_is_free(double):
-    field = partial(MLPField, width=6)
-    torch.manual_seed(0)
-    fine = LatentVideoGenerator(
-        SHAPE,
-        partial(NeuralODE, field=field, solver=Solver("rk4", step_size=1 / 15)),
-        partial(DCGANDecoder, width=4),
-        frame_time=1 / 15,
+def test_frame_zero_is_the_state_at_time_zero_and_frames_are_one_apart(double):
+    ode = partial(
+        NeuralODE, field=partial(MLPField, width=6), solver=Solver("rk4", step_size=1 / 15)
+    )
+    made = LatentVideoGenerator(
+        SHAPE, partial(TimeScaled, dynamics=ode, frames=15.0), partial(DCGANDecoder, width=4)
     )
     torch.manual_seed(3)
-    latents = fine.draw(2)
-    states = fine.dynamics(latents.start, torch.linspace(0, 1, 16)).states
-    codes = torch.cat([latents.content[:, None].expand(-1, 16, -1), states], 2)
-    expected = fine.eval().decoder(codes.flatten(0, 1)).unflatten(0, (2, 16))
-    torch.testing.assert_close(frames(fine, torch.arange(16.0)), expected)
+    latents = made.draw(2)
+    inner = made.dynamics.dynamics(latents.start, torch.linspace(0, 1, 16)).states
+    assert torch.equal(inner[:, 0], latents.start)
+    codes = torch.cat([latents.content[:, None].expand(-1, 16, -1), inner], 2)
+    expected = made.eval().decoder(codes.flatten(0, 1)).unflatten(0, (2, 16))
+    torch.testing.assert_close(frames(made, torch.arange(16.0)), expected)
 
 
 def test_broken_weights_are_named_when_videos_are_asked_for():
