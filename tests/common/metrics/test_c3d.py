@@ -134,7 +134,7 @@ def test_wrong_files_are_named(files, arrays, tmp_path):
         C3DFeatures(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"<html>")
     with pytest.raises(InputError, match=r"b\.npz can't be read"):
-        C3DFeatures(tmp_path / "b.npz")
+        C3DFeatures(tmp_path / "b.npz", files / "mean2.npz")
     with pytest.raises(InputError, match=r"mean2\.npz can't be read .*conv1a/W"):
         C3DFeatures(files / "mean2.npz")
     np.savez(tmp_path / "c.npz", mean=np.zeros((3, 16, 112, 112)))
