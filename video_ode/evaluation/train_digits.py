@@ -30,7 +30,7 @@ MOTIONS: tuple[dict[str, Any], ...] = (
 
 
 def train(
-    steps: int = 600,
+    steps: int = 1500,
     batch_size: int = 64,
     lr: float = 0.004,
     seed: int = 0,
@@ -59,7 +59,7 @@ def train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{float(loss):.3f}")
+        bar.set_postfix(loss=f"{loss.item():.3f}")
     state = {
         name: x.half() if x.is_floating_point() else x for name, x in network.state_dict().items()
     }

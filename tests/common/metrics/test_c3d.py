@@ -12,6 +12,7 @@ from torch.nn import functional
 from common.errors import InputError
 from common.metrics.c3d import C3DFeatures
 from common.metrics.video import inception_score
+from tests.common.cubic import cubic
 
 CHANNELS = (3, 64, 128, 256, 256, 512, 512, 512, 512)
 CONVOLUTIONS = ("conv1a", "conv2a", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b")
@@ -60,19 +61,6 @@ def clips(count, side=(64, 64), channels=3, length=16):
     noise = torch.Generator().manual_seed(0)
     size = (count, length, channels, *side)
     return torch.randint(0, 256, size, generator=noise, dtype=torch.uint8)
-
-
-def cubic(size, out):
-    """Matrix `[out size]` of OpenCV's cubic interpolation: Keys' kernel with a = -0.75."""
-    matrix = np.zeros((out, size))
-    for i in range(out):
-        place = (i + 0.5) * size / out - 0.5
-        for k in range(math.floor(place) - 1, math.floor(place) + 3):
-            x = abs(place - k)
-            near = 1.25 * x**3 - 2.25 * x**2 + 1
-            far = -0.75 * (x**3 - 5 * x**2 + 8 * x - 4)
-            matrix[i, min(max(k, 0), size - 1)] += near if x <= 1 else far
-    return matrix
 
 
 @pytest.mark.parametrize("side", [(64, 64), (192, 192), (30, 40)])
