@@ -121,14 +121,17 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
             "needs two of each"
         )
     real, generated = real.double(), generated.double()
-    s, t = (torch.atleast_2d(torch.cov(x.T)) for x in (real, generated))
-    values, vectors = torch.linalg.eigh(s)
-    root = vectors * values.clamp(min=0).sqrt()
-    # rootᵀ t root is symmetric and has the eigenvalues of s t.
-    trace = torch.linalg.eigvalsh(root.T @ t @ root).clamp(min=0).sqrt().sum()
+    # With S = Rᵀ R and S' = Qᵀ Q, the trace of (S S')^(1/2) is the sum of the singular values of
+    # R Qᵀ. No covariance is formed: with fewer examples than features these matrices are smaller.
+    r, q = (
+        torch.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5, mode="r").R
+        for x in (real, generated)
+    )
+    trace = torch.linalg.svdvals(r @ q.T).sum()
     apart = (real.mean(0) - generated.mean(0)).square().sum()
+    distance = apart + r.square().sum() + q.square().sum() - 2 * trace
     # Rounding may make it negative.
-    return (apart + s.trace() + t.trace() - 2 * trace).clamp(min=0)
+    return distance.clamp(min=0)
 
 
 def _inception(weights: io.BytesIO) -> nn.Module:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,11 +70,30 @@ def generated_features(
             count = min(batch_size, share - start)
             video = generate(count, times[start // batch_size % len(times)])
             found.append(features(to_pixels(video.float().clamp(0, 1))).cpu())
-    parts: list[Tensor | None] = [torch.cat(found)]
-    if n_processes > 1:
-        parts = [None] * n_processes
-        torch.distributed.all_gather_object(parts, torch.cat(found))
-    return torch.cat([part for part in parts if part is not None])[:n]
+    return of_all_processes(torch.cat(found))[:n]
+
+
+def of_all_processes(rows: Tensor) -> Tensor:
+    """Rows of all processes, `[n f]`, on the CPU."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows.cpu()
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, rows.cpu())
+    return torch.cat(parts)
+
+
+def score_of(features: ClipFeatures, rows: Tensor) -> float:
+    """Inception score of features `[n f]`; NaN without videos or without a classifier."""
+    if not isinstance(features, ClipClassifier) or not len(rows):
+        return math.nan
+    device = next(features.parameters()).device
+    return float(inception_score(features.probabilities(rows.to(device))))
+
+
+def distance_of(real: Tensor, other: Tensor) -> float:
+    """Fréchet distance of features `[n f]`; NaN if there are fewer than two videos."""
+    enough = min(len(real), len(other)) > 1
+    return float(frechet_distance(real, other)) if enough else math.nan
 
 
 class GenerationReport:
@@ -143,7 +163,7 @@ class GenerationReport:
             for name, values in ((self.distance, distances), (self.score, scores)):
                 if name is not None:
                     record[name], record[f"{name}_std"] = _mean_and_std(values)
-            sizes = {"n_videos": n, "n_real": n_other, "n_batches": len(scores or distances)}
+            sizes = {"n_videos": n, "n_real": n_other, "n_batches": len(scores)}
             yield record | sizes | {"n_cond": 0, "n_total": self.n_frames, "n_samples": 1}
 
     def _measured(self, batches: list[Tensor], real: Tensor | None) -> Measured:
@@ -153,18 +173,9 @@ class GenerationReport:
             batches: Features of the batches.
             real: Features that the distance compares with. None: there is no distance.
         """
-        distances = [] if real is None else [self._distance(real, batch) for batch in batches]
-        scores: list[float] = []
-        if isinstance(self.features, ClipClassifier):
-            device = next(self.features.parameters()).device
-            for batch in filter(len, batches):
-                chances = self.features.probabilities(batch.to(device))
-                scores.append(float(inception_score(chances)))
+        distances = [] if real is None else [distance_of(real, batch) for batch in batches]
+        scores = [score_of(self.features, batch) for batch in batches]
         return len(batches[0]), 0 if real is None else len(real), distances, scores
-
-    def _distance(self, real: Tensor, other: Tensor) -> float:
-        enough = min(len(real), len(other)) > 1
-        return float(frechet_distance(real, other)) if enough else math.nan
 
 
 def _mean_and_std(values: list[float]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from common.errors import InputError
 from common.metrics.video import ClipClassifier
 from tests.video_ode.fakes import FRAMES, DiscData
 from video_ode.evaluation.protocol import Evaluation
+from video_ode.evaluation.validation import GenerationMetrics
 
 COUNT = 12
 
@@ -44,6 +45,9 @@ class Grey(LightningModule):
         return torch.rand(n, len(times), 1, 1, 1).expand(-1, -1, 1, 32, 32)
 
     def test_step(self, clip, batch_idx):
+        pass
+
+    def validation_step(self, clip, batch_idx):
         pass
 
 
@@ -149,3 +153,24 @@ def test_videos_have_the_length_of_the_real_ones(tmp_path):
     _, rows, features = evaluate(tmp_path)
     assert all(video.shape[1:] == (FRAMES, 1, 32, 32) for video in features.seen)
     assert rows["model"]["n_total"] == str(FRAMES)
+
+
+def test_validation_logs_the_distance_of_the_same_noise_each_time():
+    features = TwoBytes()
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[GenerationMetrics(features, n_generated=30, seed=3)],
+    )  # fmt: skip
+    (one,), (two,) = (
+        trainer.validate(Grey(), datamodule=DiscData(count=COUNT), verbose=False) for _ in range(2)
+    )
+    assert one == two
+    half = len(features.seen) // 2
+    real, found = (
+        torch.cat(features.seen[: COUNT // 4]),
+        torch.cat(features.seen[COUNT // 4 : half]),
+    )
+    assert len(found) == 30
+    distance = frechet(numbers(real), numbers(found))
+    assert one["val/two_bytes"] == pytest.approx(distance, rel=1e-3)
+    assert one["val/two_score"] == pytest.approx(score(numbers(found)), rel=1e-3)
