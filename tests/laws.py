@@ -27,6 +27,7 @@ from common.data.videos.kth import KTH
 from common.data.videos.moving_mnist import MovingDigits
 from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
 from common.data.videos.rotating_digits import RotatingDigits
+from common.data.videos.ucf101 import UCF101
 from common.data.views.chairs import Chairs
 from common.flows.base import Compose
 from common.flows.pixel import Logit
@@ -164,6 +165,7 @@ VIDEO_SETS = [
     SmallSet(KTH, small.kth, fixed=("crop", "test_fraction")),
     SmallSet(BAIR, small.bair, fixed=ALWAYS_WHOLE),
     SmallSet(Human36M, small.human36m),
+    SmallSet(UCF101, small.ucf101),
     SmallSet(MovingMNISTFile, small.moving_mnist_file, TEST, ("flip", "n_eval_frames")),
     SmallSet(SRVPTestSet, small.srvp_test_set, TEST, ("flip", "n_eval_frames")),
     SmallSet(Chairs, small.chairs),

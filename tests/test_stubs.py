@@ -112,10 +112,10 @@ def test_a_video_gan_trains_tests_and_shows_what_it_draws(call, capsys):
     with Image.open(run / "samples.gif") as animation:
         assert animation.n_frames == 5
     call(video_ode.main, GAN, "test", "--ckpt_path", "best")
-    (row,) = rows(run / "test_table.csv")
-    assert row["row"] == "model"
-    assert (row["n_cond"], row["n_videos"]) == ("0", "4")
-    assert float(row["random_feature_frechet_video"]) > 0
+    found = {row["row"]: row for row in rows(run / "test_table.csv")}
+    assert (found["model"]["n_cond"], found["model"]["n_videos"]) == ("0", "4")
+    assert float(found["model"]["random_feature_frechet_video"]) > 0
+    assert "real videos, frames shuffled" in found
     assert "(n_cond, n_total, n_samples) = (0, 5, 1)" in capsys.readouterr().out
     call(video_ode.main, GAN, "predict", "--ckpt_path", "last", "--n", "2", "--times", "0:4:0.5",
          "--formats", "[gif]")  # fmt: skip
@@ -125,6 +125,22 @@ def test_a_video_gan_trains_tests_and_shows_what_it_draws(call, capsys):
         assert animation.n_frames == 8
     again = VideoGAN.load_from_checkpoint(run / "checkpoints" / "last.ckpt", trusted=("tests",))
     assert again.generate(3, torch.tensor([0.0, 0.3])).shape == (3, 2, 1, 16, 16)
+
+
+def test_the_best_checkpoint_of_a_gan_is_that_of_the_smallest_distance(call):
+    callback = "{class_path: video_ode.evaluation.validation.GenerationMetrics, init_args: {"
+    callback += "features: DigitFeatures, n_generated: 6}}"
+    measured = GAN.replace("val/gap", "val/digit_frechet_video")
+    measured = measured.replace("callbacks: [", f"callbacks: [{callback}, ")
+    run = call(video_ode.main, measured, "fit")
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    options = {"features": "DigitFeatures", "n_generated": "5", "repeats": "2"}
+    words = [word for k, v in options.items() for word in (f"--evaluation.{k}", v)]
+    call(video_ode.main, measured, "test", "--ckpt_path", "best", *words)
+    model = rows(run / "test_table.csv")[0]
+    assert (model["n_videos"], model["n_real"], model["n_batches"]) == ("5", "4", "2")
+    assert float(model["digit_frechet_video"]) > 0
+    assert 1 <= float(model["digit_inception_score"]) <= 40
 
 
 def test_a_gan_is_no_predictor(call, capsys):

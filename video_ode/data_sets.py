@@ -13,11 +13,13 @@ from common.data.videos.kth import KTH
 from common.data.videos.moving_mnist import MovingDigits
 from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
 from common.data.videos.rotating_digits import RotatingDigits
+from common.data.videos.ucf101 import UCF101
 from common.data.views.chairs import Chairs
 
 __all__ = [
     "BAIR",
     "KTH",
+    "UCF101",
     "BouncingBalls",
     "Chairs",
     "EmbeddedClips",

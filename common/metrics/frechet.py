@@ -10,7 +10,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from common.errors import InputError, reason
 from common.metrics.features import FeatureExtractor, RandomConvolutions, to_rgb
 from common.metrics.weights import read_weights
-from common.typing import Pixels
+from common.typing import Pixels, PixelVideo
 
 NEED = (
     "FID needs torch-fidelity's InceptionV3 weights, weights-inception-2015-12-05-6726825d.pth: "
@@ -72,10 +72,11 @@ class FrechetDistance(FrechetInceptionDistance):
 
     `|m - m'|² + tr(S + S' - 2 (S S')^(1/2))`, with means m and covariances S in float64 over the
     images of all devices. With few images its bias is large and positive: compare numbers from
-    equally many images only; 50,000 are usual.
+    equally many images only; 50,000 are usual. With the features of videos it takes videos.
 
     Args:
-        features: Map from images to features; its `name` is the name of the distance.
+        features: Map from images, or from videos, to features; its `name` is the name of the
+            distance.
         reset_real_features: Whether `reset` forgets the real images too.
     """
 
@@ -83,20 +84,20 @@ class FrechetDistance(FrechetInceptionDistance):
         super().__init__(features.eval().requires_grad_(False), reset_real_features)
         self.name = features.name
 
-    def update(self, images: Pixels, real: bool) -> None:
-        """Adds images, real or generated ones."""
+    def update(self, images: Pixels | PixelVideo, real: bool) -> None:
+        """Adds images or videos, real or generated ones."""
         super().update(images, real)
 
     def compute(self) -> Tensor:
-        """Distance between the images added so far.
+        """Distance between the examples added so far.
 
         Raises:
-            InputError: Fewer than two images on one side.
+            InputError: Fewer than two examples on one side.
         """
         real, fake = int(self.real_features_num_samples), int(self.fake_features_num_samples)
         if min(real, fake) < 2:
             raise InputError(
-                f"got {real} real and {fake} generated images; {self.name} needs two of each"
+                f"got {real} real and {fake} generated examples; {self.name} needs two of each"
             )
         return super().compute()
 
@@ -120,14 +121,17 @@ def frechet_distance(real: Tensor, generated: Tensor) -> Tensor:
             "needs two of each"
         )
     real, generated = real.double(), generated.double()
-    s, t = (torch.atleast_2d(torch.cov(x.T)) for x in (real, generated))
-    values, vectors = torch.linalg.eigh(s)
-    root = vectors * values.clamp(min=0).sqrt()
-    # rootᵀ t root is symmetric and has the eigenvalues of s t.
-    trace = torch.linalg.eigvalsh(root.T @ t @ root).clamp(min=0).sqrt().sum()
+    # With S = Rᵀ R and S' = Qᵀ Q, the trace of (S S')^(1/2) is the sum of the singular values of
+    # R Qᵀ. No covariance is formed: with fewer examples than features these matrices are smaller.
+    r, q = (
+        torch.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5, mode="r").R
+        for x in (real, generated)
+    )
+    trace = torch.linalg.svdvals(r @ q.T).sum()
     apart = (real.mean(0) - generated.mean(0)).square().sum()
+    distance = apart + r.square().sum() + q.square().sum() - 2 * trace
     # Rounding may make it negative.
-    return (apart + s.trace() + t.trace() - 2 * trace).clamp(min=0)
+    return distance.clamp(min=0)
 
 
 def _inception(weights: io.BytesIO) -> nn.Module:

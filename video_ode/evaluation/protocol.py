@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
+from common.metrics.c3d import C3D_URL, C3DFeatures
+from common.metrics.digits import DigitFeatures
 from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
-from common.metrics.video import I3D_URL, ClipFeatures, RandomVideoFeatures
+from common.metrics.video import I3D_URL, ClipFeatures, I3DFeatures, RandomVideoFeatures
 from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.evaluation.baselines import COPY, MEAN, last_seen, still_videos
+from video_ode.evaluation.generation import GenerationReport, generated_features, real_features
 from video_ode.evaluation.report import AVERAGE, MODEL, SWAP, Report, VideoScores
+from video_ode.evaluation.scores import best_of, gathered
 from video_ode.predictor import to_pixels, to_unit
 
 
@@ -83,8 +87,14 @@ class Evaluation(Callback):
     - the baselines of the data set (with scores of the predicted frames only).
 
     The Fréchet distance compares the true videos with videos of one sample: the conditioning
-    frames followed by the predicted frames, in bytes. A generator is evaluated by this distance
-    alone, on as many generated videos.
+    frames followed by the predicted frames, in bytes.
+
+    A generator is evaluated by this distance alone and, if the features are those of a classifier,
+    by the Inception score: on `repeats` fresh batches of `n_generated` videos, with the standard
+    deviation over the batches. (The papers on video GANs take 5 or 10 batches of 2,048 videos.)
+    Beside it stand the real videos: one half of them compared with the other half, which shows the
+    bias of few videos, and with their frames shuffled. The controls are logged under the name of
+    the distance with `_half` and `_shuffled`, the standard deviation with `_std`.
 
     Logs `test/psnr` and `test/psnr_given` (of predicted and of conditioning frames), the same for
     every other metric, `test/psnr_10` and so on for each of the `horizons`, the distance by its
@@ -94,16 +104,22 @@ class Evaluation(Callback):
 
     Args:
         metrics: Metrics in addition to PSNR and SSIM, such as `LPIPS`. None: no others.
-        features: Features of the Fréchet distance, `I3DFeatures(weights=…)` for FVD. None: random
-            features, whose distance has its own name.
+        features: Features of the Fréchet distance: `I3DFeatures(weights=…)` for FVD,
+            `C3DFeatures(weights=…)` for the "IS" and "FID" of papers on video GANs,
+            `DigitFeatures()` for moving digits. None: random features, whose distance has its own
+            name.
         horizons: Numbers of predicted frames, such as 10: the table also has the mean over the
             first 10 predicted frames ("t+10" in papers).
         swap: Also score videos with the motion of one test video and the content of the next one
             in its batch, of all ways to give the true contents to the moving things the best one
             (Donà et al. 2021). The data must be able to make such videos.
+        n_generated: Number of generated videos in a batch of the protocol of generators. None: as
+            many as there are test videos.
+        repeats: Number of these batches.
 
     Raises:
-        InputError: Two metrics of one name, or horizons below 1.
+        InputError: Two metrics of one name, horizons or `repeats` below 1, or `n_generated` below
+            2.
     """
 
     def __init__(
@@ -112,6 +128,8 @@ class Evaluation(Callback):
         features: ClipFeatures | None = None,
         horizons: Sequence[int] = (),
         swap: bool = False,
+        n_generated: int | None = None,
+        repeats: int = 1,
     ) -> None:
         self.metrics: list[FrameMetric] = [PSNR(), SSIM(), *(metrics or [])]
         names = [metric.name for metric in self.metrics]
@@ -119,7 +137,9 @@ class Evaluation(Callback):
             raise InputError(f"got metrics {', '.join(names)}; give each name once")
         check_counts(1, **{f"horizons[{i}]": h for i, h in enumerate(horizons)})
         self.features, self.horizons = features or RandomVideoFeatures(), tuple(horizons)
-        self.swap = swap
+        check_counts(2, n_generated=n_generated)
+        check_counts(1, repeats=repeats)
+        self.swap, self.n_generated, self.repeats = swap, n_generated, repeats
         self._batches: list[VideoScores] = []
         self._n_samples = 0
 
@@ -153,10 +173,7 @@ class Evaluation(Callback):
                 scores |= self._swap_scores(pl_module, batch, data)
             self._n_samples, n_cond = len(samples), pl_module.n_cond
         else:
-            assert isinstance(pl_module, Generating)
-            video = pl_module.generate(len(batch.frames), batch.own_times()[0])
-            scores = self._feature_scores({MODEL: _evaluated(video, batch)}, batch, n_cond=0)
-            self._n_samples, n_cond = 1, 0
+            scores, self._n_samples, n_cond = real_features(self.features, batch), 1, 0
         predicted = batch.frames.shape[1] - n_cond
         if max(self.horizons, default=0) > predicted:
             raise InputError(
@@ -171,8 +188,9 @@ class Evaluation(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # On every process, because `log_dir` communicates between processes.
         folder = Path(trainer.log_dir or trainer.default_root_dir)
+        size = len(self._batches[0]["number",])
         scores, self._batches = gathered(self._batches), []
-        report = Report(scores, self.metrics, self._n_samples, self.features.name, self.horizons)
+        report = self._report(pl_module, scores, size)
         numbers = {f"test/{name}": value for name, value in report.logged().items()}
         pl_module.log_dict(numbers, rank_zero_only=True)
         if trainer.is_global_zero:
@@ -181,6 +199,21 @@ class Evaluation(Callback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for path in report.write(folder.resolve()):
                 print(f"{path.stem.replace('_', ' ')}: {path}")
+
+    def _report(
+        self, module: LightningModule, scores: VideoScores, batch_size: int
+    ) -> Report | GenerationReport:
+        if isinstance(module, Predicting):
+            name = self.features.name
+            return Report(scores, self.metrics, self._n_samples, name, self.horizons)
+        assert isinstance(module, Generating)
+        times = scores["times",].to(module.device)
+        n = self.n_generated or len(times)
+        batches = [
+            generated_features(self.features, module.generate, times, n, batch_size)
+            for _ in range(self.repeats)
+        ]
+        return GenerationReport(self.features, scores, batches)
 
     def _prediction_scores(
         self, samples: Videos, batch: Clip, n_cond: int, data: object
@@ -257,16 +290,18 @@ class Evaluation(Callback):
         lines = []
         if used and not any(isinstance(metric, SSIM) for metric in used):
             lines.append(f"SSIM needs frames of {SSIM.smallest} x {SSIM.smallest} or more")
-        if "lpips" not in {metric.name for metric in self.metrics}:
+        if used and "lpips" not in {metric.name for metric in self.metrics}:
             lines.append(
                 "LPIPS needs --evaluation.metrics+ LPIPS --evaluation.metrics.weights FILE, "
                 f"AlexNet's weights: {ALEXNET_URL}"
             )
-        if self.features.name != "fvd":
+        if self.features.name not in (I3DFeatures.name, C3DFeatures.name):
             lines.append(
-                f"{self.features.name} compares runs of this project only; FVD needs "
-                "--evaluation.features I3DFeatures --evaluation.features.weights FILE, "
-                f"i3d_torchscript.pt: {I3D_URL}"
+                f"{self.features.name} compares runs of this project only (use "
+                f"{DigitFeatures.__name__} for moving digits); FVD needs --evaluation.features "
+                "I3DFeatures --evaluation.features.weights FILE, i3d_torchscript.pt: "
+                f"{I3D_URL}; the IS and FID of papers on video GANs need C3DFeatures and "
+                f"conv3d_deepnetA_ucf.npz: {C3D_URL}"
             )
         return lines
 
@@ -276,46 +311,6 @@ def _evaluated(video: Tensor, batch: Clip) -> Tensor:
     if batch.frames.is_floating_point():
         return video.to(batch.frames.dtype)
     return video.float().clamp(0, 1)
-
-
-def best_of(scores: Tensor, n_cond: int, lower: bool = False) -> Tensor:
-    """Scores of the best sample of each video, chosen once for each of the two parts.
-
-    The parts are the conditioning frames and the predicted frames.
-
-    Args:
-        scores: Scores `[s b t]`.
-        n_cond: Number of conditioning frames, the first ones.
-        lower: Whether lower scores are better.
-
-    Returns:
-        Scores `[b t]`.
-    """
-    chosen = []
-    for part in (scores[..., :n_cond], scores[..., n_cond:]):
-        if part.shape[-1]:
-            means = part.mean(-1)
-            index = means.argmin(0) if lower else means.argmax(0)
-            chosen.append(part[index, torch.arange(part.shape[1], device=part.device)])
-    return torch.cat(chosen, 1)
-
-
-def gathered(batches: list[VideoScores]) -> VideoScores:
-    """Scores of all videos from all processes, in the order of the videos, each video once.
-
-    If the number of videos isn't a multiple of the number of processes, some videos are evaluated
-    twice.
-    """
-    everyones: list[Any] = [batches]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        everyones = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(everyones, batches)
-    parts = [part for share in everyones for part in share]
-    scores = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    _, place = torch.unique(scores["number",], return_inverse=True)
-    first = torch.full((int(place.max()) + 1,), len(place))
-    first = first.scatter_reduce(0, place, torch.arange(len(place)), "amin")
-    return {key: x[first] for key, x in scores.items()}
 
 
 def _data_name(trainer: Trainer) -> str:

@@ -95,26 +95,18 @@ class Report:
         head = ["", *(f"{m.name} {part}" for m, part in self.columns), self.distance]
         body = []
         for row in self.rows:
-            cells = [_cell(*self.mean(row, m.name, part), m.digits) for m, part in self.columns]
-            body.append([self._label(row), *cells, _number(self._distances[row], ".4g")])
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        lines = [
-            "  ".join(
-                [line[0].ljust(widths[0])]
-                + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-            ).rstrip()
-            for line in [head, *body]
-        ]
-        return "\n".join([self.heading(data), *lines])
+            cells = [cell(*self.mean(row, m.name, part), m.digits) for m, part in self.columns]
+            body.append([self._label(row), *cells, number(self._distances[row], ".4g")])
+        return "\n".join([self.heading(data), *text_table([head, *body])])
 
     def write(self, folder: Path) -> list[Path]:
         """Writes table and curves into a folder, and returns the written files."""
         folder.mkdir(parents=True, exist_ok=True)
         table, curves = folder / "test_table.csv", folder / "test_curves.csv"
-        _write_csv(table, self._table_records())
+        write_csv(table, self._table_records())
         if not self.metrics:
             return [table]
-        _write_csv(curves, self._curve_records())
+        write_csv(curves, self._curve_records())
         picture = folder / "test_curves.png"
         self.figure().savefig(picture, dpi=120)
         return [table, curves, picture]
@@ -204,16 +196,31 @@ def _interval(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def _number(value: float, digits: str) -> str:
+def number(value: float, digits: str) -> str:
+    """Number as text; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:{digits}}"
 
 
-def _cell(mean: float, half: float, digits: str) -> str:
-    shown = _number(mean, digits)
-    return shown if math.isnan(half) else f"{shown} ± {_number(half, digits)}"
+def cell(mean: float, half: float, digits: str) -> str:
+    """Mean ± half-width or standard deviation, as text; the mean alone if the other is NaN."""
+    shown = number(mean, digits)
+    return shown if math.isnan(half) else f"{shown} ± {number(half, digits)}"
 
 
-def _write_csv(path: Path, records: Iterable[dict[str, object]]) -> None:
+def text_table(rows: list[list[str]]) -> list[str]:
+    """Lines of a table with aligned columns; the first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def write_csv(path: Path, records: Iterable[dict[str, object]]) -> None:
+    """Writes records of equal keys as a CSV file."""
     records = list(records)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(records[0]))

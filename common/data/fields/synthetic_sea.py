@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common.data.fields.cache import cache_path, cached
+from common.data.cache import cache_path, cached
 from common.data.fields.sea import SIDE, SeaSurface, zone_file
 from common.data.fields.waves import runge_kutta
 from common.data.formats.netcdf import check_variables

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.data.base import Split
-from common.data.fields.cache import cache_path, cached
+from common.data.cache import cache_path, cached
 from common.data.fields.waves import SIDE, WaveSolver
 from common.data.formats.arrays import StackedVideo, mapped
 from common.data.videos.windows import (

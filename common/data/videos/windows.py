@@ -76,10 +76,14 @@ class Windows(Clips):
 
     def frames(self, indices: list[int]) -> Frames:
         clips = []
-        for footage, frames, mirrored in self._places(indices):
-            clip = footage.read(frames)
+        for index, (footage, frames, mirrored) in zip(indices, self._places(indices), strict=True):
+            clip = self.cut(footage.read(frames), index)
             clips.append(clip[..., ::-1] if mirrored else clip)
         return torch.from_numpy(np.stack(clips))
+
+    def cut(self, clip: np.ndarray, index: int) -> np.ndarray:
+        """Part of the frames `[t c h w]` that the clip of this number shows: all of them."""
+        return clip
 
     def scale(self, indices: list[int]) -> FieldScale | None:
         rows = []

@@ -5,6 +5,7 @@ import gzip
 import pickle
 import struct
 
+import av
 import h5py
 import netCDF4
 import numpy as np
@@ -73,6 +74,34 @@ def write_folder(folder, frames, name="img{}.png", first=1):
     for k, frame in enumerate(frames, first):
         Image.fromarray(frame).save(folder / name.format(k))
     return folder
+
+
+def write_avi(path, frames):
+    """A file without loss, of frames `[h w 3]`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def write_ucf101(root, train, test, fold=1):
+    """Videos by name `v_Action_gXX_cYY`, each in the folder of its action, and the lists."""
+    for name, videos in (("train", train), ("test", test)):
+        lines = []
+        for video, frames in videos.items():
+            action = video.split("_")[1]
+            write_avi(root / "UCF-101" / action / f"{video}.avi", frames)
+            lines.append(f"{action}/{video}.avi" + (" 1" if name == "train" else ""))
+        path = root / "ucfTrainTestlist" / f"{name}list{fold:02}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\r\n".join(lines) + "\r\n")
+    return root
 
 
 def write_npy(path, pixels):

@@ -17,6 +17,7 @@ from tests.common.data.small_files import (
     write_sea,
     write_srvp,
     write_taxi,
+    write_ucf101,
 )
 
 FRAMES = {"n_frames": 4, "n_eval_frames": 5}
@@ -66,6 +67,22 @@ def human36m(folder):
     length = lambda subject: 30 + 3 * subject
     write_human(folder, (1, 5, 6, 7, 8, 9, 11), "ab", length, np.savez)
     return {"root": str(folder), "every": 4, "clips_per_video": 1, **FRAMES}
+
+
+def ucf101(folder):
+    videos = lambda groups: {
+        f"v_Dive_g{g:02}_c{c:02}": noise(6 + c, 18, 24, 3, seed=10 * g + c)
+        for g in groups
+        for c in (1, 2)
+    }
+    write_ucf101(folder / "data", videos(range(8, 13)), videos((1, 2)))
+    return {
+        "root": str(folder / "data"),
+        "cache": str(folder / "cache"),
+        "crop": "random",
+        "val_fraction": 0.2,
+        **FRAMES,
+    }
 
 
 def moving_mnist_file(folder):

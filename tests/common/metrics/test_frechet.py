@@ -103,7 +103,7 @@ def test_other_channels_are_refused():
 
 
 def test_a_single_image_is_refused():
-    with pytest.raises(InputError, match="got 2 real and 1 generated images"):
+    with pytest.raises(InputError, match="got 2 real and 1 generated examples"):
         distance(RandomFeatures(), images(2, 0), images(1, 1))
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from common.errors import InputError
 from common.metrics.frames import LPIPS, psnr, ssim
-from common.metrics.frechet import frechet_distance
+from common.metrics.frechet import FrechetDistance, frechet_distance
 from common.metrics.video import I3DFeatures, RandomVideoFeatures
 
 METRICS = [psnr, ssim]
@@ -228,6 +228,18 @@ def test_distance_is_the_closed_form(channels):
 def test_distance_of_fewer_videos_than_features_is_finite_and_zero_to_itself():
     features = RandomVideoFeatures()(videos(5, 0))
     assert frechet_distance(features, features.flip(0)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_metric_of_batches_takes_videos_and_is_the_distance_of_all_features():
+    features = RandomVideoFeatures()
+    real, fake = videos(80, 0), videos(90, 1, top=200)
+    metric = FrechetDistance(features)
+    for part in real.split(30):
+        metric.update(part, real=True)
+    for part in fake.split(30):
+        metric.update(part, real=False)
+    expected = frechet_distance(features(real), features(fake)).item()
+    assert metric.compute().item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_distance_needs_two_of_each():

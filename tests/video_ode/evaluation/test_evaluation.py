@@ -13,7 +13,8 @@ from common.metrics.frames import BEST_PSNR, LPIPS, FrameMetric, psnr, ssim
 from common.metrics.video import ClipFeatures
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess, truth
 from video_ode.evaluation.baselines import last_seen, still_videos
-from video_ode.evaluation.protocol import Evaluation, best_of, gathered
+from video_ode.evaluation.protocol import Evaluation
+from video_ode.evaluation.scores import best_of, gathered
 from video_ode.module import VideoPredictionModule
 from video_ode.predictor import VideoPredictor, to_unit
 
