@@ -1,9 +1,12 @@
-"""Ablation study of temporal generators of video GANs (Gordon & Parde 2020, section 4).
+"""Studies of video GANs: temporal generators (Gordon & Parde 2020, section 4), and digits.
 
-    python -m video_ode.study_gan [--seeds 3] [--gans "[TGAN, MoCoGAN, TGANv2]"]
+    python -m video_ode.study_gan motions [--seeds 3] [--gans "[TGAN, MoCoGAN, TGANv2]"]
+    python -m video_ode.study_gan digits [--seeds 3]
 
-trains small GANs on a moving digit and writes two tables: networks of the vector field (section
-4.1), and families and orders of differential equations (section 4.2). Finished runs are kept.
+`motions` trains small GANs on a moving digit and writes two tables: networks of the vector field
+(section 4.1), and families and orders of differential equations (section 4.2). `digits` trains
+`tgan_digits.yaml` and compares it with an untrained generator and with controls. Finished runs are
+kept.
 """
 
 import json
@@ -19,6 +22,7 @@ from common.errors import check_output
 from common.experiments import Scores, fit_and_test, results_table, run_grid, write_report
 from common.training.cli import run_command
 from video_ode.cli import main
+from video_ode.evaluation.generation import HALF, SHUFFLED
 from video_ode.gan.module import VideoGANModule
 from video_ode.study import table_scores
 
@@ -29,13 +33,14 @@ FILES: dict[str, list[str]] = {
     "MoCoGAN": ["study_gan.yaml", "ablations/study_mocogan.yaml"],
     "TGANv2": ["study_gan.yaml", "ablations/study_tganv2.yaml"],
 }
+DIGITS = "tgan_digits.yaml"
 # Widths with which the two layers of f have as many weights as the original generator.
 EQUAL = {"TGAN": 383, "MoCoGAN": 49}
 FRAMES, SIZE = 8, 16
 DISTANCE, SCORE = "digit_frechet_video", "digit_inception_score"
+MEASURED = {"Fréchet distance": (DISTANCE, ".2f"), "Inception score": (SCORE, ".2f")}
 COLUMNS = {
-    "Fréchet distance": (DISTANCE, ".2f"),
-    "Inception score": (SCORE, ".2f"),
+    **MEASURED,
     "parameters of G_t": ("parameters", ",.0f"),
     "evaluations of f": ("evaluations", ".0f"),
     "turns a second": ("turns", ".1f"),
@@ -43,12 +48,12 @@ COLUMNS = {
 Spec = dict[str, Any]  # class and arguments, as in a configuration
 
 
-def study(
+def motions(
     seeds: int = 3,
     gans: Sequence[GAN] = ("TGAN", "MoCoGAN", "TGANv2"),
     out: Path = Path("lightning_logs/study_gan"),
 ) -> None:
-    """Runs all runs that are not finished yet; writes `study_gan.md`.
+    """Runs the ablation of the temporal generator; writes `motions.md`.
 
     Args:
         seeds: Number of runs of each row.
@@ -66,7 +71,34 @@ def study(
         if found:
             results = run_grid(out / "runs", _settings(found), seeds, run)
             parts.append(results_table(results, COLUMNS, f"{title}, {seeds} seeds"))
-    write_report(out / "study_gan.md", "\n\n".join(parts))
+    write_report(out / "motions.md", "\n\n".join(parts))
+
+
+def digits(seeds: int = 3, out: Path = Path("lightning_logs/study_gan")) -> None:
+    """Trains a GAN of a moving digit; writes `digits.md`, with its controls.
+
+    Args:
+        seeds: Number of runs.
+        out: Folder of the runs and of the table.
+    """
+    check_output(out)
+    rate = "--model.init_args.{}_optimizer.init_args.lr"
+    still = [rate.format("generator"), "0", rate.format("critic"), "0"]
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    rows = {"trained": [], "untrained": [*still, *short]}
+
+    def run(options: Any, seed: int) -> Scores:
+        words = ["--seed_everything", str(seed), *options]
+        folder = out / f"digits_{'untrained' if options else 'trained'}_{seed}"
+        return table_scores(fit_and_test(main, [CONFIGS / DIGITS], folder, words))
+
+    results = run_grid(out / "digits", rows, seeds, run)
+    for name in (SHUFFLED, HALF):
+        keys = {key: f"{name} {key}" for key, _ in MEASURED.values()}
+        results[f"*{name}*"] = [
+            {key: scores[found] for key, found in keys.items()} for scores in results["trained"]
+        ]
+    write_report(out / "digits.md", results_table(results, MEASURED, f"{seeds} seeds"))
 
 
 def fields(gan: GAN) -> dict[str, Spec | None]:
@@ -138,12 +170,12 @@ def _run(settings: Mapping[str, Any], seed: int, out: Path) -> Scores:
     module = VideoGANModule.load_from_checkpoint(folder / "checkpoints" / "last.ckpt")
     dynamics = module.generator.dynamics
     with torch.no_grad():
-        module.generate(1, torch.arange(float(FRAMES)))
+        module.eval().generate(1, torch.arange(float(FRAMES)))
     return {
         **table_scores(folder),
         "parameters": float(sum(p.numel() for p in dynamics.parameters())),
         "evaluations": float(dynamics.evaluations.forward),
-        "turns": turns_a_second(module),
+        "turns": turns_a_second(module.train()),
     }
 
 
@@ -172,4 +204,4 @@ def _solver() -> Spec:
 
 
 if __name__ == "__main__":
-    run_command([study])
+    run_command([motions, digits])

@@ -28,10 +28,13 @@ def tiny(tmp_path, monkeypatch):
     """Configurations of the study with a few videos."""
     folder = tmp_path / "configs"
     (folder / "ablations").mkdir(parents=True)
-    for name in {name for names in study_gan.FILES.values() for name in names}:
+    for name in {
+        study_gan.DIGITS,
+        *(name for names in study_gan.FILES.values() for name in names),
+    }:
         config = yaml.safe_load((study_gan.CONFIGS / name).read_text())
         if "data" in config:
-            config["data"]["init_args"] |= {"n_train": 8, "n_test": 6, "batch_size": 4}
+            config["data"]["init_args"] |= {"n_train": 8, "n_val": 4, "n_test": 6, "batch_size": 4}
             config["trainer"] |= {"max_epochs": 1, "enable_progress_bar": False}
             config["evaluation"]["n_generated"] = 6
         (folder / name).write_text(yaml.safe_dump(config))
@@ -40,17 +43,29 @@ def tiny(tmp_path, monkeypatch):
 
 
 def test_the_study_trains_every_kind_of_gan_and_writes_its_table(tiny, monkeypatch):
-    kept = ("original", "ODE of order 2", "SDE")
+    kept = {"TGAN": "ODE of order 2", "MoCoGAN": "original", "TGANv2": "SDE"}
     families = study_gan.families
     monkeypatch.setattr(study_gan, "fields", lambda gan: {})
-    monkeypatch.setattr(
-        study_gan, "families", lambda gan: {name: families(gan)[name] for name in kept}
-    )
-    study_gan.study(seeds=1, out=tiny)
-    lines = (tiny / "study_gan.md").read_text().splitlines()
-    assert len(lines) == 2 + 3 * 3
+    monkeypatch.setattr(study_gan, "families", lambda gan: {kept[gan]: families(gan)[kept[gan]]})
+    study_gan.motions(seeds=1, out=tiny)
+    lines = (tiny / "motions.md").read_text().splitlines()
+    assert len(lines) == 2 + 3
     cells = [line.split(" | ") for line in lines[2:]]
-    assert cells[0][0] == "| TGAN, original"
-    assert cells[0][3] == "12,640"
-    assert cells[4][3] == f"{3 * 17 * 16 + 16 * 16 + 0:,}"  # two maps of z0, and f of z and z′
+    assert cells[0][0] == "| TGAN, ODE of order 2"
+    assert cells[0][3] == f"{3 * 17 * 16 + 16 * 16:,}"  # two maps of z0, and f of z and z′
+    assert cells[1][3] == "1,632"
     assert all("nan" not in cell and "–" not in cell for row in cells for cell in row)
+
+
+def test_digits_stand_beside_an_untrained_generator_and_the_controls(tiny):
+    study_gan.digits(seeds=1, out=tiny)
+    lines = (tiny / "digits.md").read_text().splitlines()
+    names = [line.split(" | ")[0].strip("| *") for line in lines[2:6]]
+    assert names == [
+        "trained",
+        "untrained",
+        "real videos, frames shuffled",
+        "real videos, other half",
+    ]
+    distances = [float(line.split(" | ")[1]) for line in lines[2:6]]
+    assert distances[1] > distances[3] > 0
