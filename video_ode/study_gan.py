@@ -30,8 +30,8 @@ GAN = Literal["TGAN", "MoCoGAN", "TGANv2"]
 CONFIGS = Path(__file__).parent / "configs/gan"
 FILES: dict[str, list[str]] = {
     "TGAN": ["study_gan.yaml"],
-    "MoCoGAN": ["study_gan.yaml", "ablations/study_mocogan.yaml"],
-    "TGANv2": ["study_gan.yaml", "ablations/study_tganv2.yaml"],
+    "MoCoGAN": ["study_gan.yaml", "ablations/study_gan_mocogan.yaml"],
+    "TGANv2": ["study_gan.yaml", "ablations/study_gan_tganv2.yaml"],
 }
 DIGITS = "tgan_digits.yaml"
 # Widths with which the two layers of f have as many weights as the original generator.
