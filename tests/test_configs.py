@@ -1,6 +1,7 @@
 """Every configuration that ships takes a step through the real command line."""
 
 import pickle
+import re
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -87,7 +88,7 @@ def arguments(configs, folder):
         write_taxi(folder, taxi((8, 8, 8, 40)))
     if base == "cifar10":
         write_cifar10(folder)
-    data = [word.format(folder=folder, taxis=folder) for word in data]
+    data = [re.sub("{folder}|{taxis}", str(folder), word) for word in data]
     return [*files, *given, *data]
 
 
