@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from scipy import linalg
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from common.metrics.video import ClipClassifier
 from tests.video_ode.fakes import FRAMES, DiscData
 from video_ode.evaluation.protocol import Evaluation
@@ -141,6 +141,12 @@ def test_a_single_real_video_has_no_distance(tmp_path):
     assert "test/two_bytes" not in logged
     assert math.isfinite(logged["test/two_score"])
     assert rows["real videos, other half"]["n_videos"] == "0"
+
+
+def test_a_diverged_generator_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(Grey, "generate", lambda self, n, t: torch.full((n, 8, 1, 9, 9), math.nan))
+    with pytest.raises(RunError, match="NaN or infinite"):
+        evaluate(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [{"n_generated": 1}, {"repeats": 0}])
