@@ -149,9 +149,12 @@ class GenerationReport:
             body.append([row, str(n), str(n_other or "–"), *values])
         heading = (
             f"{data}: (n_cond, n_total, n_samples) = (0, {self.n_frames}, 1), {self.n_real} real "
-            f"videos, {self.n_batches} batches of n = {self.n_generated} generated videos (± is "
-            "the standard deviation over the batches)"
+            f"videos, n = {self.n_generated} generated ones"
         )
+        if self.n_batches > 1:
+            heading += (
+                f" in each of {self.n_batches} fresh batches (± is their standard deviation)"
+            )
         n, n_other, distances, _ = self.rows[HALF]
         bias = (
             f"The distance is biased upward, the more the fewer videos there are: {n} real videos "
