@@ -27,7 +27,9 @@ class DigitFeatures(ClipClassifier):
     of 14 px on 32 px and the motions of all three generators. On other videos the features still
     tell small differences, but the classes mean nothing.
 
-    `python -m video_ode.evaluation.train_digits` makes the weights again.
+    `python -m video_ode.evaluation.train_digits` makes the weights again (seed 0, two cores,
+    2026-11-27). Of 500 test videos of 12 frames the network finds the class of 88 % (`toronto`),
+    93 % (`svg`), 94 % (`srvp`) and 82 % (`srvp`, stochastic).
     """
 
     name, score_name = "digit_frechet_video", "digit_inception_score"

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from common.data.draws import uniform
 from common.data.videos.base import Clip
+from common.errors import RunError
 from common.metrics.frames import FrameMetric
 from common.metrics.frechet import frechet_distance
 from common.metrics.video import ClipClassifier, ClipFeatures, inception_score
@@ -56,6 +57,9 @@ def generated_features(
         times: Times of the real videos, `[m t]`, which the generated ones take in turn.
         n: Number of videos.
         batch_size: Number of videos that are generated at once.
+
+    Raises:
+        RunError: The frames are NaN or infinite.
     """
     rank, n_processes = 0, 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -69,6 +73,11 @@ def generated_features(
         for start in tqdm(range(0, share, batch_size), "Generating", disable=rank > 0, delay=5):
             count = min(batch_size, share - start)
             video = generate(count, times[start // batch_size % len(times)])
+            if not video.isfinite().all():
+                raise RunError(
+                    "the generator made frames that are NaN or infinite; take an earlier "
+                    "checkpoint, or train with a lower learning rate"
+                )
             found.append(features(to_pixels(video.float().clamp(0, 1))).cpu())
     return of_all_processes(torch.cat(found))[:n]
 
@@ -140,9 +149,12 @@ class GenerationReport:
             body.append([row, str(n), str(n_other or "–"), *values])
         heading = (
             f"{data}: (n_cond, n_total, n_samples) = (0, {self.n_frames}, 1), {self.n_real} real "
-            f"videos, {self.n_batches} batches of n = {self.n_generated} generated videos (± is "
-            "the standard deviation over the batches)"
+            f"videos, n = {self.n_generated} generated ones"
         )
+        if self.n_batches > 1:
+            heading += (
+                f" in each of {self.n_batches} fresh batches (± is their standard deviation)"
+            )
         n, n_other, distances, _ = self.rows[HALF]
         bias = (
             f"The distance is biased upward, the more the fewer videos there are: {n} real videos "

@@ -1,7 +1,7 @@
 """Training of the classifier of moving digits whose features measure generated videos.
 
 `python -m video_ode.evaluation.train_digits` trains it and replaces the weights that ship with
-the project. It takes 5 minutes on one core.
+the project. It takes 4 minutes on one core.
 """
 
 import functools
@@ -65,7 +65,9 @@ def train(
     }
     with written_whole(out) as file:
         torch.save(state, file)
-    print(f"weights: {out}")
+    network.eval()
+    shares = [f"{_accuracy(network, motion):.1%}" for motion in range(len(MOTIONS))]
+    print(f"weights: {out}; right on test videos of the motions: {', '.join(shares)}")
 
 
 def labelled_videos(
@@ -89,6 +91,13 @@ def labelled_videos(
     digits = EmbeddedDigits().labels(split)[true.digits[:, 0]]
     classes = 4 * digits + 2 * (way[:, 0] > 0) + (way[:, 1] > 0)
     return simulator.drawn(true.digits, true.corners, simulator.canvas), classes
+
+
+@torch.no_grad()
+def _accuracy(network: DigitNetwork, motion: int) -> float:
+    """Share of 500 test videos of 12 frames whose class is found."""
+    video, classes = labelled_videos("test", torch.arange(500), 12, motion)
+    return float((network(video).argmax(1) == classes).float().mean())
 
 
 @functools.cache

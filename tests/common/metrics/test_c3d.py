@@ -49,7 +49,8 @@ def files(arrays, mean, tmp_path_factory):
     folder = tmp_path_factory.mktemp("c3d")
     np.savez(folder / "conv3d_deepnetA_ucf.npz", **arrays)
     np.savez(folder / "mean2.npz", mean=mean)
-    return folder
+    yield folder
+    (folder / "conv3d_deepnetA_ucf.npz").unlink()  # 300 MB
 
 
 @pytest.fixture(scope="module")

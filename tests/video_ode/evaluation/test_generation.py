@@ -10,9 +10,10 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from scipy import linalg
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from common.metrics.video import ClipClassifier
 from tests.video_ode.fakes import FRAMES, DiscData
+from video_ode.evaluation.generation import generated_features
 from video_ode.evaluation.protocol import Evaluation
 from video_ode.evaluation.validation import GenerationMetrics
 
@@ -117,7 +118,7 @@ def test_half_of_the_real_videos_shows_the_bias_and_shuffled_frames_the_worst(tm
     assert rows["real videos, other half"]["n_videos"] == str(COUNT // 2)
     assert "test/two_bytes_std" not in logged
     out = capsys.readouterr().out
-    assert f"{COUNT} real videos, 1 batches of n = {COUNT} generated videos" in out
+    assert f"{COUNT} real videos, n = {COUNT} generated ones" in out
     assert f"{COUNT // 2} real videos have {half:.4g} to {COUNT // 2} other ones" in out
     assert "LPIPS" not in out
 
@@ -131,6 +132,25 @@ def test_shuffling_keeps_the_frames_of_each_video_and_changes_their_order(tmp_pa
     assert torch.equal(again, shuffled)
 
 
+def test_processes_with_the_same_random_state_share_the_work(monkeypatch):
+    parts = {}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(
+        torch.distributed,
+        "all_gather_object",
+        lambda into, mine: into.__setitem__(slice(None), [parts.setdefault(rank, mine), mine]),
+    )
+    for rank in (0, 1):
+        torch.manual_seed(0)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        times = torch.arange(8.0).expand(3, -1)
+        found = generated_features(TwoBytes(), Grey().generate, times, n=9, batch_size=4)
+        assert found.shape == (9, 2)
+    assert len(parts[0]) == len(parts[1]) == 5
+    assert not set(parts[0][:, 0].tolist()) & set(parts[1][:, 0].tolist())
+
+
 def test_the_seed_fixes_the_generated_videos(tmp_path):
     one, two = (evaluate(tmp_path / name, n_generated=9)[0] for name in "ab")
     assert one == two
@@ -141,6 +161,12 @@ def test_a_single_real_video_has_no_distance(tmp_path):
     assert "test/two_bytes" not in logged
     assert math.isfinite(logged["test/two_score"])
     assert rows["real videos, other half"]["n_videos"] == "0"
+
+
+def test_a_diverged_generator_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(Grey, "generate", lambda self, n, t: torch.full((n, 8, 1, 9, 9), math.nan))
+    with pytest.raises(RunError, match="NaN or infinite"):
+        evaluate(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [{"n_generated": 1}, {"repeats": 0}])
