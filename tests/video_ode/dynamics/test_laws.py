@@ -8,8 +8,13 @@ from common.errors import InputError
 from tests.laws import DYNAMICS
 from video_ode.dynamics.base import PiecewiseContext, Stepwise
 from video_ode.dynamics.deconvolution import Deconvolution1d
+from video_ode.dynamics.higher_order import HigherOrderODE
+from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.pre_encoded import PreEncoded
 from video_ode.dynamics.recurrent import GRU, ConvLSTM
+from video_ode.dynamics.residual import Residual
 from video_ode.dynamics.sde import NeuralSDE
+from video_ode.dynamics.time_scaled import TimeScaled
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -51,6 +56,9 @@ def names(kinds):
 MAPS = [name for name in KINDS if name not in names((GRU, Deconvolution1d))]  # not vectors only
 BETWEEN = [name for name in KINDS if name not in names(FRAMEWISE)]
 FROM_Z0 = [name for name, (kind, _) in KINDS.items() if kind.starts_at_z0]
+# Dynamics whose steps don't depend on the asked times, as those of an adaptive solver do.
+GRIDS = (NeuralODE, HigherOrderODE, Residual, NeuralSDE, PreEncoded, TimeScaled)
+ON_A_GRID = [name for name in names(GRIDS) if name != "adaptive ode"]
 BACKWARD = [name for name in BETWEEN if name not in names(NeuralSDE)]
 WITH_FIELD = [name for name, (_, field) in KINDS.items() if field is not None]
 TOLERANCE = {"adaptive ode": dict(atol=1e-5, rtol=1e-5)}
@@ -100,8 +108,7 @@ def test_states_around_a_time_are_those_of_the_two_paths(name):
         assert dynamics.states_around(z0, start, start).shape == (4, 1, 3)
 
 
-# An adaptive solver's steps depend on its last time.
-@pytest.mark.parametrize("name", [name for name in BETWEEN if name != "adaptive ode"])
+@pytest.mark.parametrize("name", ON_A_GRID)
 def test_twice_the_frame_rate_adds_frames_and_changes_none(name):
     dynamics, _ = make(name)
     z0 = torch.randn(4, 3)
