@@ -168,6 +168,7 @@ BASES = {
     "video_ode": [
         "video_ode/configs/srvp/srvp_digits.yaml",
         "video_ode/configs/latent_ode/latent_ode_digits.yaml",
+        "video_ode/configs/gan/tgan_digits.yaml",
     ],
 }
 

@@ -92,9 +92,8 @@ class Evaluation(Callback):
     A generator is evaluated by this distance alone and, if the features are those of a classifier,
     by the Inception score: on `repeats` fresh batches of `n_generated` videos, with the standard
     deviation over the batches. (The papers on video GANs take 5 or 10 batches of 2,048 videos.)
-    Beside it stand the real videos: one half of them compared with the other half, which shows the
-    bias of few videos, and with their frames shuffled. The controls are logged under the name of
-    the distance with `_half` and `_shuffled`, the standard deviation with `_std`.
+    Beside it stand real videos: half of them against the other half (the bias of few videos), and
+    with their frames shuffled. The keys of these controls end in `_half` and `_shuffled`.
 
     Logs `test/psnr` and `test/psnr_given` (of predicted and of conditioning frames), the same for
     every other metric, `test/psnr_10` and so on for each of the `horizons`, the distance by its
@@ -105,9 +104,8 @@ class Evaluation(Callback):
     Args:
         metrics: Metrics in addition to PSNR and SSIM, such as `LPIPS`. None: no others.
         features: Features of the Fréchet distance: `I3DFeatures(weights=…)` for FVD,
-            `C3DFeatures(weights=…)` for the "IS" and "FID" of papers on video GANs,
-            `DigitFeatures()` for moving digits. None: random features, whose distance has its own
-            name.
+            `C3DFeatures(weights=…)` for the "IS" and "FID" of papers on video GANs, `DigitFeatures`
+            for moving digits. None: random features. Each distance has its own name.
         horizons: Numbers of predicted frames, such as 10: the table also has the mean over the
             first 10 predicted frames ("t+10" in papers).
         swap: Also score videos with the motion of one test video and the content of the next one
