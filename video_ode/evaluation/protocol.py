@@ -103,9 +103,9 @@ class Evaluation(Callback):
 
     Args:
         metrics: Metrics in addition to PSNR and SSIM, such as `LPIPS`. None: no others.
-        features: Features of the Fréchet distance: `I3DFeatures(weights=…)` for FVD,
-            `C3DFeatures(weights=…)` for the "IS" and "FID" of papers on video GANs, `DigitFeatures`
-            for moving digits. None: random features. Each distance has its own name.
+        features: Features of the Fréchet distance, which has a name for each: `I3DFeatures` for
+            FVD, `C3DFeatures` for the "IS" and "FID" of papers on video GANs, `DigitFeatures` for
+            moving digits. None: random features.
         horizons: Numbers of predicted frames, such as 10: the table also has the mean over the
             first 10 predicted frames ("t+10" in papers).
         swap: Also score videos with the motion of one test video and the content of the next one
