@@ -125,6 +125,18 @@ class TotalCorrelationAudit(Callback):
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer, trainer.num_test_batches)
 
+    # Not after the last batch: the module's own hook at its end may call the layer again.
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._catcher is not None and self._kept and self._wants(dataloader_idx):
+            self._catcher.start()
+
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -139,14 +151,11 @@ class TotalCorrelationAudit(Callback):
         caught = self._catcher.stop()
         if self._wants(dataloader_idx):
             self._keep(caught, batch, dataloader_idx)
-        if any(map(self._wants, self._kept)):
-            self._catcher.start()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._catcher is not None:
-            self._catcher.stop()
         self._finish(pl_module)
 
+    on_test_batch_start = on_validation_batch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
@@ -169,7 +178,6 @@ class TotalCorrelationAudit(Callback):
         names = self._catcher.names
         self._kept = {loader: {name: [] for name in names} for loader in range(len(batches))}
         self._share = -(-self.samples // trainer.world_size)
-        self._catcher.start()
 
     def _wants(self, loader: int) -> bool:
         """True while this device has not kept its share of a loader's images yet."""

@@ -234,6 +234,16 @@ def test_every_loader_is_audited_by_itself():
     assert set(audit.measured) == {"same/dataloader_idx_0", "same/dataloader_idx_1"}
 
 
+def test_calls_after_a_batch_are_no_part_of_the_audit():
+    class Busy(Net):
+        def on_test_batch_end(self, outputs, batch, batch_idx, dataloader_idx=0):
+            self.same(torch.randn(7, 3, 4))  # another size
+
+    audit = TotalCorrelationAudit("same", **QUICK)
+    trainer(audit).test(Busy(), batches(), verbose=False)
+    assert audit.measured["same"].value == pytest.approx(TRUTH, abs=0.06)
+
+
 def test_two_audits_of_a_layer_have_names_of_their_own():
     within = {"labels": 1, "n_classes": 2}
     audits = [
