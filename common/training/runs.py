@@ -80,6 +80,7 @@ def lock(folder: Path) -> None:
     Raises:
         InputError: Another process trains in this folder.
     """
+    folder = Path(os.path.abspath(folder))  # the same key for a relative path
     if getattr(rank_zero_only, "rank", 0) != 0 or folder in _locks:
         return
     file = (folder / ".lock").open("a+")

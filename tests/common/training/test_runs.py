@@ -103,6 +103,15 @@ def test_two_runs_that_begin_at_once_get_two_folders(tmp_path):
     runs.release_locks()
 
 
+def test_a_run_below_a_relative_folder_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["msflow"])
+    main(words("runs", *SHORT))
+    main(words("runs", *SHORT, "--trainer.max_epochs", "3", "--allow_changes", "true",
+               "--ckpt_path", "last"))  # fmt: skip
+    assert read_torch(last(tmp_path / "runs"))["epoch"] == 2
+
+
 def test_a_refused_run_leaves_no_folder_and_a_named_one_is_not_overwritten(fit, tmp_path):
     refused(fit, "--model.flow.shape", "[3,28,28]")
     assert not (tmp_path / "runs").exists()
