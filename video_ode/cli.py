@@ -10,7 +10,8 @@ if __name__ == "__main__":
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -77,14 +78,13 @@ class VideoTrainer(Trainer):
         place = self._folder / "predictions" if out is None else Path(out)
         writer = PredictionWriter(place, formats, fps)
         self._load(model, datamodule, ckpt_path)
-        quiet = self.progress_bar_callback is None
-        shown = tqdm(first_videos(datamodule, n), "videos", n, disable=quiet)
-        clips = (clip.to(model.device) for clip in shown)
+        shown = partial(tqdm, desc="videos", total=n, disable=self.progress_bar_callback is None)
+        clips = (clip.to(model.device) for clip in first_videos(datamodule, n))
         with evaluation_mode(model):
             if isinstance(model, Generating):
-                paths = _write_generated(writer, model, clips, asked, n, n_samples)
+                paths = _write_generated(writer, model, clips, asked, shown(range(n)), n_samples)
             else:
-                paths = _write_predicted(writer, model, clips, asked, n_samples)
+                paths = _write_predicted(writer, model, shown(clips), asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 
@@ -225,7 +225,7 @@ def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
 def _write_predicted(
     writer: PredictionWriter,
     model: System,
-    clips: Iterator[Clip],
+    clips: Iterable[Clip],
     times: Times | None,
     n_samples: int,
 ) -> list[Path]:
@@ -241,16 +241,16 @@ def _write_predicted(
 def _write_generated(
     writer: PredictionWriter,
     model: Generating,
-    clips: Iterator[Clip],
+    clips: Iterable[Clip],
     times: Times | None,
-    n: int,
+    numbers: Iterable[int],
     n_samples: int,
 ) -> list[Path]:
-    """Writes `n` generated videos, at these times or, for None, at those of the first clip."""
+    """Writes generated videos, at these times or, for None, at those of the first clip."""
     for clip in clips:
         wanted = clip.own_times()[0] if times is None else times.to(clip.times.device)
         order = wanted.argsort()
-        videos = [_motions(model, wanted[order], n_samples) for _ in range(n)]
+        videos = [_motions(model, wanted[order], n_samples) for _ in numbers]
         return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()])
     return []
 
