@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -75,16 +75,16 @@ class VideoTrainer(Trainer):
         """
         check_counts(1, n=n, n_samples=n_samples)
         asked = None if times is None else time_range(times)
-        place = self._folder / "predictions" if out is None else Path(out)
-        writer = PredictionWriter(place, formats, fps)
+        writer = PredictionWriter(Path(out or self._folder / "predictions"), formats, fps)
         self._load(model, datamodule, ckpt_path)
-        shown = partial(tqdm, desc="videos", total=n, disable=self.progress_bar_callback is None)
+        bar = partial(tqdm, desc="videos", total=n, disable=self.progress_bar_callback is None)
         clips = (clip.to(model.device) for clip in first_videos(datamodule, n))
         with evaluation_mode(model):
             if isinstance(model, Generating):
-                paths = _write_generated(writer, model, clips, asked, shown(range(n)), n_samples)
+                each = iter(bar(range(n)))
+                paths = _write_generated(writer, model, clips, asked, each, n_samples)
             else:
-                paths = _write_predicted(writer, model, shown(clips), asked, n_samples)
+                paths = _write_predicted(writer, model, iter(bar(clips)), asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 
@@ -225,7 +225,7 @@ def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
 def _write_predicted(
     writer: PredictionWriter,
     model: System,
-    clips: Iterable[Clip],
+    clips: Iterator[Clip],
     times: Times | None,
     n_samples: int,
 ) -> list[Path]:
@@ -241,9 +241,9 @@ def _write_predicted(
 def _write_generated(
     writer: PredictionWriter,
     model: Generating,
-    clips: Iterable[Clip],
+    clips: Iterator[Clip],
     times: Times | None,
-    numbers: Iterable[int],
+    numbers: Iterator[int],
     n_samples: int,
 ) -> list[Path]:
     """Writes generated videos, at these times or, for None, at those of the first clip."""
