@@ -55,7 +55,7 @@ class TorchSDE(SDESolver):
             import torchsde
         except ImportError as error:
             raise RunError(
-                "TorchSDE needs the package torchsde: pip install 'dynamical-vision[sde]'"
+                "TorchSDE needs the package torchsde; install it: pip install -e '.[sde]'"
             ) from error
         if self.adjoint and bool(grid_places(times, self.step_size).rest.any()):
             raise InputError(

@@ -1,5 +1,6 @@
 """Latent dynamics of feature maps by dynamics of vectors."""
 
+import torch
 from torch import Tensor
 
 from common.typing import Sample, Times
@@ -23,6 +24,11 @@ class PerPosition(Dynamics):
     def solve(self, z0: Sample, times: Times, context: Tensor | None) -> Solved:
         b, _, h, w = z0.shape
         known = None if context is None else context.permute(0, 2, 3, 1).flatten(0, 2)
-        path = self.dynamics(z0.permute(0, 2, 3, 1).flatten(0, 2), times, known)
-        states = path.states.unflatten(0, (b, h, w)).permute(0, 3, 4, 1, 2)
-        return Solved(states, path.evaluations)
+        solved = self.dynamics.solved(z0.permute(0, 2, 3, 1).flatten(0, 2), times, known)
+        path, kl = solved.states, solved.kl
+        if not isinstance(path, Tensor):
+            path = torch.stack(list(path), 1)
+        states = path.unflatten(0, (b, h, w)).permute(0, 3, 4, 1, 2)
+        if kl is not None:
+            kl = kl.unflatten(0, (b, h * w)).sum(1)
+        return Solved(states, solved.evaluations, kl)

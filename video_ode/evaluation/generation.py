@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from common.metrics.frechet import frechet_distance
 from common.metrics.video import ClipClassifier, ClipFeatures, inception_score
 from common.typing import Times, Video
 from video_ode.evaluation.report import MODEL, VideoScores, cell, number, text_table, write_csv
+from video_ode.evaluation.scores import of_every_process
 from video_ode.predictor import to_pixels
 
 REAL, HALF, SHUFFLED = (
@@ -84,11 +84,7 @@ def generated_features(
 
 def of_all_processes(rows: Tensor) -> Tensor:
     """Rows of all processes, `[n f]`, on the CPU."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows.cpu()
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows.cpu())
-    return torch.cat(parts)
+    return torch.cat(of_every_process(rows.cpu()))
 
 
 def score_of(features: ClipFeatures, rows: Tensor) -> float:

@@ -36,13 +36,18 @@ def gathered(batches: list[VideoScores]) -> VideoScores:
     If the number of videos isn't a multiple of the number of processes, some videos are evaluated
     twice.
     """
-    everyones: list[Any] = [batches]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        everyones = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(everyones, batches)
-    parts = [part for share in everyones for part in share]
+    parts = [part for share in of_every_process(batches) for part in share]
     scores = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     _, place = torch.unique(scores["number",], return_inverse=True)
     first = torch.full((int(place.max()) + 1,), len(place))
     first = first.scatter_reduce(0, place, torch.arange(len(place)), "amin")
     return {key: x[first] for key, x in scores.items()}
+
+
+def of_every_process(value: Any) -> list[Any]:
+    """The value of each process, in the order of their ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

@@ -13,7 +13,7 @@ from video_ode.frames.base import halvings
 
 
 class View(NamedTuple):
-    """What critics see of a clip: some of its frames at one resolution.
+    """View of a clip: those of its frames that the critics see, at one resolution.
 
     Attributes:
         video: Frames `[b k c h w]` in `[0, 1]`.
@@ -58,6 +58,26 @@ class ClipCritic(Critic):
             chosen = some_frames(video.shape[1], self.n_frames, video.device)
             video, times = video[:, chosen], times[chosen]
         return self.score(2 * video - 1, times)
+
+
+class WholeClipCritic(ClipCritic):
+    """Base of critics of clips with a fixed number of frames; a subclass makes `net`.
+
+    Attributes:
+        clip: Number of frames of a clip.
+        net: Network from videos `[n c t h w]` to scores `[n …]`.
+    """
+
+    clip: int
+    net: nn.Module
+
+    def score(self, video: Video, times: Times) -> Tensor:
+        if video.shape[1] != self.clip:
+            raise InputError(
+                f"got clips of {video.shape[1]} frames, but {type(self).__name__} takes "
+                f"{self.clip}: change its clip or data.n_frames"
+            )
+        return self.net(video.transpose(1, 2)).flatten(1)
 
 
 class SparseCritic(ClipCritic):

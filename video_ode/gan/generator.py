@@ -78,13 +78,13 @@ class LatentVideoGenerator(AdversarialGenerator):
         decoder: From shape and length of a code to the image generator `G_i`; a code is the
             content and then the motion.
         motion_size: Length of the motion.
-        content_size: Length of the content.
+        content_size: Length of the content, unless `tied`.
         prior: Distribution of content and first motion: standard `normal`, or `uniform` from -1
             to 1.
-        tied: The first motion is the content.
+        tied: The first motion is the content, so that both have `motion_size` numbers.
 
     Raises:
-        InputError: Numbers out of range, or `tied` with different lengths.
+        InputError: Numbers out of range.
     """
 
     def __init__(

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from common.errors import check_counts
 from common.typing import ImageShape, Times, Video
 from video_ode.frames.base import halvings
-from video_ode.gan.critic import ClipCritic
-from video_ode.gan.tgan import check_clip
+from video_ode.gan.critic import ClipCritic, WholeClipCritic
 
 
-class MoCoGANCritic(ClipCritic):
+class MoCoGANCritic(WholeClipCritic):
     """Video critic of MoCoGAN: 3-D convolutions that halve space only.
 
     Their kernels have four frames, or fewer where the clip is shorter than the published 16.
@@ -38,10 +37,6 @@ class MoCoGANCritic(ClipCritic):
         left = clip - len(widths) * (kernel - 1)
         layers.append(nn.Conv3d(widths[-1], 1, (min(left, 4), h, w), bias=False))
         self.net, self.clip = nn.Sequential(*layers), clip
-
-    def score(self, video: Video, times: Times) -> Tensor:
-        check_clip(self, video, self.clip)
-        return self.net(video.transpose(1, 2)).flatten(1)
 
 
 class FrameCritic(ClipCritic):

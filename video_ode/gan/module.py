@@ -68,8 +68,9 @@ class VideoGANModule(ManualSystem):
         self.adversarial, self.r1, self.clipping = loss or Logistic(), r1, clipping
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
         self.schedule, self.critic_steps = schedule or Schedule(), critic_steps
-        counts = [critic.n_frames for critic in critics]
-        self.n_frames = None if None in counts else max(n for n in counts if n is not None)
+        counts = [critic.n_frames for critic in critics if critic.n_frames is not None]
+        # None: all frames of a clip, because a critic looks at all.
+        self.n_frames = max(counts) if len(counts) == len(critics) else None
 
     def players(self) -> dict[str, Player]:
         return {

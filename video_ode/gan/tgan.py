@@ -6,9 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError, check_counts
-from common.typing import Image, ImageShape, Times, Video
-from video_ode.frames.base import FrameDecoder, Skips, conv_block, halvings, refuse_skips
-from video_ode.gan.critic import ClipCritic
+from common.typing import Image, ImageShape
+from video_ode.frames.base import (
+    FrameDecoder,
+    Skips,
+    conv_block,
+    halvings,
+    refuse_skips,
+    unit_range,
+)
+from video_ode.gan.critic import WholeClipCritic
 
 
 class TGANDecoder(FrameDecoder):
@@ -59,10 +66,10 @@ class TGANDecoder(FrameDecoder):
     def forward(self, codes: Tensor, skips: Skips = ()) -> Image:
         slow, fast = codes.chunk(2, 1)
         h = self.blocks(torch.cat([self.slow(slow), self.fast(fast)], 1))
-        return 0.5 + 0.5 * h.to(torch.promote_types(h.dtype, torch.float32)).tanh()
+        return unit_range(2 * h)  # (1 + tanh h) / 2
 
 
-class TGANCritic(ClipCritic):
+class TGANCritic(WholeClipCritic):
     """Critic of TGAN: 3-D convolutions of stride 2, then one over all that is left.
 
     It is meant for `Wasserstein` and `SingularValueClipping`. Time is halved as often as space,
@@ -94,20 +101,3 @@ class TGANCritic(ClipCritic):
             if isinstance(layer, nn.Conv3d):
                 nn.init.xavier_normal_(layer.weight, 2**0.5)
         self.clip = clip
-
-    def score(self, video: Video, times: Times) -> Tensor:
-        check_clip(self, video, self.clip)
-        return self.net(video.transpose(1, 2)).flatten(1)
-
-
-def check_clip(critic: nn.Module, video: Video, clip: int) -> None:
-    """Checks that a clip has as many frames as its critic was made for.
-
-    Raises:
-        InputError: Another number of frames.
-    """
-    if video.shape[1] != clip:
-        raise InputError(
-            f"got clips of {video.shape[1]} frames, but {type(critic).__name__} takes {clip}: "
-            "change its clip or data.n_frames"
-        )

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool3d, interpolate
 from common.errors import InputError, check_counts
 from common.typing import ImageShape, Times, Video
 from video_ode.dynamics.base import DynamicsFactory
+from video_ode.frames.base import unit_range
 from video_ode.gan.critic import Critic, View
 from video_ode.gan.generator import AdversarialGenerator, Latents, Prior, drawn, path_from_zero
 from video_ode.predictor import finite
@@ -76,7 +77,7 @@ class TGANv2Generator(AdversarialGenerator):
         maps = path.flatten(0, 1)
         for level in self.levels:
             maps = level(maps)
-        return _unit(self.renders[-1](maps)).unflatten(0, path.shape[:2])
+        return unit_range(2 * self.renders[-1](maps)).unflatten(0, path.shape[:2])
 
     def views(self, n: int, times: Times) -> list[View]:
         path, found = self._path(self.draw(n), times), list[View]()
@@ -87,8 +88,8 @@ class TGANv2Generator(AdversarialGenerator):
                 path, places = path[:, offset :: self.stride], places[offset :: self.stride]
             size = path.shape[:2]
             maps = level(path.flatten(0, 1))
-            path = maps.unflatten(0, size)
-            found.append(View(_unit(render(maps)).unflatten(0, size), times[places], places))
+            path, frames = maps.unflatten(0, size), unit_range(2 * render(maps))
+            found.append(View(frames.unflatten(0, size), times[places], places))
         return found
 
     def _path(self, latents: Latents, times: Times) -> Tensor:
@@ -191,11 +192,6 @@ def _residual_net(channels: int, widths: Sequence[int]) -> nn.Sequential:
 
 def _render(n_in: int, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm2d(n_in), nn.ReLU(), nn.Conv2d(n_in, channels, 3, padding=1))
-
-
-def _unit(h: Tensor) -> Tensor:
-    """Frames in `[0, 1]`, in at least single precision."""
-    return 0.5 + 0.5 * h.to(torch.promote_types(h.dtype, torch.float32)).tanh()
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -229,7 +229,7 @@ def test_wrong_adjoints_are_refused():
 
 def test_without_torchsde_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchsde", None)
-    with pytest.raises(RunError, match=r"pip install 'dynamical-vision\[sde\]'"):
+    with pytest.raises(RunError, match=r"pip install -e '\.\[sde\]'"):
         TorchSDE(0.5).path(linear(1, 1), torch.ones(2, 1), torch.tensor([0.0, 1.0]))
 
 

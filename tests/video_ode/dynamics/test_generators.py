@@ -17,6 +17,7 @@ from video_ode.dynamics.deconvolution import Deconvolution1d
 from video_ode.dynamics.fields import ConvField
 from video_ode.dynamics.higher_order import HigherOrderODE
 from video_ode.dynamics.ode import NeuralODE
+from video_ode.dynamics.per_position import PerPosition
 from video_ode.dynamics.pre_encoded import PreEncoded
 from video_ode.dynamics.recurrent import GRU, ConvLSTM
 from video_ode.dynamics.sde import NeuralSDE
@@ -235,3 +236,21 @@ def test_a_time_scaled_ode_is_the_ode_with_a_slower_field(double):
     times = torch.tensor([3.0, 4.0, 18.0])
     states = dynamics(torch.ones(1, 1), times).states[0, :, 0]
     torch.testing.assert_close(states, (-(times - 3) / 15).exp(), atol=1e-4, rtol=0)
+
+
+def test_dynamics_of_vectors_run_at_each_position_by_itself(double):
+    field = partial(MLPField, width=4)
+    sde = partial(
+        NeuralSDE, drift=field, diffusion=field, prior_drift=field, solver=EulerMaruyama(0.5)
+    )
+    maps, times = torch.randn(2, 3, 2, 4), torch.arange(4.0)
+    for dynamics in (sde, partial(NeuralODE, field=field, solver=Solver("rk4", step_size=0.5))):
+        everywhere = PerPosition(3, 0, dynamics)
+        torch.manual_seed(1)
+        found = everywhere(maps, times)
+        torch.manual_seed(1)
+        vectors = everywhere.dynamics(maps.permute(0, 2, 3, 1).reshape(16, 3), times)
+        expected = vectors.states.reshape(2, 2, 4, 4, 3).permute(0, 3, 4, 1, 2)
+        torch.testing.assert_close(found.states, expected)
+        torch.testing.assert_close(found.kl, vectors.kl.reshape(2, 8).sum(1))
+        assert (found.kl > 0).all() == (dynamics is sde)
