@@ -88,3 +88,16 @@ def same_weights(root, other):
     """Whether two runs ended with weights that are equal to the bit."""
     one, two = (read_torch(last(r))["state_dict"] for r in (root, other))
     return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def breaking(step, at=11):
+    """A training step that raises at its `at`-th call."""
+    calls = []
+
+    def broken(self, batch, batch_idx):
+        calls.append(batch_idx)
+        if len(calls) == at:
+            raise RuntimeError("pulled the plug")
+        return step(self, batch, batch_idx)
+
+    return broken

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.harness import breaking
 from tests.tiny import PREDICTORS, video
 from video_ode.cli import main
 from video_ode.module import VideoPredictionModule
@@ -69,15 +70,9 @@ def test_a_trained_model_is_evaluated_shown_and_loaded_again(config, capsys):
 )
 def test_a_run_that_broke_off_continues_as_if_it_had_not(config, options, monkeypatch):
     call(config, "fit", *options)
-    step, calls = VideoPredictionModule.training_step, []
-
-    def breaking(self, clip, batch_idx):
-        calls.append(batch_idx)
-        if len(calls) == 11:
-            raise RuntimeError("pulled the plug")
-        return step(self, clip, batch_idx)
-
-    monkeypatch.setattr(VideoPredictionModule, "training_step", breaking)
+    monkeypatch.setattr(
+        VideoPredictionModule, "training_step", breaking(VideoPredictionModule.training_step)
+    )
     with pytest.raises(RuntimeError, match="pulled the plug"):
         call(config, "fit", *options)
     monkeypatch.undo()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.harness import breaking
 from video_ode.cli import main
 from video_ode.gan.module import VideoGANModule
 
@@ -73,15 +74,7 @@ def weights(config, name="last", k=0):
 def test_a_run_that_broke_off_continues_as_if_it_had_not(config, monkeypatch):
     options = ["--last.every_n_train_steps", "4"]
     call(config, "fit", *options)
-    step, calls = VideoGANModule.training_step, []
-
-    def breaking(self, clip, batch_idx):
-        calls.append(batch_idx)
-        if len(calls) == 11:
-            raise RuntimeError("pulled the plug")
-        return step(self, clip, batch_idx)
-
-    monkeypatch.setattr(VideoGANModule, "training_step", breaking)
+    monkeypatch.setattr(VideoGANModule, "training_step", breaking(VideoGANModule.training_step))
     with pytest.raises(RuntimeError, match="pulled the plug"):
         call(config, "fit", *options)
     monkeypatch.undo()
