@@ -12,12 +12,13 @@ torch.set_num_threads(1)
 
 def _settings():
     level = logging.getLogger("pytorch_lightning").level
-    return torch.get_num_threads(), torch.get_default_dtype(), level
+    environment = {name: os.environ[name] for name in os.environ if "PYTEST" not in name}
+    return torch.get_num_threads(), torch.get_default_dtype(), level, environment
 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Equal random numbers for every test, and no settings of libraries that outlive it."""
+    """Equal random numbers for every test, and no settings that outlive it."""
     torch.manual_seed(0)
     before = _settings()
     yield

@@ -198,6 +198,7 @@ def run(
         callbacks: Callbacks of every run, in addition to those of the configuration.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    environment = dict(os.environ)
     with _reported_mistakes(), signals.caught():
         try:
             command_line(
@@ -217,8 +218,11 @@ def run(
             )
         finally:
             runs.release_locks()
-            os.environ.pop(CHECKPOINT, None)
             _end_communication()
+            # Lightning leaves LOCAL_RANK, with which another run in this process would wait for
+            # processes that nobody starts.
+            os.environ.clear()
+            os.environ.update(environment)
 
 
 def run_command(

@@ -2,11 +2,13 @@
 
 import math
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from common.data.formats.footage import Footage
 from common.errors import InputError
 
 MOST_BYTES = 2**32  # of an array that is unpacked as a whole
+_HEADERS = threading.Lock()  # ast.literal_eval of Python before 3.11.8 fails in several threads
 
 
 class ArrayFile(Footage):
@@ -91,7 +94,8 @@ def mapped(path: Path) -> np.memmap[Any, Any]:
     Raises:
         InputError: There is no such file, or it is damaged.
     """
-    return loaded(path, lambda: np.load(path, "r", allow_pickle=False))
+    with _HEADERS:
+        return loaded(path, lambda: np.load(path, "r", allow_pickle=False))
 
 
 def loaded(path: Path, read: Callable[[], Any]) -> Any:
@@ -118,11 +122,11 @@ def loaded(path: Path, read: Callable[[], Any]) -> Any:
 
 def member(path: Path, key: str) -> np.ndarray:
     """Array of the name `key` in an npz file."""
-    shape, dtype, _ = layout(path, key)
-    if math.prod(shape) * dtype.itemsize > MOST_BYTES:
-        raise ValueError(f"{key} has shape {shape}, more than {MOST_BYTES} bytes")
-    with np.load(path, allow_pickle=False) as arrays:
-        return arrays[key]
+    with opened(path, key) as (file, shape, fortran, dtype):
+        if math.prod(shape) * dtype.itemsize > MOST_BYTES:
+            raise ValueError(f"{key} has shape {shape}, more than {MOST_BYTES} bytes")
+        values = np.frombuffer(bytearray(file.read()), dtype)
+        return values.reshape(shape, order="F" if fortran else "C")
 
 
 def layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
@@ -131,16 +135,32 @@ def layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any], int | 
     The offset is the position of the first array byte in the file. None: the array is compressed
     or in Fortran order, so it cannot be mapped.
     """
-    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        head = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-            version, np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = head(member)
-        info, after = archive.getinfo(f"{key}.npy"), member.tell()
+    with opened(path, key) as (member, shape, fortran, dtype):
+        after = member.tell()
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(f"{key}.npy")
     if info.compress_type != zipfile.ZIP_STORED or fortran:
         return shape, dtype, None
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)  # lengths of the name and of the extra field
         lengths = struct.unpack("<HH", file.read(4))
     return shape, dtype, info.header_offset + 30 + sum(lengths) + after
+
+
+@contextmanager
+def opened(
+    path: Path, key: str
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
+    """File of the array `key` in an npz file, at its first byte, with the array's layout.
+
+    Yields:
+        The file, the shape, whether the array is in Fortran order, and its type.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        head = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        with _HEADERS:
+            layout = head(member)
+        yield (member, *layout)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.data.base import Split
-from common.data.formats.arrays import loaded, member
+from common.data.formats.arrays import loaded, mapped, member
 from common.data.videos.base import Clip, Clips, VideoData
 from common.data.videos.digit_motion import MOTIONS
 from common.data.videos.moving_mnist import render
@@ -63,7 +63,7 @@ class MovingMNISTFile(VideoData):
 
     def _sequences(self) -> np.ndarray:
         """Array of the videos in the file."""
-        return loaded(self.path, lambda: np.load(self.path, mmap_mode="r", allow_pickle=False))
+        return mapped(self.path)
 
     def _checked(self, pixels: np.ndarray) -> np.ndarray:
         """First `n_frames` frames of an array of videos, `uint8 [t n 64 64]`."""

@@ -1,17 +1,15 @@
 """Rows of an array in an npz or HDF5 file, which may be larger than memory."""
 
 import math
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.lib import format as npy
 from tqdm import tqdm
 
-from common.data.formats.arrays import layout, loaded
+from common.data.formats.arrays import layout, loaded, opened
 
 ROWS_AT_ONCE = 4096  # rows in memory at once: 50 MB of colour images of 64x64
 
@@ -58,9 +56,7 @@ def _npz_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:
     shape, dtype, offset = layout(path, key)
     if offset is not None:
         return np.memmap(path, dtype, "r", offset, shape)[rows]
-    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-        old = npy.read_magic(member) == (1, 0)
-        _, by_column, _ = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(member)
+    with opened(path, key) as (member, _, by_column, _):
         if by_column:
             raise ValueError(f"{key} is stored column by column")
         row = math.prod(shape[1:])

@@ -1,4 +1,7 @@
+import gc
 import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from common.data.formats.arrays import layout, mapped
 from common.data.formats.records import masked_crc32c
 from common.data.videos import embedded_clips
 from common.data.videos.bair import BAIR
@@ -112,6 +116,34 @@ def test_files_that_are_no_arrays_are_named(kind, content, tmp_path):
         kind(path).setup("test")
     with pytest.raises(InputError, match="found no file"):
         kind(tmp_path / "nowhere").setup("test")
+
+
+def test_several_threads_read_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", image=noise(3, 64, 64, 3))
+    np.save(tmp_path / "a.npy", noise(3, 20, 1, 64, 64))
+
+    def read(_):
+        garbage = Garbage()
+        garbage.me = garbage
+        layout(tmp_path / "a.npz", "image")
+        mapped(tmp_path / "a.npy")
+
+    before = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)  # let threads change places, and rubbish be collected, while
+    gc.set_threshold(10, 2, 2)  # another thread parses the head of an array
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(read, range(3200)))
+    finally:
+        sys.setswitchinterval(before[0])
+        gc.set_threshold(*before[1])
+
+
+class Garbage:
+    """Object whose end runs Python code."""
+
+    def __del__(self):
+        sum(range(100))
 
 
 @pytest.mark.parametrize("kind", [MovingMNISTFile, SRVPTestSet])
