@@ -19,11 +19,20 @@ import torch
 
 from common.data.videos.base import Clip
 from common.errors import check_output
-from common.experiments import Scores, fit_and_test, results_table, run_grid, write_report
+from common.experiments import (
+    Scores,
+    fit_and_test,
+    results_table,
+    run_grid,
+    write_report,
+    write_results,
+)
 from common.training.cli import run_command
 from video_ode.cli import main
 from video_ode.evaluation.generation import HALF, SHUFFLED
+from video_ode.evaluation.pictures import Row, animation, generated_scene, save_gif
 from video_ode.gan.module import VideoGANModule
+from video_ode.predictor import to_pixels
 from video_ode.study import table_scores
 
 GAN = Literal["TGAN", "MoCoGAN", "TGANv2"]
@@ -37,6 +46,8 @@ DIGITS = "tgan_digits.yaml"
 # Widths with which the two layers of f have as many weights as the original generator.
 EQUAL = {"TGAN": 383, "MoCoGAN": 49}
 FRAMES, SIZE = 8, 16
+STEP = 1 / (FRAMES - 1)  # a frame, if a clip takes the time from 0 to 1
+SOLVER = {"method": "rk4", "step_size": STEP}
 DISTANCE, SCORE = "digit_frechet_video", "digit_inception_score"
 MEASURED = {"Fréchet distance": (DISTANCE, ".2f"), "Inception score": (SCORE, ".2f")}
 COLUMNS = {
@@ -55,6 +66,9 @@ def motions(
 ) -> None:
     """Runs the ablation of the temporal generator; writes `motions.md`.
 
+    Beside it are `motions_fields` and `motions_families`: the numbers of every run (.csv), a
+    figure of them (.png), and videos of the first seed, a line for each row (.gif).
+
     Args:
         seeds: Number of runs of each row.
         gans: GANs whose temporal generator is replaced. Section 4.1 has TGAN and MoCoGAN only.
@@ -66,11 +80,16 @@ def motions(
         return _run(settings, seed, out)
 
     parts = []
-    for title, rows in (("f(x)", fields), ("family and order", families)):
+    tables = (("f(x)", fields, "fields"), ("family and order", families, "families"))
+    for title, rows, file in tables:
         found = {f"{gan}, {name}": spec for gan in gans for name, spec in rows(gan).items()}
         if found:
             results = run_grid(out / "runs", _settings(found), seeds, run)
             parts.append(results_table(results, COLUMNS, f"{title}, {seeds} seeds"))
+            path = out / f"motions_{file}"
+            panels = {heading: key for heading, (key, _) in MEASURED.items()}
+            write_results(path, results, panels, base=next(iter(found)))
+            save_gif(animation([_videos(name, out) for name in found]), path.with_suffix(".gif"))
     write_report(out / "motions.md", "\n\n".join(parts))
 
 
@@ -118,26 +137,23 @@ def fields(gan: GAN) -> dict[str, Spec | None]:
 
 def families(gan: GAN) -> dict[str, Spec | None]:
     """Families and orders of differential equations, by name (section 4.2)."""
-    higher = dict(field=_field(gan), solver=_solver())
-    sde = dict(drift=_field(gan), diffusion=_field(gan), positive=False)
-    step = {"class_path": "common.ode.sde.EulerMaruyama", "init_args": {"step_size": 0.5}}
-    made = {
-        "original": None,
-        "ODE, one layer": ode(gan),
-        "ODE of order 2": _spec("higher_order.HigherOrderODE", order=2, **higher),
-        "ODE of order 3": _spec("higher_order.HigherOrderODE", order=3, **higher),
-        "SDE": _spec("sde.NeuralSDE", solver=step, **sde),
-    }
+    higher = dict(field=_field(gan), solver=SOLVER)
+    made = {"original": None, "ODE, one layer": ode(gan)}
     for order in (2, 3):
-        name = f"ODE of order {order}, f of the highest derivative"
-        options = dict(order=order, inputs="highest", **higher)
-        made[name] = _spec("higher_order.HigherOrderODE", **options)
-    return made
+        made[f"ODE of order {order}"] = _timed(
+            "higher_order.HigherOrderODE", order=order, **higher
+        )
+        made[f"ODE of order {order}, f of the highest derivative"] = _timed(
+            "higher_order.HigherOrderODE", order=order, inputs="highest", **higher
+        )
+    step = {"class_path": "common.ode.sde.EulerMaruyama", "init_args": {"step_size": STEP / 2}}
+    sde = dict(drift=_field(gan), diffusion=_field(gan), positive=False)
+    return {**made, "SDE": _timed("sde.NeuralSDE", solver=step, **sde)}
 
 
 def ode(gan: GAN, **field: Any) -> Spec:
     """Settings of an ODE of first order."""
-    return _spec("ode.NeuralODE", field=_field(gan, **field), solver=_solver())
+    return _timed("ode.NeuralODE", field=_field(gan, **field), solver=SOLVER)
 
 
 def turns_a_second(module: VideoGANModule) -> float:
@@ -179,10 +195,25 @@ def _run(settings: Mapping[str, Any], seed: int, out: Path) -> Scores:
     }
 
 
+def _videos(name: str, out: Path) -> Sequence[Row]:
+    """Six generated videos of a row, by its first seed."""
+    folder = out / f"{_file_name(name)}_0"
+    path = max(folder.glob("*/*/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        module = VideoGANModule.load_from_checkpoint(path).eval()
+        videos = module.generate(6, torch.arange(float(FRAMES)))
+    return generated_scene(list(to_pixels(videos))).panels
+
+
+def _file_name(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "_")
+
+
 def _settings(rows: Mapping[str, Spec | None]) -> dict[str, Spec]:
     return {
         name: {
-            "name": name.replace(", ", "_").replace(" ", "_"),
+            "name": _file_name(name),
             "configs": FILES[name.partition(",")[0]],
             "dynamics": spec,
         }
@@ -194,13 +225,18 @@ def _spec(class_path: str, **arguments: Any) -> Spec:
     return {"class_path": f"video_ode.dynamics.{class_path}", "init_args": arguments}
 
 
+def _timed(class_path: str, **arguments: Any) -> Spec:
+    """Settings of dynamics whose time goes from 0 to 1 in a clip, as in the paper."""
+    dynamics = _spec(class_path, **arguments)
+    return _spec("time_scaled.TimeScaled", dynamics=dynamics, frames=FRAMES - 1)
+
+
 def _field(gan: GAN, **options: Any) -> Spec:
-    path = "video_ode.dynamics.fields.ConvField" if gan == "TGANv2" else "common.nn.mlp.MLPField"
-    return {"class_path": path, "init_args": {"layers": 1, "last_activation": "tanh", **options}}
-
-
-def _solver() -> Spec:
-    return {"method": "rk4", "step_size": 1.0}
+    given = {"layers": 1, "last_activation": "tanh", **options}
+    if gan == "TGANv2":
+        return _spec("fields.ConvField", **given)
+    xavier = {"init": "xavier", "gain": 2**0.5}
+    return {"class_path": "common.nn.mlp.MLPField", "init_args": {**given, **xavier}}
 
 
 if __name__ == "__main__":

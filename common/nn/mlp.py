@@ -63,8 +63,9 @@ class MLPField(nn.Module):
         width: Number of units of each hidden layer.
         layers: Number of linear layers.
         activation: Nonlinearity between the layers.
-        gain: Gain of an orthogonal initialization with zero biases (SRVP's `res_gain`). None:
-            PyTorch's default initialization.
+        gain: Gain of the initial weights, beside zero biases (SRVP's `res_gain`). None: PyTorch's
+            default initialization.
+        init: Initial weights that have a gain: orthogonal, or Xavier's (Glorot's) uniform ones.
         last_gain: Factor on the initial weights of the last layer; with a small factor the state
             hardly moves at the start of training.
         time_dependent: Give the time to the network as an input. False (an autonomous field) is
@@ -80,6 +81,7 @@ class MLPField(nn.Module):
         layers: int = 3,
         activation: Activation = "relu",
         gain: float | None = None,
+        init: Literal["orthogonal", "xavier"] = "orthogonal",
         last_gain: float = 1.0,
         time_dependent: bool = False,
         last_activation: Activation | None = None,
@@ -91,7 +93,8 @@ class MLPField(nn.Module):
         linear = [layer for layer in self.net if isinstance(layer, nn.Linear)]
         if gain is not None:
             for layer in linear:
-                nn.init.orthogonal_(layer.weight, gain)
+                draw = nn.init.orthogonal_ if init == "orthogonal" else nn.init.xavier_uniform_
+                draw(layer.weight, gain)
                 nn.init.zeros_(layer.bias)
         linear[-1].weight.data *= last_gain
 

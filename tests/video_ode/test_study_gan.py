@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from PIL import Image
 
 from video_ode import study_gan
 from video_ode.dynamics.deconvolution import Deconvolution1d
@@ -55,6 +56,10 @@ def test_the_study_trains_every_kind_of_gan_and_writes_its_table(tiny, monkeypat
     assert cells[0][3] == f"{3 * 17 * 16 + 16 * 16:,}"  # two maps of z0, and f of z and z′
     assert cells[1][3] == "1,632"
     assert all("nan" not in cell and "–" not in cell for row in cells for cell in row)
+    with Image.open(tiny / "motions_families.gif") as grid:
+        assert grid.n_frames == study_gan.FRAMES
+    for ending in (".csv", ".png"):
+        assert (tiny / f"motions_families{ending}").stat().st_size > 100
 
 
 def test_digits_stand_beside_an_untrained_generator_and_the_controls(tiny):

@@ -114,9 +114,9 @@ class SparseCritic(ClipCritic):
             nn.Linear(n_frames * channels * h * w, features),
             nn.LeakyReLU(0.2),
         )
-        waves = 8  # frequencies of the embedding, from 1 to 1/128 cycles a frame
+        waves = 8  # frequencies of the embedding, from 1/2 to 1/256 cycles a frame
         self.rates: Tensor
-        self.register_buffer("rates", 2 * torch.pi * 2.0 ** -torch.arange(waves))
+        self.register_buffer("rates", 2 * torch.pi * 0.5 ** torch.arange(1, waves + 1))
         self.embed = nn.Sequential(
             nn.Linear(2 * waves * (n_frames - 1), features),
             nn.LeakyReLU(0.2),
