@@ -12,7 +12,9 @@ torch.set_num_threads(1)
 
 def _settings():
     level = logging.getLogger("pytorch_lightning").level
-    environment = {name: os.environ[name] for name in os.environ if "PYTEST" not in name}
+    # Lightning keeps a seed in PL_GLOBAL_SEED.
+    names = [name for name in os.environ if not name.startswith(("PYTEST", "PL_"))]
+    environment = {name: os.environ[name] for name in names}
     return torch.get_num_threads(), torch.get_default_dtype(), level, environment
 
 
