@@ -9,13 +9,13 @@ import torch
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+PROCESSES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 def _settings():
     level = logging.getLogger("pytorch_lightning").level
-    # Lightning keeps a seed in PL_GLOBAL_SEED.
-    names = [name for name in os.environ if not name.startswith(("PYTEST", "PL_"))]
-    environment = {name: os.environ[name] for name in names}
-    return torch.get_num_threads(), torch.get_default_dtype(), level, environment
+    processes = [os.environ.get(name) for name in PROCESSES]
+    return torch.get_num_threads(), torch.get_default_dtype(), level, processes
 
 
 @pytest.fixture(autouse=True)

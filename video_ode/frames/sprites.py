@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from common.errors import InputError, check_counts
 from common.typing import Image, ImageShape
-from video_ode.frames.base import FrameDecoder, Skips, refuse_skips
+from video_ode.frames.base import DecoderFactory, FrameDecoder, Skips, refuse_skips
 
 
 class SpriteDecoder(FrameDecoder):
@@ -25,6 +25,8 @@ class SpriteDecoder(FrameDecoder):
         hidden: Number of units of the layer that draws the sprites.
         content_size: Number of first numbers of a code that draw the sprites, while the later
             ones place them: content and motion. None: all numbers do both.
+        painter: From shape, length of a code and false to a decoder that draws the sprites, as the
+            channels of one picture, in place of the layer of `hidden` units.
 
     Raises:
         InputError: `skips` is true, or numbers are out of range.
@@ -41,6 +43,7 @@ class SpriteDecoder(FrameDecoder):
         size: int = 16,
         hidden: int = 256,
         content_size: int | None = None,
+        painter: DecoderFactory | None = None,
     ) -> None:
         super().__init__()
         refuse_skips(self, skips)
@@ -52,11 +55,13 @@ class SpriteDecoder(FrameDecoder):
                 "that some numbers place the sprites"
             )
         self.content_size = content_size
-        self.paint = nn.Sequential(
-            nn.Linear(content_size or code_size, hidden),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden, sprites * shape[0] * size**2),
-        )
+        drawn, known = sprites * shape[0], content_size or code_size
+        self.paint: nn.Module
+        if painter is None:
+            last = nn.Linear(hidden, drawn * size**2)
+            self.paint = nn.Sequential(nn.Linear(known, hidden), nn.LeakyReLU(0.2), last)
+        else:
+            self.paint = painter((drawn, size, size), known, False)
         self.place = nn.Linear(code_size - (content_size or 0), sprites * 2)
         nn.init.normal_(self.place.weight, 0.0, 0.1)
         self.size, self.canvas = (sprites, shape[0], size, size), shape[1:]
@@ -72,7 +77,11 @@ class SpriteDecoder(FrameDecoder):
             codes, painted = (
                 x.to(torch.promote_types(x.dtype, torch.float32)) for x in (codes, painted)
             )
-            ink = nn.functional.softplus(painted.unflatten(1, self.size))
+            if isinstance(self.paint, FrameDecoder):  # the ink of a grey level, as below
+                ink = -(1 - painted.clamp(max=1 - 1e-5)).log()
+            else:
+                ink = nn.functional.softplus(painted)
+            ink = ink.reshape(-1, *self.size)
             y, x = (self.reach * self.place(codes)).unflatten(1, (-1, 2)).unbind(-1)
             rows, columns = (
                 self._weights(n, at)[:, :, None] for n, at in zip(self.canvas, (y, x), strict=True)

@@ -91,13 +91,20 @@ class SparseCritic(ClipCritic):
         n_frames: Number of frames, two or more.
         width: Number of channels of the first convolution; each further one has twice as many.
         features: Length of the joined features, and of the embedding.
+        frame_scores: Score each frame by itself as well, from the same convolutions. Pictures
+            then become sharp in fewer steps.
 
     Raises:
         InputError: Numbers below their minimum, or frames that can't be halved.
     """
 
     def __init__(
-        self, shape: ImageShape, n_frames: int = 3, width: int = 32, features: int = 128
+        self,
+        shape: ImageShape,
+        n_frames: int = 3,
+        width: int = 32,
+        features: int = 128,
+        frame_scores: bool = False,
     ) -> None:
         super().__init__()
         check_counts(2, n_frames=n_frames)
@@ -108,12 +115,10 @@ class SparseCritic(ClipCritic):
         for wider in widths:
             blocks += [nn.Conv2d(channels, wider, 4, 2, 1), nn.LeakyReLU(0.2)]
             channels = wider
-        self.frame = nn.Sequential(*blocks)
-        self.joined = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(n_frames * channels * h * w, features),
-            nn.LeakyReLU(0.2),
-        )
+        self.frame = nn.Sequential(*blocks, nn.Flatten())
+        size = channels * h * w
+        self.joined = nn.Sequential(nn.Linear(n_frames * size, features), nn.LeakyReLU(0.2))
+        self.single = nn.Linear(size, 1) if frame_scores else None
         waves = 8  # frequencies of the embedding, from 1/2 to 1/256 cycles a frame
         self.rates: Tensor
         self.register_buffer("rates", 2 * torch.pi * 0.5 ** torch.arange(1, waves + 1))
@@ -132,9 +137,12 @@ class SparseCritic(ClipCritic):
             )
         angles = (times.diff()[:, None] * self.rates).flatten()
         embedded = self.embed(torch.cat([angles.sin(), angles.cos()]).to(video))
-        maps = self.frame(video.flatten(0, 1)).unflatten(0, video.shape[:2])
-        features = self.joined(maps)
-        return self.head(features)[:, 0] + features @ embedded / len(embedded) ** 0.5
+        frames = self.frame(video.flatten(0, 1)).unflatten(0, video.shape[:2])
+        features = self.joined(frames.flatten(1))
+        scores = self.head(features) + (features @ embedded / len(embedded) ** 0.5)[:, None]
+        return (
+            scores if self.single is None else torch.cat([scores, self.single(frames)[..., 0]], 1)
+        )
 
 
 def some_frames(t: int, n: int, device: torch.device) -> Tensor:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -78,6 +80,19 @@ def test_content_draws_the_sprites_and_motion_places_them(double):
     torch.testing.assert_close(*ink)  # the same sprite elsewhere
     with pytest.raises(InputError, match="content_size 5 for codes of 5 numbers"):
         SpriteDecoder((1, 32, 32), 5, content_size=5)
+
+
+def test_a_painter_draws_the_sprites():
+    painter = partial(DCGANDecoder, width=4)
+    decoder = SpriteDecoder((1, 32, 32), 5, content_size=3, painter=painter)
+    decoder.place.weight.data.zero_()
+    decoder.place.bias.data.zero_()
+    codes = torch.randn(6, 5)
+    black, centre = torch.zeros(6, 32, 32), slice(8, 24)
+    black[:, centre, centre] = decoder.eval().paint(codes[:, :3])[:, 0]
+    torch.testing.assert_close(decoder(codes)[:, 0], black, rtol=0, atol=0.004)
+    two = SpriteDecoder((3, 32, 32), 5, sprites=2, painter=painter)
+    assert two(codes).shape == (6, 3, 32, 32)
 
 
 def test_ink_of_sprites_adds_up_below_white():
