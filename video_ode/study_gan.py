@@ -1,6 +1,6 @@
 """Studies of video GANs: temporal generators (Gordon & Parde 2020, section 4), and digits.
 
-    python -m video_ode.study_gan motions [--seeds 3] [--gans "[TGAN, MoCoGAN, TGANv2]"]
+    python -m video_ode.study_gan motions [--seeds 3] [--gans "[TGAN, SparseTGAN]"]
     python -m video_ode.study_gan digits [--seeds 3]
 
 `motions` trains small GANs on a moving digit and writes two tables: networks of the vector field
@@ -35,10 +35,11 @@ from video_ode.gan.module import VideoGANModule
 from video_ode.predictor import to_pixels
 from video_ode.study import table_scores
 
-GAN = Literal["TGAN", "MoCoGAN", "TGANv2"]
+GAN = Literal["TGAN", "SparseTGAN", "MoCoGAN", "TGANv2"]
 CONFIGS = Path(__file__).parent / "configs/gan"
 FILES: dict[str, list[str]] = {
     "TGAN": ["study_gan.yaml"],
+    "SparseTGAN": ["study_gan.yaml", "ablations/study_gan_sparse.yaml"],
     "MoCoGAN": ["study_gan.yaml", "ablations/study_gan_mocogan.yaml"],
     "TGANv2": ["study_gan.yaml", "ablations/study_gan_tganv2.yaml"],
 }
@@ -61,7 +62,7 @@ Spec = dict[str, Any]  # class and arguments, as in a configuration
 
 def motions(
     seeds: int = 3,
-    gans: Sequence[GAN] = ("TGAN", "MoCoGAN", "TGANv2"),
+    gans: Sequence[GAN] = ("TGAN", "SparseTGAN", "MoCoGAN", "TGANv2"),
     out: Path = Path("lightning_logs/study_gan"),
 ) -> None:
     """Runs the ablation of the temporal generator; writes `motions.md`.
@@ -72,6 +73,7 @@ def motions(
     Args:
         seeds: Number of runs of each row.
         gans: GANs whose temporal generator is replaced. Section 4.1 has TGAN and MoCoGAN only.
+            SparseTGAN is TGAN against a critic of three sparse frames.
         out: Folder of the runs and of the table.
     """
     check_output(out)
@@ -122,7 +124,7 @@ def digits(seeds: int = 3, out: Path = Path("lightning_logs/study_gan")) -> None
 
 def fields(gan: GAN) -> dict[str, Spec | None]:
     """Vector fields of an ODE of first order, by name (section 4.1)."""
-    if gan == "TGANv2":
+    if gan not in EQUAL:
         return {}
     two = {"layers": 2, "activation": "tanh"}
     return {

@@ -12,7 +12,7 @@ from video_ode.dynamics.recurrent import GRU
 def test_rows_are_those_of_section_4():
     assert len(study_gan.fields("TGAN")) == len(study_gan.fields("MoCoGAN")) == 4
     assert study_gan.fields("TGANv2") == {}
-    for gan in ("TGAN", "MoCoGAN", "TGANv2"):
+    for gan in study_gan.FILES:
         assert len(study_gan.families(gan)) == 7
 
 
@@ -44,17 +44,22 @@ def tiny(tmp_path, monkeypatch):
 
 
 def test_the_study_trains_every_kind_of_gan_and_writes_its_table(tiny, monkeypatch):
-    kept = {"TGAN": "ODE of order 2", "MoCoGAN": "original", "TGANv2": "SDE"}
+    kept = {
+        "TGAN": "ODE of order 2",
+        "SparseTGAN": "ODE, one layer",
+        "MoCoGAN": "original",
+        "TGANv2": "SDE",
+    }
     families = study_gan.families
     monkeypatch.setattr(study_gan, "fields", lambda gan: {})
     monkeypatch.setattr(study_gan, "families", lambda gan: {kept[gan]: families(gan)[kept[gan]]})
     study_gan.motions(seeds=1, out=tiny)
     lines = (tiny / "motions.md").read_text().splitlines()
-    assert len(lines) == 2 + 3
+    assert len(lines) == 2 + 4
     cells = [line.split(" | ") for line in lines[2:]]
     assert cells[0][0] == "| TGAN, ODE of order 2"
     assert cells[0][3] == f"{3 * 17 * 16 + 16 * 16:,}"  # two maps of z0, and f of z and z′
-    assert cells[1][3] == "1,632"
+    assert cells[2][3] == "1,632"
     assert all("nan" not in cell and "–" not in cell for row in cells for cell in row)
     with Image.open(tiny / "motions_families.gif") as grid:
         assert grid.n_frames == study_gan.FRAMES
