@@ -17,7 +17,12 @@ ROAD, PAVEMENT, BUILDING, TREE, SKY, PERSON, CAR = range(7)
 
 END = 14.0  # depth of the houses that close the street
 FRONTAGE = 1.6  # length of a building along the street
+HOUSES = 10  # buildings on each side, as many as are seen
+PERIOD = HOUSES * FRONTAGE
+ROOF = 5.0  # height of the highest building
 WINDOW = (0.55, 0.9)  # depth and height of a window with the wall around it
+DASH = 0.05  # half the width of the dashes
+DASH_COLOUR = np.full(3, 0.8, np.float32)
 LAMPLIGHT = np.array([1.0, 0.8, 0.45], np.float32)
 
 
@@ -145,21 +150,35 @@ def _walls(canvas: Canvas, view: View, draws: StreetDraws) -> None:
     foot, right = aside / view.walls, view.x > view.x0  # distance of the foot from the horizon
     depth = np.minimum(1 / foot, END)
     height = 1 - (view.y - view.y0) / foot
-    n_buildings = int(END / FRONTAGE) + 2
-    building = ((depth + draws(0.0, FRONTAGE, 1, 1)) / FRONTAGE).astype(np.int64)
-    building += n_buildings * right
-    roofs, greys = draws(1.8, 5.0, 2 * n_buildings), draws(0.3, 0.75, 2 * n_buildings, 1)
-    bricks = greys + draws(-0.12, 0.12, 2 * n_buildings, 3)
-    roofs[draws(0.0, 1.0, 2 * n_buildings) < 0.12] = 0  # a gap
+    roof, colour, glow = facades(depth, height, right, foot * view.y.shape[1], draws)
+    cover = view.inside((roof - height) * foot) * (depth < END)
+    canvas.paint(np.arange(len(roof)), cover, BUILDING, colour, depth, glow)
+
+
+def facades(
+    along: np.ndarray, height: np.ndarray, right: np.ndarray, scale: np.ndarray, draws: StreetDraws
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Buildings beside a street: their height `[b 1 w]`, and colour and lamplight `[b h w 3]`.
+
+    Args:
+        along: Position along the street, 0 or more, `[b 1 w]`; houses repeat after `PERIOD`.
+        height: Height above the ground, broadcast to `[b h w]`.
+        right: Whether this is the right side, `[b 1 w]`.
+        scale: Pixels for a height of the camera, `[b 1 w]`.
+        draws: Random numbers.
+    """
+    building = ((along + draws(0.0, FRONTAGE, 1, 1)) / FRONTAGE).astype(np.int64) % HOUSES
+    building += HOUSES * right
+    roofs, greys = draws(1.8, ROOF, 2 * HOUSES), draws(0.3, 0.75, 2 * HOUSES, 1)
+    bricks = greys + draws(-0.12, 0.12, 2 * HOUSES, 3)
+    roofs[draws(0.0, 1.0, 2 * HOUSES) < 0.12] = 0  # a gap
     everyone = np.arange(len(roofs))
     roof, brick = (a[everyone[:, None], building[:, 0]][:, None] for a in (roofs, bricks))
     brick = brick * _shade(draws, right)[..., None]
-    pane, lit = _windows(depth, height, roof, building, foot * view.y.shape[1], draws)
+    pane, lit = _windows(along, height, roof, building, scale, draws)
     glass = np.array([0.16, 0.2, 0.26], np.float32)
     colour = brick + pane[..., None] * (glass - brick)
-    cover = view.inside((roof - height) * foot) * (depth < END)
-    glow = (pane * lit)[..., None] * LAMPLIGHT
-    canvas.paint(everyone, cover, BUILDING, colour, depth, glow)
+    return roof, colour, (pane * lit)[..., None] * LAMPLIGHT
 
 
 def _shade(draws: StreetDraws, right: np.ndarray) -> np.ndarray:
@@ -191,15 +210,23 @@ def _ground(canvas: Canvas, view: View, draws: StreetDraws) -> None:
     aside, below = np.abs(view.x - view.x0), np.maximum(view.y - view.y0, 1e-3)
     depth = np.minimum(1 / below, END)
     everyone = np.arange(len(view.x0))
-    for label, half, low, high in (
-        (PAVEMENT, view.walls, 0.45, 0.65),
-        (ROAD, view.road, 0.22, 0.34),
-    ):
+    pavement, road = paving(draws)
+    for label, half, grey in ((PAVEMENT, view.walls, pavement), (ROAD, view.road, road)):
         slope = np.sqrt(1 + half**2)
         cover = view.inside((half * below - aside) / slope) * view.inside(view.y - view.y0)
-        grey = draws(low, high, 1, 1, 1) * (1 + draws(-0.06, 0.06, 1, 1, 3))
         canvas.paint(everyone, cover, label, grey, depth)
     # Dashes along the middle belong to the road.
-    dash = ((depth + draws(0.0, 2.0, 1, 1)) % 2 < 1) & (depth < 8)
-    cover = view.inside(0.05 * below - aside) * dash
-    canvas.paint(everyone, cover, ROAD, np.full(3, 0.8, np.float32), depth)
+    dash = on_dash(depth + draws(0.0, 2.0, 1, 1)) & (depth < 8)
+    cover = view.inside(DASH * below - aside) * dash
+    canvas.paint(everyone, cover, ROAD, DASH_COLOUR, depth)
+
+
+def paving(draws: StreetDraws) -> list[np.ndarray]:
+    """Colours of pavement and road, `[b 1 1 3]` each."""
+    ranges = ((0.45, 0.65), (0.22, 0.34))
+    return [draws(low, high, 1, 1, 1) * (1 + draws(-0.06, 0.06, 1, 1, 3)) for low, high in ranges]
+
+
+def on_dash(along: np.ndarray) -> np.ndarray:
+    """Whether there is a dash at these positions along the road."""
+    return along % 2 < 1

@@ -54,6 +54,37 @@ def paint_things(canvas: Canvas, view: View, draws: StreetDraws) -> None:
             paint(canvas, view, Thing(k, u, v, size, r, colour[k, s][:, None, None], f))
 
 
+def sprite(
+    kind: int, colour: np.ndarray, form: float, right: bool, size: tuple[float, float], pixels: int
+) -> np.ndarray:
+    """Picture of one thing by itself, `float32 [h w 7]` as in `Canvas.light`; its foot is below.
+
+    Args:
+        kind: Class: car, tree or person.
+        colour: Random colour, 0 to 1, `[3]`.
+        form: Random number that varies the form, 0 to 1.
+        right: Whether the thing is on the right side.
+        size: Height and width of the picture, in heights of the camera.
+        pixels: Pixels for a height of the camera.
+    """
+    h, w = (round(pixels * length) for length in size)
+    canvas, zero = Canvas(1, h, w), np.zeros((1, 1, 1), np.float32)
+    across = (np.arange(w, dtype=np.float32) + 0.5 - w / 2)[None, None]
+    up = (h - 0.5 - np.arange(h, dtype=np.float32))[None, :, None]
+    view = View(across / h, 1 - up / h, zero, zero, zero, zero)
+    thing = Thing(
+        np.zeros(1, np.int64),
+        across / pixels,
+        up / pixels,
+        zero + pixels / h,
+        zero + right > 0,
+        np.asarray(colour, np.float32)[None, None, None],
+        zero + np.float32(form),
+    )
+    PAINTERS[kind](canvas, view, thing)
+    return canvas.light[0]
+
+
 def _car(canvas: Canvas, view: View, car: Thing) -> None:
     """Paints a car: from behind on the right side of the road, from the front on the left side."""
     high = 0.9 + 0.5 * car.form
