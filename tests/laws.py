@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from common.data.base import Data
+from common.data.driving.scenes import DrivingScenes
 from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
 from common.data.fields.taxi import TaxiBJ
@@ -159,6 +160,7 @@ IMAGE_SETS = [
 VIDEO_SETS = [
     SmallSet(MovingDigits, small.simulated, fixed=NO_FLIP),
     SmallSet(BouncingBalls, small.simulated, fixed=NO_FLIP),
+    SmallSet(DrivingScenes, small.driving, fixed=NO_FLIP),
     SmallSet(RotatingDigits, small.simulated, fixed=NO_FLIP),
     SmallSet(EmbeddedClips, small.embedded_clips),
     SmallSet(VideoFolder, small.video_folder),

@@ -1,5 +1,6 @@
 """Data sets whose class names alone are enough for `--data` on the command line."""
 
+from common.data.driving.scenes import DrivingScenes
 from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
 from common.data.fields.taxi import TaxiBJ
@@ -22,6 +23,7 @@ __all__ = [
     "UCF101",
     "BouncingBalls",
     "Chairs",
+    "DrivingScenes",
     "EmbeddedClips",
     "Human36M",
     "MovingDigits",

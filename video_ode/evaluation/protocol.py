@@ -294,14 +294,13 @@ class Evaluation(Callback):
                 f"AlexNet's weights: {ALEXNET_URL}"
             )
         if self.features.name not in (I3DFeatures.name, C3DFeatures.name):
-            digits = self.features.name == DigitFeatures.name
+            name = self.features.name
+            hint = "" if name == DigitFeatures.name else " (DigitFeatures suit moving digits)"
             lines.append(
-                f"{self.features.name} compares runs of this project only"
-                f"{'' if digits else ' (use DigitFeatures for moving digits)'}; FVD needs "
+                f"{name} compares runs of this project only{hint}; FVD needs "
                 "--evaluation.features I3DFeatures --evaluation.features.weights FILE, "
-                "i3d_torchscript.pt: "
-                f"{I3D_URL}; the IS and FID of papers on video GANs need C3DFeatures and "
-                f"conv3d_deepnetA_ucf.npz: {C3D_URL}"
+                f"i3d_torchscript.pt: {I3D_URL}; the IS and FID of papers on video GANs need "
+                f"C3DFeatures and conv3d_deepnetA_ucf.npz: {C3D_URL}"
             )
         return lines
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.data.driving.sprites import Sprite
+from common.data.driving.sprites import Sprite, sprite_of
 from common.data.driving.surfaces import PAVEMENT_WIDTH, ROAD_HALF, Surfaces
 from common.data.driving.world import KINDS, World
 from common.data.streets.lighting import DAY, Lighting
@@ -113,7 +113,6 @@ class DrivingScene:
         self._middle = np.array([x0 * size[0] + size[1] / 2, y0 * size[0]])
         self.world = World(draws, road, walls)
         self._surfaces = Surfaces(view, lighting, draws)
-        self._sprites: dict[int, Sprite] = {}
         self._horizon = np.array(lighting.horizon, np.float32)
 
     def at(self, time: float) -> Picture:
@@ -169,16 +168,8 @@ class DrivingScene:
         return Flow(np.where(ahead, flow, 0).astype(np.float32), inside & same)
 
     def _sprite(self, thing: int) -> Sprite:
-        if thing not in self._sprites:
-            world = self.world
-            self._sprites[thing] = Sprite(
-                int(KINDS[thing]),
-                world.colours[thing],
-                float(world.forms[thing]),
-                bool(world.right[thing]),
-                self._lighting,
-            )
-        return self._sprites[thing]
+        variant, right = int(self.world.variants[thing]), bool(self.world.right[thing])
+        return sprite_of(int(KINDS[thing]), variant, right, self._lighting)
 
     def _objects(self, found: list[Seen], drawn: np.ndarray) -> Objects:
         height, width = self.size

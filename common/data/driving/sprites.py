@@ -1,5 +1,6 @@
 """Pictures of cars, people and trees, drawn at any size and position between the pixels."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from common.data.streets.things import sprite
 
 FINEST = 64  # pixels for a height of the camera, at the finest level
 LEVELS = 4
+VARIANTS = 32  # colours and forms of each kind
 SIZES = {CAR: (1.5, 1.3), PERSON: (1.4, 0.5), TREE: (3.2, 2.4)}  # height and width
 ROUGH = 0.12  # greatest relative difference of the brightness of a part of the surface
 
@@ -38,8 +40,7 @@ class Sprite:
 
     Args:
         kind: Class: car, person or tree.
-        colour: Random colour, 0 to 1, `[3]`.
-        form: Random number that varies the form, 0 to 1.
+        variant: Number of its colour and form, from 0 to `VARIANTS` - 1.
         right: Whether the thing is on the right side.
         lighting: Light.
 
@@ -48,11 +49,11 @@ class Sprite:
             of its foot and above it, in heights of the camera.
     """
 
-    def __init__(
-        self, kind: int, colour: np.ndarray, form: float, right: bool, lighting: Lighting
-    ) -> None:
+    def __init__(self, kind: int, variant: int, right: bool, lighting: Lighting) -> None:
         self._size = SIZES[kind]
-        light = sprite(kind, colour, form, right, self._size, FINEST)
+        draws = uniform(np.array([variant]), 4, seed=5)[0]
+        colour = 0.05 + 0.9 * draws[:3]
+        light = sprite(kind, colour, float(draws[3]), right, self._size, FINEST)
         height, width = light.shape[:2]
         speckle = uniform(np.arange(height), width, seed=11)[..., None]
         rough = (1 + ROUGH * (2 * speckle - 1)).astype(np.float32)
@@ -63,7 +64,8 @@ class Sprite:
             big = self._levels[-1]
             h, w = (n // 2 * 2 for n in big.shape[1:])
             big = big[:, big.shape[1] - h :, :w]  # the foot stays where it is
-            self._levels.append(big.reshape(4, h // 2, 2, w // 2, 2).mean((2, 4)))
+            half = big[:, ::2] + big[:, 1::2]
+            self._levels.append((half[..., ::2] + half[..., 1::2]) / 4)
         rows, columns = (np.flatnonzero((picture[..., 3] > 0.5).any(axis)) for axis in (1, 0))
         left, end = columns[[0, -1]] + (0, 1)
         top, foot = rows[[0, -1]] + (0, 1)
@@ -98,6 +100,12 @@ class Sprite:
         near_columns, horizontal = _weights(across + wide / 2 * pixels - 0.5, picture.shape[2])
         seen = vertical @ picture[:, near_rows, near_columns] @ horizontal.T
         return Patch(rows, columns, seen[:3], seen[3], self._area * scale**2)
+
+
+@functools.cache
+def sprite_of(kind: int, variant: int, right: bool, lighting: Lighting) -> Sprite:
+    """The `Sprite` with these arguments; it is made once."""
+    return Sprite(kind, variant, right, lighting)
 
 
 def _covered(low: float, high: float, count: int) -> slice:

@@ -27,11 +27,11 @@ from common.data.streets.street import (
     paving,
 )
 
-TEXEL = 0.05  # length and width of the parts of a texture
+LENGTH, WIDTH = 0.1, 0.05  # of the parts of a texture, along the street and across
 ROAD_HALF, PAVEMENT_WIDTH = (1.8, 2.4), (0.5, 0.9)  # ranges; wider than the still streets
 ACROSS = 2 * (ROAD_HALF[1] + PAVEMENT_WIDTH[1])  # of the widest street; houses are lower
-LONG, WIDE = round(PERIOD / TEXEL), round(ACROSS / TEXEL)  # parts of a texture along and across
-LEVELS = 7  # textures whose parts are 1, 2, 4, … times as long
+LONG, WIDE = round(PERIOD / LENGTH), round(ACROSS / WIDTH)  # parts of a texture along and across
+LEVELS = 6  # textures whose parts are 1, 2, 4, … times as long
 ROUGH = 0.12  # greatest relative difference of the brightness of a part
 
 
@@ -71,16 +71,16 @@ class Surfaces:
         self._kinds[~ground] = BUILDING
         self._textures = _levels(_ground(road, walls, lighting, draws), *_walls(lighting, draws))
         # Where a pixel spans several parts along the street, it shows their mean.
-        span = depth**2 / view.y.shape[1] / np.where(ground, 1.0, walls) / TEXEL
+        span = depth**2 / view.y.shape[1] / np.where(ground, 1.0, walls) / LENGTH
         level = np.clip(np.round(np.log2(span)), 0, LEVELS - 1).astype(np.int64)
         counts = LONG >> np.arange(LEVELS)
         first = np.cumsum([0, *3 * counts[:-1]])
         surface = np.where(ground, 0, np.where(right > 0, 2, 1))
-        across = np.clip(np.where(ground, aside + walls, up) / TEXEL, 0, WIDE - 1)
+        across = np.clip(np.where(ground, aside + walls, up) / WIDTH, 0, WIDE - 1)
         self._count = counts[level].astype(np.int32)
         row = first[level] + surface * self._count
         self._first = (row * WIDE + across.astype(np.int64)).astype(np.int32)
-        self._rate = (0.5**level / TEXEL).astype(np.float32)
+        self._rate = (0.5**level / LENGTH).astype(np.float32)
         self._along = (depth * self._rate - 0.5 + self._count).astype(np.float32)
         self._air(lighting, depth, aside, near < 1 / END)
         self._behind = _behind(view, lighting, draws)
@@ -140,9 +140,9 @@ def _behind(view: View, lighting: Lighting, draws: StreetDraws) -> Background:
 def _ground(road: float, walls: float, lighting: Lighting, draws: StreetDraws) -> np.ndarray:
     """Texture of the ground from wall to wall, `[along across 4]`: colour and cover."""
     pavement, asphalt = (colour[0, 0] for colour in paving(draws))
-    aside = np.abs((np.arange(WIDE) + 0.5) * TEXEL - walls)[:, None]
+    aside = np.abs((np.arange(WIDE) + 0.5) * WIDTH - walls)[:, None]
     colour = np.where(aside < road, asphalt, pavement)
-    along = (np.arange(LONG) + 0.5)[:, None] * TEXEL + draws(0.0, 2.0, 1)[0]
+    along = (np.arange(LONG) + 0.5)[:, None] * LENGTH + draws(0.0, 2.0, 1)[0]
     dash = on_dash(along) & (aside[:, 0] < DASH)
     colour = np.where(dash[..., None], DASH_COLOUR, colour) * _speckles()[0]
     return _opaque(colour * np.array(lighting.light, np.float32))
@@ -150,8 +150,8 @@ def _ground(road: float, walls: float, lighting: Lighting, draws: StreetDraws) -
 
 def _walls(lighting: Lighting, draws: StreetDraws) -> list[np.ndarray]:
     """Textures of the left and of the right row of houses, `[along across 4]` each."""
-    along = np.tile((np.arange(LONG) + 0.5) * TEXEL, 2)[None, None]
-    up = ((np.arange(WIDE) + 0.5) * TEXEL)[None, :, None]
+    along = np.tile((np.arange(LONG) + 0.5) * LENGTH, 2)[None, None]
+    up = ((np.arange(WIDE) + 0.5) * WIDTH)[None, :, None]
     right = (np.arange(2 * LONG) >= LONG)[None, None]
     near = np.full_like(along, 1e3)  # so near that windows are sharp
     roof, colour, glow = facades(along, up, right, near, draws)

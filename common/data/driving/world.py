@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.data.driving.sprites import VARIANTS
 from common.data.streets.street import CAR, END, PERSON, TREE, StreetDraws
 
 NEAR = 0.45  # depth at which a thing leaves the scene; it comes in again at depth END
@@ -40,14 +41,13 @@ class World:
         walls: Half the distance between the walls.
 
     Attributes:
-        colours: Random colour of each thing, `[n 3]`.
-        forms: Random number from 0 to 1 that varies the form of each thing, `[n]`.
+        variants: Number of the colour and form of each thing, `[n]`.
         right: Whether each thing is on the right side, `[n]`.
     """
 
     def __init__(self, draws: StreetDraws, road: float, walls: float) -> None:
         n = len(KINDS)
-        self.colours, self.forms = draws(0.05, 0.95, n, 3)[0], draws(0.0, 1.0, n)[0]
+        self.variants = draws(0.0, float(VARIANTS), n)[0].astype(np.int64)
         self.right = draws(0.0, 1.0, n)[0] < 0.5
         side, where = np.where(self.right, 1.0, -1.0), draws(0.0, 1.0, n)[0]
         car, person = KINDS == CAR, KINDS == PERSON

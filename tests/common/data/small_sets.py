@@ -31,6 +31,10 @@ def simulated(folder):
     return {"n_train": 8, "n_val": 3, "n_test": 3, **FRAMES}
 
 
+def driving(folder):
+    return {**simulated(folder), "size": (16, 24)}
+
+
 def embedded_clips(folder):
     return {"size": 16, "clips_per_epoch": 8, "eval_clips": 3, **FRAMES}
 

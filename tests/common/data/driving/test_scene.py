@@ -1,5 +1,7 @@
 """Driving scenes: boxes, masks and optical flow agree with the pictures at any real time."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -130,7 +132,7 @@ def test_ids_follow_objects_and_new_objects_have_new_ones(scenes):
     for scene in scenes[:3]:
         times = np.arange(0.0, 120.0, 0.5)
         places = [scene.world.at(t) for t in times]
-        for before, after in zip(places, places[1:], strict=False):
+        for before, after in itertools.pairwise(places):
             stays = before.ids == after.ids
             assert (np.abs(after.depth - before.depth)[stays] < 1).all()
             assert (np.abs(after.depth - before.depth)[~stays] > 10).all()
