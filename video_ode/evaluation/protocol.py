@@ -13,7 +13,6 @@ from torch import Tensor
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts
 from common.metrics.c3d import C3D_URL, C3DFeatures
-from common.metrics.digits import DigitFeatures
 from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
 from common.metrics.video import I3D_URL, ClipFeatures, I3DFeatures, RandomVideoFeatures
 from common.typing import Times, Video, Videos, VideoTimes
@@ -294,10 +293,8 @@ class Evaluation(Callback):
                 f"AlexNet's weights: {ALEXNET_URL}"
             )
         if self.features.name not in (I3DFeatures.name, C3DFeatures.name):
-            name = self.features.name
-            hint = "" if name == DigitFeatures.name else " (DigitFeatures suit moving digits)"
             lines.append(
-                f"{name} compares runs of this project only{hint}; FVD needs "
+                f"{self.features.name} compares runs of this project only; FVD needs "
                 "--evaluation.features I3DFeatures --evaluation.features.weights FILE, "
                 f"i3d_torchscript.pt: {I3D_URL}; the IS and FID of papers on video GANs need "
                 f"C3DFeatures and conv3d_deepnetA_ucf.npz: {C3D_URL}"
