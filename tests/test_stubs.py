@@ -128,7 +128,7 @@ def test_a_video_gan_trains_tests_and_shows_what_it_draws(call, capsys):
 
 
 def test_the_best_checkpoint_of_a_gan_is_that_of_the_smallest_distance(call):
-    callback = "{class_path: video_ode.evaluation.validation.GenerationMetrics, init_args: {"
+    callback = "{class_path: GenerationMetrics, init_args: {"
     callback += "features: DigitFeatures, n_generated: 6}}"
     measured = GAN.replace("val/gap", "val/digit_frechet_video")
     measured = measured.replace("callbacks: [", f"callbacks: [{callback}, ")

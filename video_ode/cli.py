@@ -27,7 +27,7 @@ from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
 from common.training.system import System
 from common.typing import Times, Videos
-from video_ode import data_sets  # noqa: F401  for the short names of data sets
+from video_ode import short_names  # noqa: F401  so that these names are known
 from video_ode.evaluation.pictures import save_png
 from video_ode.evaluation.protocol import Evaluation, Generating, Predicting, Replaying
 from video_ode.evaluation.samples import evaluation_mode

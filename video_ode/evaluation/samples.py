@@ -32,7 +32,8 @@ class AnimatedSamples(Callback):
 
     After every validation there is an animated image in TensorBoard, and after training there are
     `samples.gif` and `samples.png` in the run's folder. The noise is the same each time, so that
-    pictures can be compared over training. For a generator, generated videos are shown.
+    pictures can be compared over training. For a generator, generated videos are shown, side by
+    side in the animations.
 
     Args:
         n: Number of videos.
@@ -92,7 +93,7 @@ class AnimatedSamples(Callback):
                 return scenes(clip, pl_module.n_cond, clip.times, samples)
             if isinstance(pl_module, Generating):
                 videos = pl_module.generate(len(clip.frames), clip.own_times()[0])
-                return [generated_scene([video]) for video in to_pixels(videos).cpu()]
+                return [generated_scene(list(to_pixels(videos).cpu()))]
         raise not_a_video_system(pl_module)
 
 

@@ -1,4 +1,4 @@
-"""Data sets whose class names alone are enough for `--data` on the command line."""
+"""Data sets, features and callbacks whose class names alone are enough on the command line."""
 
 from common.data.driving.scenes import DrivingScenes
 from common.data.fields.sea import SeaSurface
@@ -16,6 +16,8 @@ from common.data.videos.moving_mnist_files import MovingMNISTFile, SRVPTestSet
 from common.data.videos.rotating_digits import RotatingDigits
 from common.data.videos.ucf101 import UCF101
 from common.data.views.chairs import Chairs
+from common.metrics.digits import DigitFeatures
+from video_ode.evaluation.validation import GenerationMetrics
 
 __all__ = [
     "BAIR",
@@ -23,8 +25,10 @@ __all__ = [
     "UCF101",
     "BouncingBalls",
     "Chairs",
+    "DigitFeatures",
     "DrivingScenes",
     "EmbeddedClips",
+    "GenerationMetrics",
     "Human36M",
     "MovingDigits",
     "MovingMNISTFile",
