@@ -1,6 +1,6 @@
 """Object detection: intersection over union, non-maximum suppression, average precision."""
 
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -111,22 +111,18 @@ class AveragePrecision(Metric):
         """
         detections.check()
         truths.check()
-        # On the CPU, because objects are taken one after the other in many small steps.
-        boxes, scores, classes = (x.detach().cpu() for x in detections)
-        truths = Truths(*(x.cpu() for x in truths))
-        order = scores.argsort(descending=True, stable=True)
-        kept = [order[classes[order] == k][:MOST_DETECTIONS] for k in classes.unique()]
-        order = torch.cat([order[:0], *kept])
-        boxes, scores, classes = boxes[order], scores[order], classes[order]
-        self.scores.append(scores.double().to(self.device))
-        self.classes.append(classes.to(self.device))
-        self.verdicts.append(_verdicts(boxes, classes, truths).to(self.device))
-        self.objects.append(truths.classes[~truths.ignored].to(self.device))
+        self._add(detections, truths)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gathers the pictures of all processes."""
+        if not len(self.scores):  # the others expect tensors of the right types and shapes
+            none = torch.zeros(0, dtype=torch.int64)
+            boxes = torch.zeros(0, 4)
+            self._add(Detections(boxes, none.float(), none), Truths(boxes, none, none.bool()))
+        super().sync(*args, **kwargs)
 
     def compute(self) -> Precisions:
         """Precisions over all pictures that were added."""
-        if not self.scores:
-            return {"map": float("nan"), "map50": float("nan"), "ap50": {}}
         scores, classes, verdicts, objects = (
             dim_zero_cat(x).cpu() for x in (self.scores, self.classes, self.verdicts, self.objects)
         )
@@ -142,6 +138,19 @@ class AveragePrecision(Metric):
             "map50": table[:, 0].nanmean().item(),
             "ap50": dict(zip(names, table[1:, 0].tolist(), strict=True)),
         }
+
+    def _add(self, detections: Detections, truths: Truths) -> None:
+        # On the CPU, because objects are taken one after the other in many small steps.
+        boxes, scores, classes = (x.detach().cpu() for x in detections)
+        truths = Truths(*(x.cpu() for x in truths))
+        order = scores.argsort(descending=True, stable=True)
+        kept = [order[classes[order] == k][:MOST_DETECTIONS] for k in classes.unique()]
+        order = torch.cat([order[:0], *kept])
+        boxes, scores, classes = boxes[order], scores[order], classes[order]
+        self.scores.append(scores.double().to(self.device))
+        self.classes.append(classes.to(self.device))
+        self.verdicts.append(_verdicts(boxes, classes, truths).to(self.device))
+        self.objects.append(truths.classes[~truths.ignored].to(self.device))
 
 
 def box_iou(a: Boxes, b: Boxes, ignored: Flags | None = None) -> Tensor:

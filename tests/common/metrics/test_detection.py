@@ -5,8 +5,10 @@ import time
 
 import pytest
 import torch
+import torch.distributed as dist
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch.multiprocessing import start_processes
 
 from common.errors import InputError
 from common.metrics.detection import (
@@ -92,7 +94,7 @@ def numbers(metric):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_average_precision_is_that_of_pycocotools(seed, whole):
     torch.manual_seed(seed)
     n_pictures, n_boxes, n_found = (int(torch.randint(top, ())) for top in (12, 15, 25))
@@ -127,6 +129,18 @@ def test_an_iou_at_the_threshold_is_enough(height, thresholds):
     assert ours(pictures) == pytest.approx(by_pycocotools(pictures), abs=1e-9)
 
 
+@pytest.mark.parametrize(("last", "map50"), [("left", 0.5), ("right", 1.0)])
+def test_of_two_objects_of_equal_iou_the_last_one_is_taken(last, map50):
+    # The first detection lies between both objects, the second one fits the left one only.
+    left, between, right = ([x, 0.0, x + 10, 10] for x in (0.0, 3.0, 6.0))
+    objects = torch.tensor([left, right] if last == "right" else [right, left])
+    truths = Truths(objects, NO_CLASS.new_zeros(2), torch.zeros(2).bool())
+    found = torch.tensor([between, left])
+    pictures = [(Detections(found, torch.tensor([0.9, 0.8]), truths.classes), truths)]
+    assert ours(pictures) == pytest.approx(by_pycocotools(pictures), abs=1e-9)
+    assert ours(pictures)[1] == pytest.approx(map50, abs=0.01)
+
+
 def test_precision_is_nan_without_objects():
     metric = AveragePrecision()
     metric.update(picture(9, 9)[0], EMPTY)
@@ -156,6 +170,25 @@ def test_parts_merge_to_the_whole():
     whole.reset()
     whole.update(*pictures[0])
     assert numbers(whole) == ours(pictures[:1])
+
+
+def process(rank, store, share):
+    """One of two processes: the first one has `share` of nine pictures, the other one the rest."""
+    dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    pictures = [picture(10, 20) for _ in range(9)]
+    metric = AveragePrecision()
+    for pair in pictures[:share] if rank == 0 else pictures[share:]:
+        metric.update(*pair)
+    got = numbers(metric)
+    dist.destroy_process_group()
+    assert got == ours(pictures)
+
+
+@pytest.mark.filterwarnings("ignore:.*before the ``update`` method")
+@pytest.mark.parametrize("share", [4, 9])
+def test_two_processes_score_their_pictures_together(share, tmp_path):
+    arguments = (tmp_path / "store", share)
+    start_processes(process, arguments, nprocs=2, start_method="fork")
 
 
 def test_500_pictures_of_20_boxes_take_a_moment():
