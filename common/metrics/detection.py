@@ -132,6 +132,7 @@ class AveragePrecision(Metric):
         by_class = [
             _average_precision(verdicts[classes == k], int((objects == k).sum())) for k in names
         ]
+        # A first row of NaN, so that without classes the means are NaN.
         table = torch.stack([torch.full((len(IOU_THRESHOLDS),), torch.nan).double(), *by_class])
         return {
             "map": table.nanmean().item(),
