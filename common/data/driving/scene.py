@@ -6,6 +6,7 @@ import numpy as np
 
 from common.data.driving.sprites import Sprite, sprite_of
 from common.data.driving.surfaces import PAVEMENT_WIDTH, ROAD_HALF, Surfaces
+from common.data.driving.tracks import EMPTY
 from common.data.driving.world import KINDS, World
 from common.data.streets.lighting import DAY, Lighting
 from common.data.streets.street import CAR, PERSON, StreetDraws, View
@@ -14,7 +15,6 @@ from common.errors import InputError
 OBJECT_CLASSES = ("pedestrian", "car")
 CLASS_OF = {PERSON: 0, CAR: 1}
 TOLERANCE = 0.05  # relative difference of depth within which a pixel shows the same surface
-EMPTY = -1  # instance of pixels without an object
 
 
 class Objects(NamedTuple):

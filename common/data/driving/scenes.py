@@ -1,67 +1,65 @@
 """Videos of drives along a street, rendered when they are served."""
 
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from common.data.base import Split
-from common.data.driving.scene import EMPTY, DrivingScene
+from common.data.driving.scene import OBJECT_CLASSES, DrivingScene, Objects
+from common.data.driving.tracks import FrameObjects, TrackedClips, Tracks, stacked
 from common.data.driving.world import KINDS
 from common.data.streets.lighting import DAY, NIGHT, Lighting
 from common.data.videos.simulated import SEEDS, Simulated, Simulator
+from common.errors import check_shares
 from common.typing import Integers, PixelVideo, Times
 
 LIGHTINGS = {"day": DAY, "night": NIGHT}
 
 
-class Tracks(NamedTuple):
-    """Objects in each frame of a batch of videos, the nearest one first, as in `Objects`.
-
-    Frames with fewer than `n` objects have boxes of zeros in the last places, and -1 as class
-    and id.
-
-    Attributes:
-        boxes: Left, upper, right and lower edge in pixels, `[b t n 4]`.
-        classes: Index in `OBJECT_CLASSES`, `[b t n]`.
-        ids: Number of the object, the same in all frames of a video, `[b t n]`.
-        visible: Share of the object's area that is seen, from 0 to 1, `[b t n]`.
-    """
-
-    boxes: torch.Tensor
-    classes: torch.Tensor
-    ids: torch.Tensor
-    visible: torch.Tensor
-
-
 class DrivingScenes(Simulated[Tracks]):
     """Drives along a street with houses, trees, moving cars and people, in colour.
 
-    `trajectories` gives the boxes, classes and ids of cars and people, and `scene` everything
-    else that is known: classes and depth of the pixels, and exact optical flow. The frames of a
-    real recording at about 5 Hz move as fast.
+    `scene` gives everything that is known: classes and depth of the pixels, boxes, and exact
+    optical flow at any time. Recordings at about 5 Hz move as fast.
 
     Args:
         size: Height and width of a frame in pixels, 16 or more each.
         lighting: Day or night.
+        tracks: Serve a `TrackedClip`, with the boxes of cars and people, in place of a `Clip`.
+        min_visible: Share of an object that must be seen; others are ignored.
 
     Raises:
-        InputError: The size is too small for a scene.
+        InputError: The size is too small for a scene, or `min_visible` isn't a share.
     """
+
+    classes = OBJECT_CLASSES
 
     def __init__(
         self,
         size: tuple[int, int] = (64, 64),
         lighting: Literal["day", "night"] = "day",
+        tracks: bool = False,
+        min_visible: float = 0.25,
         **serving: Any,
     ) -> None:
         super().__init__(**serving)
+        check_shares(min_visible=min_visible)
+        self.tracks, self.min_visible = tracks, min_visible
         self.size, self.lighting = size, LIGHTINGS[lighting]
         self.shape = (3, *size)
         self.scene("train", 0)  # tells that the size is too small
 
     def simulator(self, split: Split) -> "DrivingSimulator":
-        return DrivingSimulator(split, self.size, self.lighting)
+        return DrivingSimulator(split, self.size, self.lighting, self.min_visible)
+
+    def dataset(self, split: Split) -> Dataset[Any]:
+        clips = self.observed(split)
+        if not self.tracks:
+            return clips
+        return TrackedClips(clips, partial(self.simulator(split).objects, self.times(split)))
 
     def scene(self, split: Split, number: int) -> DrivingScene:
         """The scene that the video with this number shows."""
@@ -75,11 +73,14 @@ class DrivingSimulator(Simulator[Tracks]):
         split: The split.
         size: Height and width of a frame in pixels.
         lighting: Light and weather.
+        min_visible: Share of an object that must be seen; others are ignored.
     """
 
-    def __init__(self, split: Split, size: tuple[int, int], lighting: Lighting) -> None:
+    def __init__(
+        self, split: Split, size: tuple[int, int], lighting: Lighting, min_visible: float
+    ) -> None:
         super().__init__(split, len(KINDS))
-        self.size, self.lighting = size, lighting
+        self.size, self.lighting, self.min_visible = size, lighting, min_visible
 
     def scene(self, number: int) -> DrivingScene:
         """The scene with this number."""
@@ -98,24 +99,13 @@ class DrivingSimulator(Simulator[Tracks]):
 
     def trajectories(self, numbers: Integers, times: Times) -> Tracks:
         self.draws(numbers, times)
-        moments = times.tolist()
-        scenes = [self.scene(number) for number in numbers.tolist()]
-        found = [[scene.at(time).objects for time in moments] for scene in scenes]
-        n = max((len(objects.ids) for video in found for objects in video), default=0)
+        return stacked(self.objects(times, numbers.tolist()))
 
-        def padded(name: str, empty: int) -> torch.Tensor:
-            parts = [[getattr(objects, name) for objects in video] for video in found]
-            first = parts[0][0] if parts else np.empty(0, np.float32)
-            shape = (len(scenes), len(moments), n, *first.shape[1:])
-            whole = np.full(shape, empty, first.dtype)
-            for places, video in zip(whole, parts, strict=True):
-                for place, values in zip(places, video, strict=True):
-                    place[: len(values)] = values
-            return torch.from_numpy(whole)
+    def objects(self, times: Times, numbers: list[int]) -> list[list[FrameObjects]]:
+        """Objects in each frame of the videos with these numbers."""
+        scenes, moments = [self.scene(number) for number in numbers], times.tolist()
+        return [[self._seen(scene.at(time).objects) for time in moments] for scene in scenes]
 
-        return Tracks(
-            padded("boxes", 0),
-            padded("classes", EMPTY),
-            padded("ids", EMPTY),
-            padded("visible", 0),
-        )
+    def _seen(self, objects: Objects) -> FrameObjects:
+        ignored = objects.visible < self.min_visible
+        return FrameObjects(objects.boxes, objects.classes, objects.ids, ignored)

@@ -270,7 +270,11 @@ class VideoData(Data):
         """Number of frames of a video of a split."""
         return self.n_frames if split == "train" else self.n_eval_frames
 
-    def dataset(self, split: Split) -> ObservedClips:
+    def dataset(self, split: Split) -> Dataset[Any]:
+        return self.observed(split)
+
+    def observed(self, split: Split) -> ObservedClips:
+        """Videos of a split with their times and masks."""
         seed = ("train", "val", "test").index(split)
         return ObservedClips(self.clips(split), self.observation, seed, self.endless)
 
