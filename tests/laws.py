@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from common.data.base import Data
+from common.data.driving.bdd100k import BDD100K
+from common.data.driving.kitti import KITTITracking
 from common.data.driving.scenes import DrivingScenes
 from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
@@ -161,6 +163,8 @@ VIDEO_SETS = [
     SmallSet(MovingDigits, small.simulated, fixed=NO_FLIP),
     SmallSet(BouncingBalls, small.simulated, fixed=NO_FLIP),
     SmallSet(DrivingScenes, small.driving, fixed=NO_FLIP),
+    SmallSet(BDD100K, small.bdd100k),
+    SmallSet(KITTITracking, small.kitti),
     SmallSet(RotatingDigits, small.simulated, fixed=NO_FLIP),
     SmallSet(EmbeddedClips, small.embedded_clips),
     SmallSet(VideoFolder, small.video_folder),

@@ -1,5 +1,7 @@
 """Data sets, features and callbacks whose class names alone are enough on the command line."""
 
+from common.data.driving.bdd100k import BDD100K
+from common.data.driving.kitti import KITTITracking
 from common.data.driving.scenes import DrivingScenes
 from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
@@ -21,6 +23,7 @@ from video_ode.evaluation.validation import GenerationMetrics
 
 __all__ = [
     "BAIR",
+    "BDD100K",
     "KTH",
     "UCF101",
     "BouncingBalls",
@@ -30,6 +33,7 @@ __all__ = [
     "EmbeddedClips",
     "GenerationMetrics",
     "Human36M",
+    "KITTITracking",
     "MovingDigits",
     "MovingMNISTFile",
     "RotatingDigits",

@@ -158,6 +158,12 @@ class FrameFolder(Footage):
         for file in self.files:
             self._image(file)
 
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """Width and height of the first image, before it gets its format."""
+        with Image.open(self.files[0]) as image:
+            return image.size
+
     def __len__(self) -> int:
         return len(self.files)
 

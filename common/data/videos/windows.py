@@ -71,12 +71,12 @@ class Windows(Clips):
     def times(self, indices: list[int]) -> Times | VideoTimes:
         if self.even:
             return torch.arange(self.n_frames) * (self.every / self.unit)
-        rows = [footage.times(frames) for footage, frames, _ in self._places(indices)]
+        rows = [footage.times(frames) for footage, frames, _ in self.places(indices)]
         return torch.from_numpy(np.stack(rows) / self.unit).float()
 
     def frames(self, indices: list[int]) -> Frames:
         clips = []
-        for index, (footage, frames, mirrored) in zip(indices, self._places(indices), strict=True):
+        for index, (footage, frames, mirrored) in zip(indices, self.places(indices), strict=True):
             clip = self.cut(footage.read(frames), index)
             clips.append(clip[..., ::-1] if mirrored else clip)
         return torch.from_numpy(np.stack(clips))
@@ -87,7 +87,7 @@ class Windows(Clips):
 
     def scale(self, indices: list[int]) -> FieldScale | None:
         rows = []
-        for footage, frames, mirrored in self._places(indices):
+        for footage, frames, mirrored in self.places(indices):
             if (scale := footage.scale(frames)) is None:
                 return None
             error = scale.error[..., ::-1] if mirrored else scale.error
@@ -96,7 +96,7 @@ class Windows(Clips):
             *(torch.from_numpy(np.stack(x)).float() for x in zip(*rows, strict=True))
         )
 
-    def _places(self, indices: list[int]) -> Iterator[tuple[Footage, range, bool]]:
+    def places(self, indices: list[int]) -> Iterator[tuple[Footage, range, bool]]:
         """Video, frames, and whether they are mirrored, of each clip."""
         draws = uniform(np.asarray(indices), 2, seed=3000).tolist()
         for index, (chance, side) in zip(indices, draws, strict=True):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from common.data.driving.export import write_bdd100k, write_kitti
+from common.data.driving.scene import DrivingScene
 from tests.common.data.small_files import (
     noise,
     sea,
@@ -33,6 +35,26 @@ def simulated(folder):
 
 def driving(folder):
     return {**simulated(folder), "size": (16, 24)}
+
+
+def _drives(count):
+    return [DrivingScene(k, size=(16, 24)) for k in range(count)], [float(k) for k in range(6)]
+
+
+def bdd100k(folder):
+    write_bdd100k(folder, "train", *_drives(11))
+    write_bdd100k(folder, "val", *_drives(3))
+    return _labelled(folder)
+
+
+def kitti(folder):
+    write_kitti(folder, *_drives(14))
+    return {**_labelled(folder), "test_sequences": ("0011", "0012", "0013")}
+
+
+def _labelled(folder):
+    settings = {"size": (16, 24), "val_fraction": 3 / 11, "clips_per_video": 1}
+    return {"root": str(folder), **settings, **FRAMES}
 
 
 def embedded_clips(folder):
