@@ -139,7 +139,7 @@ class LipschitzConv2d(nn.Module):
         self.weight, self.bias = conv.weight, conv.bias
         self.bound, self.padding = bound, kernel // 2
         self.register_buffer("v", _unit(torch.randn(1, *shape)))
-        self.refine_norm(50)
+        self.refine_norm(20)
 
     @torch.no_grad()
     def refine_norm(self, iterations: int) -> None:
