@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -14,6 +15,7 @@ from common.files import is_file, shown
 from common.typing import Image
 from video_ode.objects.anchors import AnchorDetector, Anchors
 
+WEIGHTS = Path(__file__).with_name("yolo.safetensors")
 # Shares of the frame's height.
 ANCHORS: Anchors = (
     ((0.05, 0.12), (0.09, 0.1), (0.1, 0.24)),
@@ -47,6 +49,16 @@ class YOLO(AnchorDetector):
     Raises:
         InputError: A width below 1, another number of anchors, or no class.
     """
+
+    @classmethod
+    def pretrained(cls) -> "YOLO":
+        """Detector of the pedestrians and cars of `DrivingScenes`, with the weights that ship.
+
+        `python -m video_ode.objects.train_detector` makes them again. It is in evaluation mode.
+        """
+        detector = cls()
+        detector.load_state_dict({name: x.float() for name, x in load_file(WEIGHTS).items()})
+        return detector.eval()
 
     def __init__(
         self,

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from common.errors import InputError
 from common.metrics.detection import AveragePrecision, Truths, box_iou
 from video_ode.objects.anchors import Predictions, generalized_iou, matches
-from video_ode.objects.yolo import YOLO, YOLOv3
+from video_ode.objects.train_detector import precisions, train
+from video_ode.objects.yolo import WEIGHTS, YOLO, YOLOv3
 
 
 @pytest.fixture
@@ -168,3 +170,18 @@ def test_darknet_files_of_another_length_are_refused(tmp_path):
             network.load_darknet(path)
     with pytest.raises(InputError, match="found no file"):
         network.load_darknet(tmp_path / "nothing")
+
+
+def test_the_weights_that_ship_find_pedestrians_and_cars_of_scenes_not_seen_in_training():
+    assert WEIGHTS.stat().st_size < 2 * 2**20
+    found = precisions(YOLO.pretrained(), n=40)
+    assert found["map50"] > 0.85
+    assert min(found["ap50"].values()) > 0.8
+
+
+def test_training_writes_weights_that_come_back(tmp_path):
+    path = tmp_path / "a.safetensors"
+    train(steps=1, batch_size=4, out=str(path), n_test=2)
+    weights = load_file(path)
+    assert weights.keys() == YOLO().state_dict().keys()
+    assert weights["heads.0.weight"].dtype == torch.float16
