@@ -261,8 +261,8 @@ def mounted(folder, options):
     """Context with a small file system of its own in a folder; gives a function that fills it."""
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder])
     if made.returncode != 0:
-        # Justified: CI mounts; others have `test_a_file_that_grows_too_large…`, without a mount.
-        pytest.skip("only the superuser can mount a small disk")
+        # Others have `test_a_file_that_grows_too_large…`, without a mount.
+        pytest.skip("only the superuser can mount a small disk")  # justified: CI mounts it
 
     def fill():
         with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:

@@ -77,8 +77,9 @@ def labelled_frames(
     data: DrivingScenes, split: Split, numbers: torch.Tensor, times: torch.Tensor
 ) -> tuple[Image, list[Truths]]:
     """Frames `[b t c h w]` of scenes as one batch `[n c h w]` in `[0, 1]`, and their objects."""
-    frames = data.videos(split, numbers, times).flatten(0, 1) / 255
-    tracks = data.trajectories(split, numbers, times)
+    simulator = data.simulator(split)  # one for both, so that each picture is rendered once
+    frames = simulator.videos(numbers, times).flatten(0, 1) / 255
+    tracks = simulator.trajectories(numbers, times)
     truths = []
     for boxes, classes, ignored in zip(
         *(x.flatten(0, 1) for x in (tracks.boxes, tracks.classes, tracks.ignored)), strict=True

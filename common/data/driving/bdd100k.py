@@ -39,9 +39,6 @@ class BDD100K(RecordedDrives):
 
     classes = CLASSES
 
-    def __init__(self, root: str | Path, **serving: Any) -> None:
-        super().__init__(root, **serving)
-
     def videos(self, split: Split) -> list[tuple[Path, Path]]:
         part = "val" if split == "test" else "train"
         folder = self.root / "labels" / "box_track_20" / part

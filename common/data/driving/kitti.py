@@ -60,17 +60,19 @@ class KITTITracking(RecordedDrives):
         return [(self.root / "image_02" / file.stem, file) for file in mine]
 
     def labels(self, file: Path, frames: list[Path]) -> list[FrameObjects]:
-        rows: dict[int, list[tuple[list[float], int, int, bool]]] = defaultdict(list)
+        rows: dict[str, list[tuple[list[float], int, int, bool]]] = defaultdict(list)
         for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
             if line.strip():
                 frame, found = _row(line, f"{file}, line {number}")
-                rows[frame] += found
-        if rows and max(rows) >= len(frames):
+                rows[f"{frame:06d}"] += found
+        # By name, because a sequence may lack pictures in its middle.
+        names = [path.stem for path in frames]
+        if missing := sorted(set(rows) - set(names)):
             raise InputError(
-                f"{file} labels frame {max(rows)}, but its folder holds {len(frames)} pictures; "
-                "copy the video again"
+                f"{file} labels frame {int(missing[0])}, but its folder holds {len(frames)} "
+                f"pictures and not {missing[0]}.png; copy the video again"
             )
-        return [frame_objects(rows[k]) for k in range(len(frames))]
+        return [frame_objects(rows[name]) for name in names]
 
 
 def _row(line: str, place: str) -> tuple[int, list[tuple[list[float], int, int, bool]]]:

@@ -155,7 +155,8 @@ class DrivingScene:
         ahead = after > 0.01
         after = np.maximum(after, 0.01)
         sky = np.isinf(first.depth)
-        growth = np.where(sky, 1.0, np.where(sky, 1.0, first.depth) / np.where(sky, 1.0, after))
+        with np.errstate(invalid="ignore"):  # the sky is infinitely far
+            growth = np.where(sky, 1.0, first.depth / after)
         flow = from_middle * (growth - 1)
         flow[0] += self.size[0] * np.where(moves, aside[thing] - places.aside[thing], 0) / after
         x, y = np.floor(at + flow).astype(np.int64)

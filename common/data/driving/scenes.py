@@ -12,7 +12,7 @@ from common.data.driving.scene import OBJECT_CLASSES, DrivingScene, Objects
 from common.data.driving.tracks import FrameObjects, TrackedClips, Tracks, stacked
 from common.data.driving.world import KINDS
 from common.data.streets.lighting import DAY, NIGHT, Lighting
-from common.data.videos.simulated import SEEDS, Simulated, Simulator
+from common.data.videos.simulated import SEEDS, Simulated, Simulation, Simulator
 from common.errors import check_shares
 from common.typing import Integers, PixelVideo, Times
 
@@ -23,7 +23,7 @@ class DrivingScenes(Simulated[Tracks]):
     """Drives along a street with houses, trees, moving cars and people, in colour.
 
     `scene` gives everything that is known: classes and depth of the pixels, boxes, and exact
-    optical flow at any time. Recordings at about 5 Hz move as fast.
+    optical flow at any time.
 
     Args:
         size: Height and width of a frame in pixels, 16 or more each.
@@ -59,7 +59,10 @@ class DrivingScenes(Simulated[Tracks]):
         clips = self.observed(split)
         if not self.tracks:
             return clips
-        return TrackedClips(clips, partial(self.simulator(split).objects, self.times(split)))
+        assert isinstance(clips.clips, Simulation)
+        simulator = clips.clips.simulator  # that of the frames, which knows their objects
+        assert isinstance(simulator, DrivingSimulator)
+        return TrackedClips(clips, partial(simulator.objects, self.times(split)))
 
     def scene(self, split: Split, number: int) -> DrivingScene:
         """The scene that the video with this number shows."""
@@ -81,6 +84,8 @@ class DrivingSimulator(Simulator[Tracks]):
     ) -> None:
         super().__init__(split, len(KINDS))
         self.size, self.lighting, self.min_visible = size, lighting, min_visible
+        # Objects in the pictures of the last videos, by number and time: they are asked for next.
+        self._known: dict[tuple[int, float], Objects] = {}
 
     def scene(self, number: int) -> DrivingScene:
         """The scene with this number."""
@@ -91,10 +96,12 @@ class DrivingSimulator(Simulator[Tracks]):
         moments = times.tolist()
         shape = (len(numbers), len(moments), 3, *self.size)
         frames = np.empty(shape, np.uint8)
+        self._known = {}
         for video, number in zip(frames, numbers.tolist(), strict=True):
             scene = self.scene(number)
             for frame, time in zip(video, moments, strict=True):
-                frame[:] = scene.at(time).image
+                picture = scene.at(time)
+                frame[:], self._known[number, time] = picture.image, picture.objects
         return torch.from_numpy(frames)
 
     def trajectories(self, numbers: Integers, times: Times) -> Tracks:
@@ -103,8 +110,10 @@ class DrivingSimulator(Simulator[Tracks]):
 
     def objects(self, times: Times, numbers: list[int]) -> list[list[FrameObjects]]:
         """Objects in each frame of the videos with these numbers."""
-        scenes, moments = [self.scene(number) for number in numbers], times.tolist()
-        return [[self._seen(scene.at(time).objects) for time in moments] for scene in scenes]
+        moments = times.tolist()
+        if any((number, time) not in self._known for number in numbers for time in moments):
+            self.videos(torch.tensor(numbers), times)
+        return [[self._seen(self._known[number, time]) for time in moments] for number in numbers]
 
     def _seen(self, objects: Objects) -> FrameObjects:
         ignored = objects.visible < self.min_visible

@@ -78,12 +78,15 @@ class Sprite:
         self._area = float(picture[..., 3].sum()) / FINEST**2
 
     def at(self, foot: np.ndarray, scale: float, size: tuple[int, int]) -> Patch | None:
-        """What the thing covers of a picture. None: it is outside.
+        """Patch of a picture that the thing covers.
 
         Args:
             foot: Column and row of the foot in the picture, in pixels.
             scale: Pixels for a height of the camera.
             size: Height and width of the picture.
+
+        Returns:
+            The patch. None: the thing is outside the picture.
         """
         (high, wide), (x, y) = self._size, foot.tolist()
         rows, columns = (

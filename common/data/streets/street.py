@@ -228,5 +228,5 @@ def paving(draws: StreetDraws) -> list[np.ndarray]:
 
 
 def on_dash(along: np.ndarray) -> np.ndarray:
-    """Whether there is a dash at these positions along the road."""
+    """Mask of the dashes: true where a dash lies at these positions along the road."""
     return along % 2 < 1

@@ -126,8 +126,7 @@ def test_lpips_is_that_of_torchmetrics(alexnet):
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError) as error:
-        # Justified: optional, and broken beside a CPU-only torch; CI installs it and runs this.
-        pytest.skip(f"torchvision can't be imported: {error}")
+        pytest.skip(f"torchvision can't be imported: {error}")  # justified: optional; CI has it
     from torchmetrics.functional.image.lpips import _LPIPS
 
     theirs = _LPIPS(pnet_rand=True, net="alex")

@@ -105,13 +105,14 @@ def test_the_sparse_critic_scores_single_frames_by_themselves():
 
 
 def test_the_sparse_critic_knows_the_distances_between_its_frames():
+    torch.manual_seed(1)
     critic = SparseCritic((1, 16, 16), n_frames=2, width=4, features=8)
     video, places = torch.rand(3, 2, 1, 16, 16), torch.arange(2)
     near, far, later = (
         critic([View(video, torch.tensor(times), places)])
         for times in ([0.0, 1.0], [0.0, 7.0], [5.0, 6.0])
     )
-    assert (near - far).abs().max() > 1e-4
+    assert (near - far).abs().min() > 1e-4
     torch.testing.assert_close(near, later)  # only distances count
 
 

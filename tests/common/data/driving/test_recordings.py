@@ -176,6 +176,17 @@ def test_broken_files_of_kitti_are_named(breaks, says, kitti):
         kitti_set(kitti).setup("test")
 
 
+def test_labels_belong_to_the_pictures_of_their_numbers(kitti, scenes):
+    (kitti / "image_02/0001/000001.png").unlink()
+    edit(kitti / TEXT, lambda s: "".join(x for x in s.splitlines(True) if not x.startswith("1 ")))
+    _, tracks = served(kitti_set(kitti, n_frames=3), "test")
+    objects = scenes[1].at(TIMES[2]).objects
+    assert (
+        tracks.ids[0, 1][tracks.ids[0, 1] >= 0].tolist()
+        == objects.ids[objects.visible > 0].tolist()
+    )
+
+
 def test_labels_that_do_not_count_are_ignored(kitti):
     rest = "0 0 -10 5 5 20 20 -1 -1 -1 -1000 -1000 -1000 -10"
     kinds = ("Van", "Person_sitting", "DontCare", "Truck")
