@@ -9,8 +9,7 @@ from common.data.driving.surfaces import PAVEMENT_WIDTH, ROAD_HALF, Surfaces
 from common.data.driving.tracks import EMPTY
 from common.data.driving.world import KINDS, World
 from common.data.streets.lighting import DAY, Lighting
-from common.data.streets.street import CAR, PERSON, StreetDraws, View
-from common.errors import InputError
+from common.data.streets.street import CAR, PERSON, StreetDraws, View, check_size
 
 OBJECT_CLASSES = ("pedestrian", "car")
 CLASS_OF = {PERSON: 0, CAR: 1}
@@ -101,8 +100,7 @@ class DrivingScene:
         size: tuple[int, int] = (128, 128),
         lighting: Lighting = DAY,
     ) -> None:
-        if min(size) < 16:
-            raise InputError(f"got size {size}; a scene needs 16 pixels or more each way")
+        check_size(size)
         draws = StreetDraws(np.array([number]), seed)
         view = View.drawn(draws, *size)
         half = draws(*ROAD_HALF, 1, 1)

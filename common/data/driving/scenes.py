@@ -12,6 +12,7 @@ from common.data.driving.scene import OBJECT_CLASSES, DrivingScene, Objects
 from common.data.driving.tracks import FrameObjects, TrackedClips, Tracks, stacked
 from common.data.driving.world import KINDS
 from common.data.streets.lighting import DAY, NIGHT, Lighting
+from common.data.streets.street import check_size
 from common.data.videos.simulated import SEEDS, Simulated, Simulation, Simulator
 from common.errors import check_shares
 from common.typing import Integers, PixelVideo, Times
@@ -46,11 +47,11 @@ class DrivingScenes(Simulated[Tracks]):
         **serving: Any,
     ) -> None:
         super().__init__(**serving)
+        check_size(size)
         check_shares(min_visible=min_visible)
         self.tracks, self.min_visible = tracks, min_visible
         self.size, self.lighting = size, LIGHTINGS[lighting]
         self.shape = (3, *size)
-        self.scene("train", 0)  # tells that the size is too small
 
     def simulator(self, split: Split) -> "DrivingSimulator":
         return DrivingSimulator(split, self.size, self.lighting, self.min_visible)

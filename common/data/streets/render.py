@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.data.streets.lighting import Lighting, photograph
-from common.data.streets.street import Canvas, StreetDraws, View, paint_street
+from common.data.streets.street import Canvas, StreetDraws, View, check_size, paint_street
 from common.data.streets.things import paint_things
-from common.errors import InputError
 
 
 class RenderedStreets(NamedTuple):
@@ -42,8 +41,7 @@ def render_streets(
     Raises:
         InputError: The size is too small for a scene.
     """
-    if min(size) < 16:
-        raise InputError(f"got size {size}; a scene needs 16 pixels or more each way")
+    check_size(size)
     draws = StreetDraws(numbers, seed)
     view, canvas = View.drawn(draws, *size), Canvas(len(numbers), *size)
     paint_street(canvas, view, draws)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.data.draws import uniform
+from common.errors import InputError
 
 STREET_CLASSES = ("road", "pavement", "building", "tree", "sky", "person", "car")
 ROAD, PAVEMENT, BUILDING, TREE, SKY, PERSON, CAR = range(7)
@@ -24,6 +25,12 @@ WINDOW = (0.55, 0.9)  # depth and height of a window with the wall around it
 DASH = 0.05  # half the width of the dashes
 DASH_COLOUR = np.full(3, 0.8, np.float32)
 LAMPLIGHT = np.array([1.0, 0.8, 0.45], np.float32)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raises an `InputError` if pictures of this height and width are too small for a scene."""
+    if min(size) < 16:
+        raise InputError(f"got size {size}; a scene needs 16 pixels or more each way")
 
 
 class StreetDraws:
