@@ -8,14 +8,11 @@ if __name__ == "__main__":
 
     catch(deferred=True)  # before the libraries load, which takes seconds
 
-import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
-import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
@@ -26,17 +23,24 @@ from common.errors import InputError, check_counts, check_output
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run
 from common.training.system import System
-from common.typing import Times, Videos
 from video_ode import short_names  # noqa: F401  so that these names are known
 from video_ode.evaluation.pictures import save_png
-from video_ode.evaluation.protocol import Evaluation, Generating, Predicting, Replaying
+from video_ode.evaluation.predictions import (
+    conditioned,
+    first_videos,
+    time_range,
+    write_drawn,
+    write_generated,
+    write_predicted,
+)
+from video_ode.evaluation.protocol import Evaluation
 from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.swap import interpolated, swapped
+from video_ode.evaluation.systems import Displaying, Generating
 from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
+from video_ode.objects.feature_clips import FeatureClips
 from video_ode.predictor import VideoPredictor
-
-MOST_TIMES = 10_000  # of a prediction
 
 
 class VideoTrainer(Trainer):
@@ -78,13 +82,15 @@ class VideoTrainer(Trainer):
         writer = PredictionWriter(Path(out or self._folder / "predictions"), formats, fps)
         self._load(model, datamodule, ckpt_path)
         bar = partial(tqdm, desc="videos", total=n, disable=self.progress_bar_callback is None)
-        clips = (clip.to(model.device) for clip in first_videos(datamodule, n))
+        videos = (video.to(model.device) for video in first_videos(datamodule, n))
         with evaluation_mode(model):
             if isinstance(model, Generating):
                 each = iter(bar(range(n)))
-                paths = _write_generated(writer, model, clips, asked, each, n_samples)
+                paths = write_generated(writer, model, videos, asked, each, n_samples)
+            elif isinstance(model, Displaying):
+                paths = write_drawn(writer, model, datamodule, bar(videos), asked, n_samples)
             else:
-                paths = _write_predicted(writer, model, iter(bar(clips)), asked, n_samples)
+                paths = write_predicted(writer, conditioned(model), bar(videos), asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 
@@ -111,7 +117,7 @@ class VideoTrainer(Trainer):
         """
         clip = self._first(model, datamodule, ckpt_path, n, out)
         with evaluation_mode(model):
-            picture = swapped(model, clip, _conditioned(model).n_cond)
+            picture = swapped(model, clip, conditioned(model).n_cond)
         return self._shown("swap", picture, out)
 
     def interpolate(
@@ -139,7 +145,7 @@ class VideoTrainer(Trainer):
         check_counts(2, steps=steps)
         clip = self._first(model, datamodule, ckpt_path, n, out)
         with evaluation_mode(model):
-            n_cond = _conditioned(model).n_cond
+            n_cond = conditioned(model).n_cond
             picture = interpolated(_predictor(model), clip, n_cond, steps)
         return self._shown("interpolate", picture, out)
 
@@ -152,6 +158,8 @@ class VideoTrainer(Trainer):
         if isinstance(model, VideoPredictionModule):
             model.check(data, "predict")
         load_weights(model, ckpt_path)
+        if isinstance(data, FeatureClips):
+            data.attach(model)
         model.to(self.strategy.root_device)
 
     def _first(
@@ -189,98 +197,6 @@ class VideoCommandLine(CommandLine):
             self.config = parser.parse_args(_joined(words))
         else:
             super().parse_arguments(parser, words)
-
-
-def time_range(text: str) -> Times:
-    """Times `[t]` of the text `START:STOP:STEP`, without STOP itself; the default of STEP is 1.
-
-    Raises:
-        InputError: The text is no such range, or a range without times or with too many.
-    """
-    try:
-        full = text if text.count(":") > 1 else f"{text}:1"
-        start, stop, step = (float(x) for x in full.split(":"))
-        count = math.ceil(round((stop - start) / step, 6))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        count = 0
-    if count > MOST_TIMES:
-        raise InputError(f"got times {text!r}, {count} times; give {MOST_TIMES} or fewer")
-    if count < 1:
-        raise InputError(
-            f"got times {text!r}; give START:STOP:STEP, such as 0:20:0.5, or 19:-1:-1 backward"
-        )
-    return torch.tensor([start + i * step for i in range(count)])
-
-
-def first_videos(data: VideoData, n: int) -> Iterator[Clip]:
-    """The first `n` test videos one by one, or all videos if there are fewer."""
-    data.prepare_data()
-    data.setup("predict")
-    clips = (
-        batch.select([i]) for batch in data.predict_dataloader() for i in range(len(batch.frames))
-    )
-    return islice(clips, n)
-
-
-def _write_predicted(
-    writer: PredictionWriter,
-    model: System,
-    clips: Iterator[Clip],
-    times: Times | None,
-    n_samples: int,
-) -> list[Path]:
-    """Writes predictions of the clips, at these times or, for None, at the times of each clip."""
-    paths = []
-    for clip in clips:
-        wanted = clip.own_times()[0] if times is None else times.to(clip.times.device)
-        samples = _predicted(model, clip, wanted, n_samples)
-        paths += writer.write(clip, _conditioned(model).n_cond, wanted, samples)
-    return paths
-
-
-def _write_generated(
-    writer: PredictionWriter,
-    model: Generating,
-    clips: Iterator[Clip],
-    times: Times | None,
-    numbers: Iterator[int],
-    n_samples: int,
-) -> list[Path]:
-    """Writes generated videos, at these times or, for None, at those of the first clip."""
-    for clip in clips:
-        wanted = clip.own_times()[0] if times is None else times.to(clip.times.device)
-        order = wanted.argsort()
-        videos = [_motions(model, wanted[order], n_samples) for _ in numbers]
-        return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()])
-    return []
-
-
-def _motions(model: Generating, times: Times, n_samples: int) -> Videos:
-    """Motions `[s 1 t c h w]` of one generated video; one motion if the system can't replay."""
-    if isinstance(model, Replaying):
-        return model.replay(1, times, n_samples)
-    return model.generate(1, times)[None]
-
-
-def _predicted(model: System, clip: Clip, times: Times, n_samples: int) -> Videos:
-    """Samples at times in any order; the model gets the times in ascending order."""
-    order = times.argsort()
-    samples = _conditioned(model).predict(clip, times[order].to(clip.times), n_samples)
-    return samples[:, :, order.argsort().to(samples.device)]
-
-
-def _conditioned(model: System) -> Predicting:
-    """The same system, as one that predicts from conditioning frames.
-
-    Raises:
-        InputError: The system doesn't predict.
-    """
-    if not isinstance(model, Predicting):
-        raise InputError(
-            f"{type(model).__name__} predicts no videos from conditioning frames; give it a "
-            "method predict(clip, target_times, n_samples)"
-        )
-    return model
 
 
 def _predictor(model: System) -> VideoPredictor:

@@ -24,12 +24,12 @@ from common.data.videos.base import Clip
 from common.nn.mlp import MLPField
 from common.ode.solve import Solver
 from tests.benchmarks.timing import interleaved
+from video_ode.adversarial import Wasserstein
 from video_ode.dynamics.ode import NeuralODE
 from video_ode.dynamics.time_scaled import TimeScaled
 from video_ode.gan.clipping import clipped
 from video_ode.gan.critic import Critic, SparseCritic
 from video_ode.gan.generator import LatentVideoGenerator
-from video_ode.gan.losses import Wasserstein
 from video_ode.gan.module import VideoGANModule
 from video_ode.gan.tgan import TGANCritic, TGANDecoder
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -15,64 +14,25 @@ from common.errors import InputError, check_counts
 from common.metrics.c3d import C3D_URL, C3DFeatures
 from common.metrics.frames import ALEXNET_URL, PSNR, SSIM, FrameMetric
 from common.metrics.video import I3D_URL, ClipFeatures, I3DFeatures, RandomVideoFeatures
-from common.typing import Times, Video, Videos, VideoTimes
+from common.typing import Video, Videos
 from video_ode.evaluation.baselines import COPY, MEAN, last_seen, still_videos
 from video_ode.evaluation.generation import GenerationReport, generated_features, real_features
 from video_ode.evaluation.report import AVERAGE, MODEL, SWAP, Report, VideoScores
 from video_ode.evaluation.scores import best_of, gathered
+from video_ode.evaluation.systems import (
+    Displaying,
+    Generating,
+    Predicting,
+    Swapping,
+    not_a_video_system,
+)
 from video_ode.predictor import to_pixels, to_unit
-
-
-@runtime_checkable
-class Predicting(Protocol):
-    """System that predicts videos from their first `n_cond` frames."""
-
-    n_cond: int
-
-    def predict(self, clip: Clip, target_times: Times | VideoTimes, n_samples: int) -> Videos:
-        """Samples `[s b k c h w]` in `[0, 1]` at these times.
-
-        Args:
-            clip: True videos, of which only the first `n_cond` frames may be used.
-            target_times: Ascending times of the prediction, `[k]` or `[b k]`.
-            n_samples: Number of samples of each video.
-        """
-
-
-@runtime_checkable
-class Swapping(Protocol):
-    """System that predicts the motion of videos with the content of others."""
-
-    def swap(self, clip: Clip, content: Clip) -> Videos:
-        """Samples `[s b t c h w]` at the times of the clip, with the content of other clips."""
-
-
-@runtime_checkable
-class Generating(Protocol):
-    """System that generates videos without any conditioning frames."""
-
-    def generate(self, n: int, times: Times) -> Video:
-        """Samples `[n t c h w]` in `[0, 1]` at these times."""
-
-
-@runtime_checkable
-class Replaying(Protocol):
-    """Generating system that plays a generated video again, with other random motions."""
-
-    def replay(self, n: int, times: Times, n_samples: int) -> Videos:
-        """Motions `[s n t c h w]` of `n` videos: each has one content and one first state."""
-
-
-def not_a_video_system(module: LightningModule) -> InputError:
-    """Error for a system that is neither `Predicting` nor `Generating`."""
-    return InputError(
-        f"{type(module).__name__} neither predicts nor generates videos; give it a method "
-        "predict(clip, target_times, n_samples) or generate(n, times)"
-    )
 
 
 class Evaluation(Callback):
     """Evaluates video models in `test`, by the protocol of SRVP (Franceschi 2020, section 5).
+
+    It leaves systems alone that evaluate themselves (`Displaying`).
 
     A predictor is evaluated frame by frame, on the samples that `test_step` returns. Pictures are
     clamped to `[0, 1]`; fields are neither clamped nor rounded. Only the best sample of each video
@@ -141,9 +101,11 @@ class Evaluation(Callback):
         self._n_samples = 0
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._batches = []
+        if isinstance(pl_module, Displaying):
+            return
         if not isinstance(pl_module, Predicting | Generating):
             raise not_a_video_system(pl_module)
-        self._batches = []
         for part in (self.features, *self.metrics):
             part.to(pl_module.device)
 
@@ -156,6 +118,8 @@ class Evaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if isinstance(pl_module, Displaying):
+            return
         if not isinstance(batch, Clip):
             raise InputError(
                 f"got a batch of type {type(batch).__name__}; Evaluation needs clips with times, "
@@ -183,6 +147,8 @@ class Evaluation(Callback):
         self._batches.append({key: x.cpu() for key, x in scores.items()})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, Displaying):
+            return
         # On every process, because `log_dir` communicates between processes.
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         size = len(self._batches[0]["number",])

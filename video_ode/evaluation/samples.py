@@ -23,7 +23,12 @@ from video_ode.evaluation.pictures import (
     scene,
     strip,
 )
-from video_ode.evaluation.protocol import Generating, Predicting, not_a_video_system
+from video_ode.evaluation.systems import (
+    Displaying,
+    Generating,
+    Predicting,
+    not_a_video_system,
+)
 from video_ode.predictor import to_pixels
 
 
@@ -91,6 +96,8 @@ class AnimatedSamples(Callback):
             if isinstance(pl_module, Predicting):
                 samples = pl_module.predict(clip, clip.times, self.n_samples)
                 return scenes(clip, pl_module.n_cond, clip.times, samples)
+            if isinstance(pl_module, Displaying):
+                return pl_module.draw(clip, None, None, self.n_samples)
             if isinstance(pl_module, Generating):
                 videos = pl_module.generate(len(clip.frames), clip.own_times()[0])
                 return [generated_scene(list(to_pixels(videos).cpu()))]

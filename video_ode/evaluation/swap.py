@@ -8,7 +8,7 @@ from common.errors import InputError
 from common.training.system import System
 from video_ode.content import SeparatingPredictor
 from video_ode.evaluation.pictures import Kind, Row, strip
-from video_ode.evaluation.protocol import Swapping
+from video_ode.evaluation.systems import Swapping
 from video_ode.predictor import VideoPredictor, to_pixels, to_unit
 
 

@@ -15,7 +15,7 @@ from video_ode.evaluation.generation import (
     of_all_processes,
     score_of,
 )
-from video_ode.evaluation.protocol import Generating, not_a_video_system
+from video_ode.evaluation.systems import Generating, not_a_video_system
 from video_ode.predictor import to_pixels
 
 

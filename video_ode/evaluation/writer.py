@@ -69,11 +69,7 @@ class PredictionWriter:
         order = best_first(clip, n_cond, times, samples)[:, : self.n_shown]
         shown = samples[order.T, torch.arange(samples.shape[1], device=order.device)]
         found = zip(scenes(clip, n_cond, times, shown), clip.number.tolist(), strict=True)
-        return [
-            self._save(s, form, f"video_{number:05d}")
-            for s, number in found
-            for form in self.formats
-        ]
+        return [path for s, i in found for path in self.write_scene(s, f"video_{i:05d}")]
 
     def write_generated(self, motions: Videos) -> list[Path]:
         """Writes `generated_<number>.<format>` for each generated video; returns the files.
@@ -86,8 +82,12 @@ class PredictionWriter:
         for i, shown in enumerate(to_pixels(motions).cpu().unbind(1)):
             different = [shown[0], *(v for v in shown[1:] if not torch.equal(v, shown[0]))]
             found = generated_scene(different[: self.n_shown])
-            paths += [self._save(found, form, f"generated_{i:05d}") for form in self.formats]
+            paths += self.write_scene(found, f"generated_{i:05d}")
         return paths
+
+    def write_scene(self, found: Scene, name: str) -> list[Path]:
+        """Writes one scene to `<name>.<format>`, and returns the written files."""
+        return [self._save(found, form, name) for form in self.formats]
 
     def _save(self, found: Scene, form: Format, name: str) -> Path:
         path = self.folder / f"{name}.{form}"

@@ -12,10 +12,10 @@ from common.inputs import ArrayLike
 from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
 from common.typing import Times, Video, Videos
+from video_ode.adversarial import R1, AdversarialLoss, Logistic
 from video_ode.gan.clipping import SingularValueClipping
 from video_ode.gan.critic import Critic, View, some_frames
 from video_ode.gan.generator import AdversarialGenerator, real_views
-from video_ode.gan.losses import R1, AdversarialLoss, Logistic
 from video_ode.predictor import to_unit
 
 

@@ -1,69 +1,74 @@
-"""Losses of feature decoders (Predoc III, sections 5.2.1 and 5.3.2); each is a scalar."""
+"""Losses of predicted features, and a critic of them (Predoc III, section 5.3.1)."""
 
-from collections.abc import Callable
+import abc
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch import Tensor, nn
 
-from common.typing import Image
-from video_ode.objects.decoder import FeatureDecoder, InvertibleDecoder, check_shape
-from video_ode.objects.inversion import feature_error
+from common.errors import check_counts
 
 
-def feature_loss(decoder: InvertibleDecoder, frames: Image, features: Tensor) -> Tensor:
-    """Mean squared error of the features that the network gives, `mean (f(x) - φ)²`.
+class FeatureLoss(abc.ABC):
+    """Abstract loss of predicted features."""
 
-    The report trains its i-RevNet with it alone (section 5.2.1).
+    @abc.abstractmethod
+    def __call__(self, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """Loss, a scalar.
+
+        Args:
+            found: Predicted features `[b t c h w]` at each scale, relative to their usual size.
+            wanted: True features of the same shapes.
+        """
+
+
+class MeanSquares(FeatureLoss):
+    """Mean squared error, a mean over the scales: the loss of the report (section 5.1)."""
+
+    def __call__(self, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        pairs = zip(found, wanted, strict=True)
+        return torch.stack([(x - y).square().mean() for x, y in pairs]).mean()
+
+
+class GaussianLikelihood(FeatureLoss):
+    """Negative log-likelihood of a Gaussian whose scale is fitted, in nats for each number.
+
+    Each channel has the standard deviation that fits the errors of the batch best: the σ-VAE's
+    optimal one (Rybkin et al. 2021, section 4.2). So channels that are easy to predict weigh more
+    than with `MeanSquares`.
+    """
+
+    def __call__(self, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        each = []
+        for x, y in zip(found, wanted, strict=True):
+            squares = (x - y).square().mean((0, 1, 3, 4))
+            each.append((squares + 1e-6).log().mean() / 2)
+        return torch.stack(each).mean()
+
+
+class FeatureCritic(nn.Module):
+    """Critic (discriminator) of the features of single frames, with scores at each place.
 
     Args:
-        decoder: Network f.
-        frames: Frames x.
-        features: Features φ that the detector gives for them.
-
-    Raises:
-        InputError: Features or frames of another shape.
+        channels: Number of channels of the features at each scale.
+        width: Number of hidden channels.
     """
-    check_shape("features", features, decoder.feature_shape)
-    return mse_loss(decoder.encode(frames)[0], features)
 
+    def __init__(self, channels: Sequence[int], width: int = 32) -> None:
+        super().__init__()
+        check_counts(1, channels=channels, width=width)
+        self.nets = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(n, width, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 3, padding=1),
+            )
+            for n in channels
+        )
 
-def pixel_loss(
-    decoder: FeatureDecoder, features: Tensor, frames: Image, noise: float = 0.0
-) -> Tensor:
-    """Mean squared error of decoded frames, `mean (f⁻¹(φ + σ ε) - x)²`, before they are clamped.
-
-    Together with `feature_loss` it is the report's "data augmentation from both ends" (section
-    5.3.2): with noise, the decoder also learns features beside those of the detector, as a
-    dynamics predicts them. The gradient reaches the features, so that it trains a dynamics as
-    well ("end-to-end training").
-
-    Args:
-        decoder: Network f⁻¹; an i-RevNet needs evaluation mode, or layer norm.
-        features: Features φ.
-        frames: Their frames x.
-        noise: Standard deviation σ of the noise, as a share of that of the features in the batch.
-
-    Raises:
-        InputError: Features or frames of another shape.
-    """
-    check_shape("frames", frames, decoder.shape)
-    if noise:
-        features = features + noise * features.detach().std() * torch.randn_like(features)
-    return mse_loss(decoder.unclamped(features), frames)
-
-
-def cycle_loss(
-    decoder: FeatureDecoder, extractor: Callable[[Tensor], Tensor], features: Tensor
-) -> Tensor:
-    """Cycle consistency `mean ‖φ(f⁻¹(φ*)) - φ*‖² / ‖φ*‖²` (section 5.3.2; Zhu et al. 2017).
-
-    It needs no frames, so that it also trains a decoder on predicted features φ*, which have none.
-
-    Args:
-        decoder: Network f⁻¹; the extractor sees its frames in `[0, 1]`.
-        extractor: Detector φ, from frames to features.
-        features: Features φ*; the error is relative to them, and no gradient reaches them.
-    """
-    features = features.detach()
-    return feature_error(extractor(decoder(features)), features).mean()
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Scores `[n]` of all places of all frames, high for true features `[b t c h w]`."""
+        pairs = zip(self.nets, features, strict=True)
+        return torch.cat([net(x.flatten(0, 1)).flatten() for net, x in pairs])

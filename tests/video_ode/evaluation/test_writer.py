@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from common.data.videos.base import Clip
 from common.errors import InputError
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess
-from video_ode.cli import main, time_range
+from video_ode.cli import main
+from video_ode.evaluation.predictions import time_range
 from video_ode.evaluation.samples import AnimatedSamples, evaluation_mode
 from video_ode.evaluation.writer import PredictionWriter, best_first
 from video_ode.module import VideoPredictionModule

@@ -28,7 +28,7 @@ model:
     critics:
       - class_path: video_ode.gan.tgan.TGANCritic
         init_args: {shape: [1, 16, 16], clip: 4, width: 4}
-    r1: {class_path: video_ode.gan.losses.R1, init_args: {weight: 0.1, every: 2}}
+    r1: {class_path: video_ode.adversarial.R1, init_args: {weight: 0.1, every: 2}}
     clipping: {class_path: video_ode.gan.clipping.SingularValueClipping, init_args: {every: 3}}
     critic_steps: 2
     accumulate: 2

@@ -10,6 +10,7 @@ from common.errors import InputError, RunError
 from common.nn.mlp import MLPField
 from common.ode.sde import EulerMaruyama, Heun
 from common.ode.solve import Solver
+from video_ode.adversarial import R1, Hinge, Logistic, Wasserstein
 from video_ode.dynamics.deconvolution import Deconvolution1d
 from video_ode.dynamics.fields import ConvField
 from video_ode.dynamics.higher_order import HigherOrderODE
@@ -22,7 +23,6 @@ from video_ode.dynamics.time_scaled import TimeScaled
 from video_ode.frames.dcgan import DCGANDecoder
 from video_ode.gan.critic import SparseCritic
 from video_ode.gan.generator import LatentVideoGenerator
-from video_ode.gan.losses import R1, Hinge, Logistic, Wasserstein
 from video_ode.gan.mocogan import FrameCritic, MoCoGANCritic
 from video_ode.gan.module import VideoGANModule
 from video_ode.gan.tgan import TGANCritic, TGANDecoder

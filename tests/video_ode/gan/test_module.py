@@ -15,12 +15,12 @@ from common.errors import InputError, RunError
 from common.nn.mlp import MLPField
 from common.ode.solve import Solver
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
+from video_ode.adversarial import R1, Wasserstein
 from video_ode.dynamics.ode import NeuralODE
 from video_ode.frames.base import FrameDecoder
 from video_ode.gan.clipping import SingularValueClipping
 from video_ode.gan.critic import ClipCritic, SparseCritic
 from video_ode.gan.generator import LatentVideoGenerator
-from video_ode.gan.losses import R1, Wasserstein
 from video_ode.gan.mocogan import FrameCritic
 from video_ode.gan.module import VideoGANModule
 from video_ode.gan.tgan import TGANCritic

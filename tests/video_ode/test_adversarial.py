@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from common.errors import InputError
+from video_ode.adversarial import R1, Hinge, Logistic, Wasserstein
 from video_ode.gan.clipping import SingularValueClipping, clipped
-from video_ode.gan.losses import R1, Hinge, Logistic, Wasserstein
 
 REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-3.0, 0.2, 1.5])
 

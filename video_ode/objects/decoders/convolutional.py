@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from common.errors import InputError, check_counts
 from common.typing import ImageShape
 from video_ode.frames.base import conv_block, initialize, unit_range
-from video_ode.objects.decoder import FeatureDecoder
+from video_ode.objects.decoders.base import FeatureDecoder
 
 
 class ConvolutionalDecoder(FeatureDecoder):

@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 
 from common.errors import InputError
 from common.metrics.detection import AveragePrecision, Truths, box_iou
-from video_ode.objects.anchors import Predictions, generalized_iou, matches
-from video_ode.objects.train_detector import precisions, train
-from video_ode.objects.yolo import WEIGHTS, YOLO, YOLOv3
+from video_ode.objects.detection.anchors import Predictions, generalized_iou, matches
+from video_ode.objects.detection.train_detector import precisions, train
+from video_ode.objects.detection.yolo import WEIGHTS, YOLO, YOLOv3
 
 
 @pytest.fixture

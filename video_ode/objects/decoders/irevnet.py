@@ -12,7 +12,7 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from common.errors import InputError, check_counts
 from common.typing import ImageShape
-from video_ode.objects.decoder import InvertibleDecoder
+from video_ode.objects.decoders.base import InvertibleDecoder
 
 Norm = Literal["batch", "layer"]
 

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from common.errors import InputError
 from common.metrics.detection import Detections, Truths, box_iou, non_maximum_suppression
 from common.typing import Boxes, Integers
-from video_ode.objects.detector import Detector
+from video_ode.objects.detection.detector import Detector
 
 MOST_CANDIDATES = 300  # boxes of a frame that go into the non-maximum suppression
 MATCHING = 0.35  # IoU of the sizes of object and anchor from which the anchor predicts the object
@@ -133,6 +133,21 @@ class AnchorDetector(Detector):
             for i, truth in enumerate(truths)
         ]
         return torch.stack(losses).mean()
+
+    def reading_loss(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """Cross-entropy of the objectness, and squared errors of boxes and classes where it is.
+
+        Both are means over all anchors, times 10, so that they are of the order of 1.
+        """
+        loss = features[0].new_zeros(())
+        for x, y, head in zip(features, wanted, self.heads, strict=True):
+            found, true = (head(z).unflatten(1, (3, -1)) for z in (x, y))
+            sure = true[:, :, 4].sigmoid()
+            objectness = binary_cross_entropy_with_logits(found[:, :, 4], sure)
+            errors = (found - true).square()
+            rest = torch.cat([errors[:, :, :4], errors[:, :, 5:]], 2)
+            loss = loss + 10 * (objectness + (rest * sure[:, :, None]).mean())
+        return loss
 
     def sizes(self, height: int) -> Tensor:
         """Sizes of the anchors in pixels, `[3 3 2]`, in frames of this height."""

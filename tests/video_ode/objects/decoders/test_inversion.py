@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from common.errors import InputError
-from video_ode.objects.inversion import feature_error, optimized_frames, total_variation
+from video_ode.objects.decoders.inversion import feature_error, optimized_frames, total_variation
 
 
 def network():

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from common.errors import InputError
-from video_ode.objects.irevnet import IRevNet
+from video_ode.objects.decoders.irevnet import IRevNet
 
 # Shape, blocks, strides, widths, initial; numbers of parameters of the published code, and of
 # dimensions at the output.

@@ -18,7 +18,7 @@ from torch.nn.functional import (
 
 from common.errors import InputError, RunError, check_counts, check_positive
 from common.typing import ImageShape
-from video_ode.objects.decoder import InvertibleDecoder
+from video_ode.objects.decoders.base import InvertibleDecoder
 
 
 class ResidualFlowDecoder(InvertibleDecoder):

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from common.errors import InputError, check_counts
 from common.files import is_file, shown
 from common.typing import Image
-from video_ode.objects.anchors import AnchorDetector, Anchors
+from video_ode.objects.detection.anchors import AnchorDetector, Anchors
 
 WEIGHTS = Path(__file__).with_name("yolo.safetensors")
 # Shares of the frame's height.
@@ -54,7 +54,8 @@ class YOLO(AnchorDetector):
     def pretrained(cls) -> "YOLO":
         """Detector of the pedestrians and cars of `DrivingScenes`, with the weights that ship.
 
-        `python -m video_ode.objects.train_detector` makes them again. It is in evaluation mode.
+        `python -m video_ode.objects.detection.train_detector` makes them again. It is in
+        evaluation mode.
         """
         detector = cls()
         detector.load_state_dict({name: x.float() for name, x in load_file(WEIGHTS).items()})

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from common.errors import InputError
-from video_ode.objects.convolutional import ConvolutionalDecoder
-from video_ode.objects.decoder import FeatureDecoder
-from video_ode.objects.irevnet import IRevNet
-from video_ode.objects.losses import cycle_loss, feature_loss, pixel_loss
-from video_ode.objects.residual import ResidualFlowDecoder
+from video_ode.objects.decoders.base import FeatureDecoder
+from video_ode.objects.decoders.convolutional import ConvolutionalDecoder
+from video_ode.objects.decoders.irevnet import IRevNet
+from video_ode.objects.decoders.losses import cycle_loss, feature_loss, pixel_loss
+from video_ode.objects.decoders.residual import ResidualFlowDecoder
 
 
 def irevnet():

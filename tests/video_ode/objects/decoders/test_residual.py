@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from common.errors import InputError, RunError
-from video_ode.objects.residual import (
+from video_ode.objects.decoders.residual import (
     LipschitzConv2d,
     LipSwish,
     ResidualFlowDecoder,

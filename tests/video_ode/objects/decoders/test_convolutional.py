@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from common.errors import InputError
-from video_ode.objects.convolutional import ConvolutionalDecoder
+from video_ode.objects.decoders.convolutional import ConvolutionalDecoder
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8, 16])

@@ -1,0 +1,113 @@
+"""Feature extractors: networks that turn frames into feature maps, and read what these mean."""
+
+import abc
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from common.data.driving.tracks import TrackedClip
+from common.typing import Image, Times
+
+
+class ReadingScores(nn.Module, abc.ABC):
+    """Scores of what an extractor reads from predicted features, at one time.
+
+    Attributes:
+        names: Names of the scores; larger ones are better.
+    """
+
+    names: tuple[str, ...]
+
+    @abc.abstractmethod
+    def update(self, found: Sequence[Any], truths: Sequence[Any], own: Sequence[Any]) -> None:
+        """Adds frames.
+
+        Args:
+            found: Readings of predicted features, one a frame.
+            truths: Truth of each frame, from `FeatureExtractor.truths`.
+            own: Readings of the features of the true frames.
+        """
+
+    @abc.abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Scores over all frames that were added, by name; NaN where nothing counts."""
+
+
+class FeatureExtractor(nn.Module, abc.ABC):
+    """Abstract network from frames to feature maps at several scales, which it can read.
+
+    A reading is what the rest of the network says about a frame: its detected objects, or the
+    class of each pixel. So features that were predicted can be read without a frame.
+
+    Attributes:
+        channels: Number of channels of the features at each scale, finest first.
+        strides: Pixels of a frame for a place of the features at each scale, finest first.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @abc.abstractmethod
+    def features(self, frames: Image) -> list[Tensor]:
+        """Feature maps `[n c h/s w/s]` of frames in `[0, 1]`, finest scale first."""
+
+    @abc.abstractmethod
+    def readings(self, features: Sequence[Tensor]) -> list[Any]:
+        """What the network reads from feature maps, one reading a frame."""
+
+    @abc.abstractmethod
+    def reading_loss(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        """Loss of what the network reads from features, a scalar.
+
+        Args:
+            features: Feature maps `[n c h w]`, finest first.
+            wanted: Feature maps that should be read alike.
+        """
+
+    @abc.abstractmethod
+    def truths(self, videos: TrackedClip, frame: int) -> list[Any]:
+        """Truth that readings are compared with, for one frame of each video.
+
+        Raises:
+            InputError: The videos come without it.
+        """
+
+    @abc.abstractmethod
+    def scores(self) -> ReadingScores:
+        """New, empty scores of readings."""
+
+    @abc.abstractmethod
+    def drawn(self, frame: Tensor, reading: Any) -> Tensor:
+        """Picture `uint8 [3 h w]` of a reading on its frame, `uint8 [3 h w]`."""
+
+    def extrapolated(
+        self,
+        readings: Sequence[Sequence[Any]],
+        times: Times,
+        targets: Times,
+        size: tuple[int, int],
+    ) -> dict[str, list[list[Any]]]:
+        """Readings at later times by simple methods, by the method's name.
+
+        Args:
+            readings: Readings of the given frames; for each frame, those of all videos.
+            times: Times of the given frames, `[t]`.
+            targets: Later times, `[k]`.
+            size: Height and width of a frame in pixels.
+
+        Returns:
+            For each method and each of the `k` times, the readings of all videos. Empty: there is
+            no such method.
+        """
+        return {}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash of the class and of all weights and buffers of a network."""
+    code = hashlib.sha256(type(module).__qualname__.encode())
+    for name, value in module.state_dict().items():
+        code.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        code.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return code.hexdigest()

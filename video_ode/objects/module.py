@@ -1,0 +1,295 @@
+"""System that trains and evaluates predictions of features."""
+
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from pathlib import Path
+
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+
+from common.data.driving.scenes import DrivingScenes
+from common.data.driving.tracks import TrackedClip, Tracks
+from common.data.videos.base import VideoData
+from common.errors import InputError, check_counts
+from common.training.schedules import Schedule
+from common.training.system import ManualSystem, Player
+from common.typing import Times, VideoTimes
+from video_ode.adversarial import Hinge
+from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
+from video_ode.evaluation.report import MODEL
+from video_ode.objects.evaluation import FeatureEvaluation, FeatureReport
+from video_ode.objects.extractor import FeatureExtractor, fingerprint
+from video_ode.objects.feature_clips import FeatureClip, FeatureClips
+from video_ode.objects.losses import FeatureCritic, FeatureLoss, MeanSquares
+from video_ode.objects.predictor import FeaturePath, FeaturePredictor
+from video_ode.predictor import to_unit
+
+PredictorFactory = Callable[[Sequence[int], Sequence[int]], FeaturePredictor]
+CriticFactory = Callable[[Sequence[int]], FeatureCritic]
+
+
+class FeaturePredictionModule(ManualSystem):
+    """System that trains a prediction of the features of a fixed extractor (Predoc III, 5.1).
+
+    The first `n_cond` frames of a training video are given; the loss compares the features of all
+    its later frames. `FeatureClips` computes the features of a data set once; with other sets of
+    tracked objects, such as `DrivingScenes` with `tracks: true`, the extractor runs in each step.
+
+    Logs `train/predictor_loss`, and in validation the extractor's scores of the predicted
+    features and their error, such as `val/map50` and `val/feature_error`, means over the later
+    frames. `test` prints a table with baselines (see `FeatureEvaluation`) and writes
+    `test_table.csv`, `test_curves.csv` and `test_curves.png`. `predict` draws what the extractor
+    reads at any times.
+
+    Args:
+        extractor: Network that gives features and reads them; it is not trained.
+        predictor: From the extractor's channels and strides to the predictor.
+        n_cond: Number of given frames.
+        loss: Loss of the features. None: `MeanSquares`.
+        reading_weight: Weight of the extractor's own loss of what it reads, beside the loss of the
+            features.
+        kl_weight: Weight of the KL divergence of a random path from its prior.
+        skip: Greatest step between the frames of a training video ("key frames", section 5.3.1):
+            each turn takes every k-th frame, with k from 1 to `skip`.
+        critic: From the extractor's channels to a critic that tells true features from predicted
+            ones. None: no adversarial loss.
+        adversarial_weight: Weight of the adversarial loss.
+        optimizer: Factory of the optimiser of the predictor, from parameters.
+        critic_optimizer: Factory of the optimiser of the critic.
+        schedule: Schedule of both learning rates. None: constant rates.
+        clip: Largest norm of a gradient. None: no clipping.
+
+    Raises:
+        InputError: Numbers out of range.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        predictor: PredictorFactory,
+        n_cond: int = 3,
+        loss: FeatureLoss | None = None,
+        reading_weight: float = 0.0,
+        kl_weight: float = 1.0,
+        skip: int = 1,
+        critic: CriticFactory | None = None,
+        adversarial_weight: float = 0.01,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        critic_optimizer: OptimizerCallable = torch.optim.Adam,
+        schedule: Schedule | None = None,
+        clip: float | None = None,
+    ) -> None:
+        super().__init__(clip=clip)
+        check_counts(1, n_cond=n_cond, skip=skip)
+        check_counts(
+            0,
+            reading_weight=reading_weight,
+            kl_weight=kl_weight,
+            adversarial_weight=adversarial_weight,
+        )
+        self.save_hyperparameters()
+        self.extractor = extractor.eval().requires_grad_(False)
+        self.predictor = predictor(extractor.channels, extractor.strides)
+        self.critic = None if critic is None else critic(extractor.channels)
+        self.n_cond, self.skip = n_cond, skip
+        self.feature_loss, self.reading_weight = loss or MeanSquares(), reading_weight
+        self.kl_weight, self.adversarial_weight = kl_weight, adversarial_weight
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
+        self.schedule = schedule or Schedule()
+        self._evaluation: FeatureEvaluation | None = None
+
+    def players(self) -> dict[str, Player]:
+        predictor = {"predictor": Player(self.predictor, self.optimizer, self.schedule)}
+        if self.critic is None:
+            return predictor
+        return {"critic": Player(self.critic, self.critic_optimizer, self.schedule), **predictor}
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, VideoData):
+            return
+        if isinstance(data, FeatureClips) and data.extractor is not self.extractor:
+            data.attach(self)
+            assert data.extractor is not None
+            if fingerprint(data.extractor) != fingerprint(self.extractor):
+                raise InputError(
+                    "the features come from another extractor than that of the model; leave "
+                    "data.extractor out"
+                )
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in splits.get(stage, ()):
+            if data.length(split) <= self.n_cond:  # type: ignore[arg-type]
+                raise InputError(
+                    f"got {split} videos of {data.length(split)} frames and n_cond "  # type: ignore[arg-type]
+                    f"{self.n_cond}; no frame is left to predict: raise data's n_frames or lower "
+                    "model.n_cond"
+                )
+
+    def train(self, mode: bool = True) -> "FeaturePredictionModule":
+        super().train(mode)
+        self.extractor.eval()  # its batch norms must not learn
+        return self
+
+    def features_of(self, batch: FeatureClip | TrackedClip) -> FeatureClip:
+        """Batch with the features of all frames, in single precision."""
+        if isinstance(batch, FeatureClip):
+            return FeatureClip([x.float() for x in batch.features], batch.videos)
+        if not isinstance(batch, TrackedClip):
+            raise InputError(
+                f"got a batch of type {type(batch).__name__}; give data of tracked objects, such "
+                "as FeatureClips, or DrivingScenes with tracks: true"
+            )
+        frames = to_unit(batch.clip.frames)
+        with torch.no_grad():
+            features = self.extractor.features(frames.flatten(0, 1))
+        return FeatureClip([x.unflatten(0, frames.shape[:2]) for x in features], batch)
+
+    def forward(
+        self, batch: FeatureClip | TrackedClip, target_times: Times | VideoTimes
+    ) -> FeaturePath:
+        """Features at ascending target times, from the first `n_cond` frames of videos."""
+        batch = self.features_of(batch)
+        given = [x[:, : self.n_cond] for x in batch.features]
+        return self.predictor(given, batch.clip.times[..., : self.n_cond], target_times)
+
+    def on_fit_start(self) -> None:
+        if self.global_step == 0:  # a resumed training has the sizes already
+            batch = next(iter(self.trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
+            self.predictor.measure(self.features_of(batch.to(self.device)).features)
+
+    def loss(
+        self, player: str, batch: FeatureClip | TrackedClip
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the `predictor` or of the `critic` on a batch."""
+        n, (features, times) = self.n_cond, self._key_frames(self.features_of(batch))
+        path = self.predictor([x[:, :n] for x in features], times[..., :n], times[..., n:])
+        true = [x[:, n:] for x in features]
+        found, wanted = self.predictor.relative(path.features), self.predictor.relative(true)
+        if player == "critic":
+            assert self.critic is not None
+            return Hinge().critic(
+                self.critic(wanted), self.critic([x.detach() for x in found])
+            ), {}
+        terms = {"features": self.feature_loss(found, wanted), "kl": path.kl.mean()}
+        loss = terms["features"] + self.kl_weight * terms["kl"]
+        if self.reading_weight:
+            terms["readings"] = self.extractor.reading_loss(_flat(path.features), _flat(true))
+            loss = loss + self.reading_weight * terms["readings"]
+        if self.critic is not None:
+            terms["adversarial"] = Hinge().generator(self.critic(found))
+            loss = loss + self.adversarial_weight * terms["adversarial"]
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def validation_step(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation = FeatureEvaluation(self.extractor, self.n_cond, baselines=False)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._evaluation = FeatureEvaluation(self.extractor, self.n_cond)
+
+    def on_test_epoch_end(self) -> None:
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        report = self._report("test")
+        if self.trainer.is_global_zero:
+            print(f"\n{report.table()}\n")
+            if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                for path in report.write(folder.resolve()):
+                    print(f"{path.stem.replace('_', ' ')}: {path}")
+
+    def draw(
+        self,
+        batch: FeatureClip | TrackedClip,
+        data: VideoData | None,
+        times: Times | None,
+        n_samples: int,
+    ) -> list[Scene]:
+        """Scenes of what the extractor reads at any times: the truth, then `n_samples` samples.
+
+        Predictions are drawn on the true frames. A simulated set gives them at any time; of other
+        sets each frame is shown until the next one.
+        """
+        batch = self.features_of(batch)
+        wanted = batch.clip.own_times()[0] if times is None else times.to(batch.clip.times)
+        asked, place = wanted.sort()
+        last = float(batch.clip.own_times()[0, self.n_cond - 1])
+        shown = moments(batch.videos, data, asked)
+        kinds: list[Kind] = ["given" if float(t) <= last else "predicted" for t in wanted]
+        order = place.argsort().tolist()
+        paths = [self(batch, asked).features]
+        for _ in range(n_samples - 1):
+            paths.append(self(batch, asked).features)
+            if all(map(torch.equal, paths[0], paths[-1])):  # nothing is random
+                paths.pop()
+                break
+        scenes = []
+        for i in range(len(batch.clip.frames)):
+            frames = [shown.clip.frames[i, k] for k in order]
+            truths = [self.extractor.truths(shown.select([i]), k)[0] for k in order]
+            true = self._row(frames, truths, list(repeat("true", len(kinds))))
+            rows = []
+            for path in paths:
+                readings = self.extractor.readings([x[i] for x in path])
+                rows.append(self._row(frames, [readings[k] for k in order], kinds))
+            scenes.append(Scene(None, true, true, rows))
+        return scenes
+
+    def _evaluate(self, batch: FeatureClip | TrackedClip) -> None:
+        assert self._evaluation is not None
+        batch = self.features_of(batch)
+        predicted = self(batch, batch.clip.times[..., self.n_cond :]).features
+        self._evaluation.update(batch, predicted)
+
+    def _report(self, stage: str) -> FeatureReport:
+        """Report of the evaluation, whose numbers of the model are logged."""
+        assert self._evaluation is not None
+        report, self._evaluation = FeatureReport(self._evaluation), None
+        numbers = {f"{stage}/{name}": value for name, value in report.numbers(MODEL).items()}
+        self.log_dict(numbers, rank_zero_only=True)
+        return report
+
+    def _key_frames(self, batch: FeatureClip) -> tuple[list[Tensor], Times | VideoTimes]:
+        """Features and times of every k-th frame, with a random k up to `skip`."""
+        n_frames = batch.clip.frames.shape[1]
+        most = max(1, min(self.skip, (n_frames - 1) // self.n_cond))
+        step = int(torch.randint(1, most + 1, ())) if most > 1 else 1
+        return [x[:, ::step] for x in batch.features], batch.clip.times[..., ::step]
+
+    def _row(self, frames: Sequence[Tensor], readings: Sequence[object], kinds: list[Kind]) -> Row:
+        pairs = zip(frames, readings, strict=True)
+        return Row(torch.stack([self.extractor.drawn(*pair) for pair in pairs]), kinds)
+
+
+def moments(videos: TrackedClip, data: VideoData | None, times: Times) -> TrackedClip:
+    """Test videos at other times, with the boxes of their objects there.
+
+    Args:
+        videos: The test videos.
+        data: Set that they come from. A simulated set shows them at any time from 0 on; of other
+            sets each frame is shown until the next one.
+        times: Ascending times.
+    """
+    source = data.videos if isinstance(data, FeatureClips) else data
+    clip = videos.clip
+    if isinstance(source, DrivingScenes) and float(times[0]) >= 0:
+        numbers, at = clip.number.cpu(), times.cpu()
+        frames = source.videos("test", numbers, at)
+        tracks = source.trajectories("test", numbers, at)
+        return TrackedClip(clip._replace(frames=frames, times=times), tracks)
+    own = clip.own_times()[0]
+    held = (torch.searchsorted(own, times + TOLERANCE, right=True) - 1).clamp(0)
+    tracks = Tracks(*(x[:, held] for x in videos.tracks))
+    return TrackedClip(clip._replace(frames=clip.frames[:, held], times=times), tracks)
+
+
+def _flat(features: Sequence[Tensor]) -> list[Tensor]:
+    return [x.flatten(0, 1) for x in features]
