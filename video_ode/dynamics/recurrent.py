@@ -84,3 +84,38 @@ class ConvLSTM(Dynamics):
             h = leave.sigmoid() * c.tanh()
             states.append(h.reshape(z0.shape))
         return Solved([states[i] for i in frames], Evaluations(len(states)))
+
+
+class ConvGRU(Stepwise):
+    """Convolutional GRU of feature maps that gets no input but the context.
+
+    Args:
+        size: Number of channels of the state.
+        context_size: Number of channels of the context, an input of each step.
+    """
+
+    def __init__(self, size: int, context_size: int) -> None:
+        super().__init__()
+        self.cell = ConvGRUCell(context_size, size)
+
+    def step(self, z: Sample, context: Tensor | None) -> Sample:
+        return self.cell(z[:, :0] if context is None else spread(context, z), z)
+
+
+class ConvGRUCell(nn.Module):
+    """Gated recurrent unit of feature maps by 3 × 3 convolutions (Ballas et al. 2016).
+
+    Args:
+        n_in: Number of channels of the input.
+        size: Number of channels of the state.
+    """
+
+    def __init__(self, n_in: int, size: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(n_in + size, 2 * size, 3, padding=1)
+        self.new = nn.Conv2d(n_in + size, size, 3, padding=1)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """State after the input `x`, from the state `h` before it."""
+        reset, keep = self.gates(torch.cat([x, h], 1)).sigmoid().chunk(2, 1)
+        return keep * h + (1 - keep) * self.new(torch.cat([x, reset * h], 1)).tanh()

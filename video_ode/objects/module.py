@@ -1,28 +1,29 @@
 """System that trains and evaluates predictions of features."""
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from pathlib import Path
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
-from common.data.driving.scenes import DrivingScenes
-from common.data.driving.tracks import TrackedClip, Tracks
+from common.data.driving.tracks import TrackedClip
 from common.data.videos.base import VideoData
 from common.errors import InputError, check_counts
 from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
-from common.typing import Times, VideoTimes
+from common.typing import Frames, Times, VideoTimes
 from video_ode.adversarial import Hinge
-from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
+from video_ode.evaluation.pictures import Scene
 from video_ode.evaluation.report import MODEL
+from video_ode.objects.decoders.base import FeatureDecoder
+from video_ode.objects.decoders.losses import pixel_loss
 from video_ode.objects.evaluation import FeatureEvaluation, FeatureReport
 from video_ode.objects.extractor import FeatureExtractor, fingerprint
 from video_ode.objects.feature_clips import FeatureClip, FeatureClips
 from video_ode.objects.losses import FeatureCritic, FeatureLoss, MeanSquares
 from video_ode.objects.predictor import FeaturePath, FeaturePredictor
+from video_ode.objects.scenes import feature_scenes, moments, scale_of
 from video_ode.predictor import to_unit
 
 PredictorFactory = Callable[[Sequence[int], Sequence[int]], FeaturePredictor]
@@ -55,6 +56,9 @@ class FeaturePredictionModule(ManualSystem):
         critic: From the extractor's channels to a critic that tells true features from predicted
             ones. None: no adversarial loss.
         adversarial_weight: Weight of the adversarial loss.
+        decoder: Decoder from the features of one scale to frames, which is trained together with
+            the predictor ("end-to-end training", section 5.3.2). None: no frames.
+        pixel_weight: Weight of the mean squared error of frames decoded from predicted features.
         optimizer: Factory of the optimiser of the predictor, from parameters.
         critic_optimizer: Factory of the optimiser of the critic.
         schedule: Schedule of both learning rates. None: constant rates.
@@ -75,6 +79,8 @@ class FeaturePredictionModule(ManualSystem):
         skip: int = 1,
         critic: CriticFactory | None = None,
         adversarial_weight: float = 0.01,
+        decoder: FeatureDecoder | None = None,
+        pixel_weight: float = 1.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
         critic_optimizer: OptimizerCallable = torch.optim.Adam,
         schedule: Schedule | None = None,
@@ -87,6 +93,7 @@ class FeaturePredictionModule(ManualSystem):
             reading_weight=reading_weight,
             kl_weight=kl_weight,
             adversarial_weight=adversarial_weight,
+            pixel_weight=pixel_weight,
         )
         self.save_hyperparameters()
         self.extractor = extractor.eval().requires_grad_(False)
@@ -95,15 +102,18 @@ class FeaturePredictionModule(ManualSystem):
         self.n_cond, self.skip = n_cond, skip
         self.feature_loss, self.reading_weight = loss or MeanSquares(), reading_weight
         self.kl_weight, self.adversarial_weight = kl_weight, adversarial_weight
+        self.decoder, self.pixel_weight = decoder, pixel_weight
         self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
         self.schedule = schedule or Schedule()
         self._evaluation: FeatureEvaluation | None = None
 
     def players(self) -> dict[str, Player]:
-        predictor = {"predictor": Player(self.predictor, self.optimizer, self.schedule)}
+        parts = [self.predictor] if self.decoder is None else [self.predictor, self.decoder]
+        trained = Player(nn.ModuleList(parts), self.optimizer, self.schedule)
         if self.critic is None:
-            return predictor
-        return {"critic": Player(self.critic, self.critic_optimizer, self.schedule), **predictor}
+            return {"predictor": trained}
+        critic = Player(self.critic, self.critic_optimizer, self.schedule)
+        return {"critic": critic, "predictor": trained}
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
@@ -131,8 +141,12 @@ class FeaturePredictionModule(ManualSystem):
         self.extractor.eval()  # its batch norms must not learn
         return self
 
-    def features_of(self, batch: FeatureClip | TrackedClip) -> FeatureClip:
-        """Batch with the features of all frames, in single precision."""
+    def features_of(self, batch: object) -> FeatureClip:
+        """Batch with the features of all frames, in single precision.
+
+        Raises:
+            InputError: A batch that is neither a `FeatureClip` nor a `TrackedClip`.
+        """
         if isinstance(batch, FeatureClip):
             return FeatureClip([x.float() for x in batch.features], batch.videos)
         if not isinstance(batch, TrackedClip):
@@ -162,7 +176,7 @@ class FeaturePredictionModule(ManualSystem):
         self, player: str, batch: FeatureClip | TrackedClip
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the `predictor` or of the `critic` on a batch."""
-        n, (features, times) = self.n_cond, self._key_frames(self.features_of(batch))
+        n, (features, frames, times) = self.n_cond, self._key_frames(self.features_of(batch))
         path = self.predictor([x[:, :n] for x in features], times[..., :n], times[..., n:])
         true = [x[:, n:] for x in features]
         found, wanted = self.predictor.relative(path.features), self.predictor.relative(true)
@@ -179,6 +193,12 @@ class FeaturePredictionModule(ManualSystem):
         if self.critic is not None:
             terms["adversarial"] = Hinge().generator(self.critic(found))
             loss = loss + self.adversarial_weight * terms["adversarial"]
+        if self.decoder is not None:
+            decoded = scale_of(self.decoder, _flat(path.features))
+            terms["pixels"] = pixel_loss(
+                self.decoder, decoded, to_unit(frames[:, n:].flatten(0, 1))
+            )
+            loss = loss + self.pixel_weight * terms["pixels"]
         return loss, {name: value.detach() for name, value in terms.items()}
 
     def validation_step(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
@@ -215,33 +235,22 @@ class FeaturePredictionModule(ManualSystem):
     ) -> list[Scene]:
         """Scenes of what the extractor reads at any times: the truth, then `n_samples` samples.
 
-        Predictions are drawn on the true frames. A simulated set gives them at any time; of other
-        sets each frame is shown until the next one.
+        Predictions are drawn on the true frames and, with a decoder, also on decoded frames.
         """
         batch = self.features_of(batch)
         wanted = batch.clip.own_times()[0] if times is None else times.to(batch.clip.times)
         asked, place = wanted.sort()
-        last = float(batch.clip.own_times()[0, self.n_cond - 1])
-        shown = moments(batch.videos, data, asked)
-        kinds: list[Kind] = ["given" if float(t) <= last else "predicted" for t in wanted]
-        order = place.argsort().tolist()
         paths = [self(batch, asked).features]
         for _ in range(n_samples - 1):
             paths.append(self(batch, asked).features)
             if all(map(torch.equal, paths[0], paths[-1])):  # nothing is random
                 paths.pop()
                 break
-        scenes = []
-        for i in range(len(batch.clip.frames)):
-            frames = [shown.clip.frames[i, k] for k in order]
-            truths = [self.extractor.truths(shown.select([i]), k)[0] for k in order]
-            true = self._row(frames, truths, list(repeat("true", len(kinds))))
-            rows = []
-            for path in paths:
-                readings = self.extractor.readings([x[i] for x in path])
-                rows.append(self._row(frames, [readings[k] for k in order], kinds))
-            scenes.append(Scene(None, true, true, rows))
-        return scenes
+        order = place.argsort()
+        shown = moments(batch.videos, data, wanted)
+        paths = [[x[:, order] for x in path] for path in paths]
+        last = batch.clip.own_times()[0, self.n_cond - 1]
+        return feature_scenes(self.extractor, self.decoder, shown, paths, wanted <= last)
 
     def _evaluate(self, batch: FeatureClip | TrackedClip) -> None:
         assert self._evaluation is not None
@@ -257,38 +266,13 @@ class FeaturePredictionModule(ManualSystem):
         self.log_dict(numbers, rank_zero_only=True)
         return report
 
-    def _key_frames(self, batch: FeatureClip) -> tuple[list[Tensor], Times | VideoTimes]:
-        """Features and times of every k-th frame, with a random k up to `skip`."""
-        n_frames = batch.clip.frames.shape[1]
+    def _key_frames(self, batch: FeatureClip) -> tuple[list[Tensor], Frames, Times | VideoTimes]:
+        """Features, frames and times of every k-th frame, with a random k up to `skip`."""
+        frames, times = batch.clip.frames, batch.clip.times
+        n_frames = frames.shape[1]
         most = max(1, min(self.skip, (n_frames - 1) // self.n_cond))
         step = int(torch.randint(1, most + 1, ())) if most > 1 else 1
-        return [x[:, ::step] for x in batch.features], batch.clip.times[..., ::step]
-
-    def _row(self, frames: Sequence[Tensor], readings: Sequence[object], kinds: list[Kind]) -> Row:
-        pairs = zip(frames, readings, strict=True)
-        return Row(torch.stack([self.extractor.drawn(*pair) for pair in pairs]), kinds)
-
-
-def moments(videos: TrackedClip, data: VideoData | None, times: Times) -> TrackedClip:
-    """Test videos at other times, with the boxes of their objects there.
-
-    Args:
-        videos: The test videos.
-        data: Set that they come from. A simulated set shows them at any time from 0 on; of other
-            sets each frame is shown until the next one.
-        times: Ascending times.
-    """
-    source = data.videos if isinstance(data, FeatureClips) else data
-    clip = videos.clip
-    if isinstance(source, DrivingScenes) and float(times[0]) >= 0:
-        numbers, at = clip.number.cpu(), times.cpu()
-        frames = source.videos("test", numbers, at)
-        tracks = source.trajectories("test", numbers, at)
-        return TrackedClip(clip._replace(frames=frames, times=times), tracks)
-    own = clip.own_times()[0]
-    held = (torch.searchsorted(own, times + TOLERANCE, right=True) - 1).clamp(0)
-    tracks = Tracks(*(x[:, held] for x in videos.tracks))
-    return TrackedClip(clip._replace(frames=clip.frames[:, held], times=times), tracks)
+        return [x[:, ::step] for x in batch.features], frames[:, ::step], times[..., ::step]
 
 
 def _flat(features: Sequence[Tensor]) -> list[Tensor]:

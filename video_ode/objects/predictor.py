@@ -1,6 +1,7 @@
 """Prediction of an extractor's features by a Neural ODE (Predoc III, section 5.1)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_un
 from common.errors import InputError, check_counts
 from common.typing import PerSample, Times, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
+from video_ode.dynamics.recurrent import ConvGRUCell
 
 
 class FeaturePath(NamedTuple):
@@ -57,6 +59,12 @@ class FeaturePredictor(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(1, channels=channels, strides=strides, width=width)
+        if len(channels) != len(strides):
+            raise InputError(
+                f"got channels {list(channels)} and strides {list(strides)}; give as many of both"
+            )
+        if any(b % a for a, b in pairwise(strides)):
+            raise InputError(f"got strides {list(strides)}; each must divide the next one")
         middle = strides[len(strides) // 2]
         self.finer = [max(1, middle // stride) for stride in strides]
         self.coarser = [max(1, stride // middle) for stride in strides]
@@ -155,25 +163,6 @@ class FeaturePredictor(nn.Module):
                 f"got features of shapes {shapes} and times {tuple(times.shape)}; give "
                 f"[b t c h w] with {channels} channels, and a time for each frame"
             )
-
-
-class ConvGRUCell(nn.Module):
-    """Gated recurrent unit of feature maps by 3 × 3 convolutions (Ballas et al. 2016).
-
-    Args:
-        n_in: Number of channels of the input.
-        size: Number of channels of the state.
-    """
-
-    def __init__(self, n_in: int, size: int) -> None:
-        super().__init__()
-        self.gates = _conv(n_in + size, 2 * size)
-        self.new = _conv(n_in + size, size)
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """State after the input `x`, from the state `h` before it."""
-        reset, keep = self.gates(torch.cat([x, h], 1)).sigmoid().chunk(2, 1)
-        return keep * h + (1 - keep) * self.new(torch.cat([x, reset * h], 1)).tanh()
 
 
 def _conv(n_in: int, n_out: int) -> nn.Conv2d:

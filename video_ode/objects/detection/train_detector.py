@@ -1,8 +1,9 @@
 """Training of the small detector that ships with the project.
 
-`python -m video_ode.objects.detection.train_detector` trains it on driving scenes of
-128 px, replaces the weights, and prints its average precision on test scenes. It takes 9 minutes
-on one core (seed 0, 2026-11-27): mAP50 0.958 on 200 test scenes (pedestrians 0.927, cars 0.988), mAP 0.679.
+`python -m video_ode.objects.detection.train_detector` trains it on driving scenes of 128 px,
+replaces the weights, and prints its average precision on test scenes. It takes 9 minutes on one
+core (seed 0, 2026-11-27): mAP50 0.958 on 200 test scenes (pedestrians 0.927, cars 0.988),
+mAP 0.679.
 """
 
 import torch
