@@ -1,4 +1,4 @@
-"""Object detectors: features of frames at three scales, and detections from these features."""
+"""Object detectors: features of frames at several scales, and detections from these features."""
 
 import abc
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from video_ode.objects.drawing import draw_boxes
 from video_ode.objects.extractor import FeatureExtractor, ReadingScores
 
 SURE = 0.5  # score from which a detection on a true frame counts as an object, and is drawn
+VELOCITY = "constant velocity"  # row of a baseline
 
 
 class Detector(FeatureExtractor):
@@ -22,13 +23,9 @@ class Detector(FeatureExtractor):
 
     Attributes:
         classes: Names of the classes.
-        channels: Number of channels of the features at each scale, finest first.
-        strides: Pixels of a frame for a place of the features at each scale, finest first.
     """
 
     classes: tuple[str, ...]
-    channels: tuple[int, int, int]
-    strides: tuple[int, int, int]
 
     @abc.abstractmethod
     def detections(
@@ -66,7 +63,7 @@ class Detector(FeatureExtractor):
         videos = [
             constant_velocity(found, times, targets, size) for found in zip(*readings, strict=True)
         ]
-        return {"constant velocity": [list(found) for found in zip(*videos, strict=True)]}
+        return {VELOCITY: [list(found) for found in zip(*videos, strict=True)]}
 
 
 class DetectionScores(ReadingScores):
