@@ -167,10 +167,11 @@ class FeaturePredictionModule(ManualSystem):
         given = [x[:, : self.n_cond] for x in batch.features]
         return self.predictor(given, batch.clip.times[..., : self.n_cond], target_times)
 
-    def on_fit_start(self) -> None:
-        if self.global_step == 0:  # a resumed training has the sizes already
-            batch = next(iter(self.trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
-            self.predictor.measure(self.features_of(batch.to(self.device)).features)
+    def on_train_batch_start(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
+        if int(self.turns) == 0:
+            self.predictor.measure(self.features_of(batch).features)
+            for size in self.predictor.sizes:  # the same on all devices
+                size.data = self.trainer.strategy.broadcast(size.data)
 
     def loss(
         self, player: str, batch: FeatureClip | TrackedClip
