@@ -57,7 +57,7 @@ DATA = {
     "video_ode/mocogan_ucf101": UCF101,
     "video_ode/tganv2_ucf101": [*UCF101, *SMALL_TGANV2],
     "video_ode/feature_ode": DRIVES,
-    "video_ode/study_objects": DRIVES,
+    "video_ode/study_features": DRIVES,
     "mimic/cifar10": ["--data.root", "{folder}"],
     "mimic/scenes": ["--data.n_train", "16", "--data.n_val", "8"],
     "mimic/sprites": ["--data.n_train", "64", "--data.n_val", "8", "--data.n_test", "8"],

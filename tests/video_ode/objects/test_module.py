@@ -43,7 +43,13 @@ data:
     videos:
       class_path: common.data.driving.scenes.DrivingScenes
       init_args: {size: [32, 32], tracks: true, n_train: 4, n_val: 2, n_test: 2, n_frames: 5}
-trainer: {accelerator: cpu, max_epochs: 1, num_sanity_val_steps: 0, log_every_n_steps: 1}
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  num_sanity_val_steps: 0
+  log_every_n_steps: 1
+  callbacks:
+    - {class_path: video_ode.evaluation.samples.AnimatedSamples, init_args: {n: 2}}
 best: {monitor: val/feature_error, mode: min}
 """
 
@@ -184,6 +190,7 @@ def test_the_command_line_trains_tests_and_draws(command, tmp_path, capsys):
     assert set(rows) == names
     assert float(rows[MODEL]["feature_error"]) > 0
     assert (run / "test_curves.png").exists()
+    assert (run / "samples.gif").exists()
     assert "constant velocity" in capsys.readouterr().out
     command("predict", "--ckpt_path", "last", "--times", "4:-1:-0.5", "--n", "1")
     found = sorted(path.name for path in (run / "predictions").iterdir())

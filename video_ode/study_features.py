@@ -1,9 +1,9 @@
-"""Studies of object dynamics: predicted features of a detector (Predoc III, chapter 5).
+"""Study of the prediction of a detector's features (Predoc III, sections 5.1 and 5.3.1).
 
-    python -m video_ode.study_objects features [--seeds 3]
+    python -m video_ode.study_features [--seeds 3]
 
-`features` trains small predictors of features, each with one line of the configuration changed,
-and writes a table of what the detector reads from them. Finished runs are kept.
+It trains small predictors of features, each with one line of the configuration changed, and
+writes a table of what the detector reads from the predicted features. Finished runs are kept.
 """
 
 import json
@@ -21,7 +21,7 @@ from video_ode.objects.evaluation import TRUE
 from video_ode.study import table_scores
 
 CONFIGS = Path(__file__).parent / "configs/objects"
-STUDY = "study_objects.yaml"
+STUDY = "study_features.yaml"
 ODE = "ODE"
 FIELD = {"class_path": "video_ode.dynamics.fields.ConvField", "init_args": {"width": 32}}
 SDE = {
@@ -63,8 +63,8 @@ COLUMNS = {
 }
 
 
-def features(seeds: int = 3, out: Path = Path("lightning_logs/study_objects")) -> None:
-    """Trains predictors of a detector's features, and writes `features.md`.
+def study(seeds: int = 3, out: Path = Path("lightning_logs/study_features")) -> None:
+    """Runs the study, and writes `features.md`.
 
     Args:
         seeds: Number of runs of each row.
@@ -89,4 +89,4 @@ def features(seeds: int = 3, out: Path = Path("lightning_logs/study_objects")) -
 
 
 if __name__ == "__main__":
-    run_command([features])
+    run_command([study])
