@@ -169,6 +169,7 @@ BASES = {
         "video_ode/configs/srvp/srvp_digits.yaml",
         "video_ode/configs/latent_ode/latent_ode_digits.yaml",
         "video_ode/configs/gan/tgan_digits.yaml",
+        "video_ode/configs/objects/feature_ode.yaml",
     ],
 }
 
