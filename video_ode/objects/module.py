@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from common.data.base import STAGES
 from common.data.driving.tracks import TrackedClip
 from common.data.videos.base import VideoData
 from common.errors import InputError, check_counts
@@ -14,7 +15,7 @@ from common.training.schedules import Schedule
 from common.training.system import ManualSystem, Player
 from common.typing import Frames, Times, VideoTimes
 from video_ode.adversarial import Hinge
-from video_ode.evaluation.pictures import Scene
+from video_ode.evaluation.pictures import TOLERANCE, Scene
 from video_ode.evaluation.report import MODEL
 from video_ode.objects.decoders.base import FeatureDecoder
 from video_ode.objects.decoders.losses import pixel_loss
@@ -127,13 +128,11 @@ class FeaturePredictionModule(ManualSystem):
                     "the features come from another extractor than that of the model; leave "
                     "data.extractor out"
                 )
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        for split in splits.get(stage, ()):
-            if data.length(split) <= self.n_cond:  # type: ignore[arg-type]
+        for split in STAGES[stage]:
+            if data.length(split) <= self.n_cond:
                 raise InputError(
-                    f"got {split} videos of {data.length(split)} frames and n_cond "  # type: ignore[arg-type]
-                    f"{self.n_cond}; no frame is left to predict: raise data's n_frames or lower "
-                    "model.n_cond"
+                    f"got {split} videos of {data.length(split)} frames and n_cond {self.n_cond}; "
+                    "no frame is left to predict: raise data's n_frames or lower model.n_cond"
                 )
 
     def train(self, mode: bool = True) -> "FeaturePredictionModule":
@@ -236,22 +235,33 @@ class FeaturePredictionModule(ManualSystem):
     ) -> list[Scene]:
         """Scenes of what the extractor reads at any times: the truth, then `n_samples` samples.
 
-        Predictions are drawn on the true frames and, with a decoder, also on decoded frames.
+        The features of a given frame are shown as they are; those of all other times are
+        predicted. They are read, and drawn on the true frames and, with a decoder, also on decoded
+        frames.
         """
         batch = self.features_of(batch)
-        wanted = batch.clip.own_times()[0] if times is None else times.to(batch.clip.times)
-        asked, place = wanted.sort()
-        paths = [self(batch, asked).features]
+        own = batch.clip.own_times()[0]
+        wanted = own if times is None else times.to(own)
+        paths = [self._features_at(batch, wanted)]
         for _ in range(n_samples - 1):
-            paths.append(self(batch, asked).features)
+            paths.append(self._features_at(batch, wanted))
             if all(map(torch.equal, paths[0], paths[-1])):  # nothing is random
                 paths.pop()
                 break
-        order = place.argsort()
         shown = moments(batch.videos, data, wanted)
-        paths = [[x[:, order] for x in path] for path in paths]
-        last = batch.clip.own_times()[0, self.n_cond - 1]
-        return feature_scenes(self.extractor, self.decoder, shown, paths, wanted <= last)
+        given = wanted <= own[self.n_cond - 1]
+        return feature_scenes(self.extractor, self.decoder, shown, paths, given)
+
+    def _features_at(self, batch: FeatureClip, times: Times) -> list[Tensor]:
+        """Features at times in any order: of the given frames at theirs, else predicted."""
+        gaps = (times[:, None] - batch.clip.own_times()[0, : self.n_cond]).abs()
+        known = gaps.amin(1) <= TOLERANCE
+        features = [x[:, gaps.argmin(1)] for x in batch.features]
+        if not bool(known.all()):
+            asked, place = times[~known].unique(return_inverse=True)
+            for x, y in zip(features, self(batch, asked).features, strict=True):
+                x[:, ~known] = y[:, place]
+        return features
 
     def _evaluate(self, batch: FeatureClip | TrackedClip) -> None:
         assert self._evaluation is not None

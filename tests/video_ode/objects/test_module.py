@@ -215,6 +215,24 @@ def test_each_option_is_a_line(options, command):
     command("fit", "--trainer.fast_dev_run", "1", *options)
 
 
+def test_given_frames_are_shown_as_they_are(batch):
+    system, times = module().eval(), torch.tensor([5.0, 1, 2.5, 0, 3])
+    found = system._features_at(system.features_of(batch), times)
+    for x, y in zip(found, batch.features, strict=True):
+        assert torch.equal(x[:, [1, 3]], y[:, [1, 0]].float())
+    for x, y in zip(found, system(batch, torch.tensor([2.5, 3, 5])).features, strict=True):
+        torch.testing.assert_close(x[:, [2, 4, 0]], y)
+    scenes = system.draw(batch, None, times, 3)
+    assert [len(scene.samples) for scene in scenes] == [1, 1]  # an ODE has no other samples
+    assert list(scenes[0].samples[0].kinds) == [
+        "predicted",
+        "given",
+        "predicted",
+        "given",
+        "predicted",
+    ]
+
+
 def test_too_few_frames_are_refused(command, capsys):
     with pytest.raises(SystemExit):
         command("fit", "--model.n_cond", "5")
