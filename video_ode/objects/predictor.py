@@ -29,9 +29,10 @@ class FeaturePath(NamedTuple):
 class FeaturePredictor(nn.Module):
     """Features at any times, from the features of some frames.
 
-    The maps of all scales, of any number, are joined to one map of codes at a middle scale. A convolutional GRU
-    reads the codes of the given frames, with the times between them, and gives the state `z(t₀)`
-    at the last given time; the dynamics give `z(t)`, and a decoder `D` the features
+    The maps of all scales, one or more, are joined to one map of codes at a middle scale. A
+    convolutional GRU reads the codes of the given frames, with the times between them, and gives
+    the state `z(t₀)` at the last given time; the dynamics give `z(t)`, and a decoder `D` the
+    features
 
         φ(t) = φ(t₀) + D(z(t)) - D(z(t₀)).
 
@@ -61,8 +62,8 @@ class FeaturePredictor(nn.Module):
         divided = all(b % a == 0 for a, b in pairwise(strides))
         if not strides or len(channels) != len(strides) or not divided:
             raise InputError(
-                f"got channels {list(channels)} and strides {list(strides)}; give as many of each, "
-                "finest scale first, and strides that divide the next one"
+                f"got channels {list(channels)} and strides {list(strides)}; give as many of "
+                "each, finest scale first, and strides that divide the next one"
             )
         middle = strides[len(strides) // 2]
         self.finer = [max(1, middle // stride) for stride in strides]

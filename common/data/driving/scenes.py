@@ -119,9 +119,8 @@ class DrivingSimulator(Simulator[Tracks]):
 
     def objects(self, times: Times, numbers: list[int]) -> list[list[FrameObjects]]:
         """Objects in each frame of the videos with these numbers."""
-        return [
-            [self._seen(objects) for objects, _ in video] for video in self._pictures(times, numbers)
-        ]
+        pictures = self._pictures(times, numbers)
+        return [[self._seen(objects) for objects, _ in video] for video in pictures]
 
     def labels(self, times: Times, numbers: list[int]) -> Tensor:
         """Class of each pixel of the videos with these numbers, `uint8 [b t h w]`."""

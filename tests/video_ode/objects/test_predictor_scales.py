@@ -22,7 +22,9 @@ DYNAMICS = partial(
 def test_any_number_of_scales_is_predicted(channels, strides):
     torch.manual_seed(0)
     predictor = FeaturePredictor(channels, strides, DYNAMICS, width=6)
-    given = [torch.randn(2, 3, c, 32 // s, 48 // s) for c, s in zip(channels, strides, strict=True)]
+    given = [
+        torch.randn(2, 3, c, 32 // s, 48 // s) for c, s in zip(channels, strides, strict=True)
+    ]
     for x in given:
         x.requires_grad_()
     times, wanted = torch.arange(3.0), torch.tensor([2.0, 2.5, 5.0])
@@ -39,5 +41,5 @@ def test_any_number_of_scales_is_predicted(channels, strides):
     ("channels", "strides"), [((3, 3), (4, 6)), ((3, 3), (8, 4)), ((3,), (2, 4)), ((), ())]
 )
 def test_scales_that_do_not_fit_are_refused(channels, strides):
-    with pytest.raises(InputError, match="got channels .* strides that divide the next one"):
+    with pytest.raises(InputError, match=r"got channels .* strides that divide the next one"):
         FeaturePredictor(channels, strides, DYNAMICS)

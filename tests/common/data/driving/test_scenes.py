@@ -60,7 +60,8 @@ def test_labels_are_the_classes_of_the_pixels_of_the_scenes():
     data = DrivingScenes(**SETTINGS, labels=True, frame_step=0.5)
     data.setup("test")
     batch = next(iter(data.test_dataloader()))
-    assert batch.labels.shape == (2, 4, 48, 64) and batch.labels.dtype == torch.uint8
+    assert batch.labels.shape == (2, 4, 48, 64)
+    assert batch.labels.dtype == torch.uint8
     for video, number in enumerate(batch.clip.number.tolist()):
         scene = data.scene("test", number)
         for frame, time in enumerate(batch.clip.times.tolist()):

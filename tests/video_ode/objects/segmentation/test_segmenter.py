@@ -40,7 +40,8 @@ def test_features_are_all_that_the_decoder_reads(skips):
     logits = network.logits(maps)
     assert logits.shape == (2, len(STREET_CLASSES), 32, 48)
     for found, true in zip(network.readings(maps), logits.argmax(1), strict=True):
-        assert found.dtype == torch.uint8 and torch.equal(found.long(), true)
+        assert found.dtype == torch.uint8
+        assert torch.equal(found.long(), true)
     for k, x in enumerate(maps):  # each feature matters
         changed = [*maps[:k], x + 1, *maps[k + 1 :]]
         assert not torch.equal(network.logits(changed), logits)
@@ -82,7 +83,7 @@ def test_truths_are_the_labels_of_the_frame(network):
     videos = labelled()
     for found, true in zip(network.truths(videos, 1), videos.labels[:, 1], strict=True):
         assert torch.equal(found, true)
-    with pytest.raises(InputError, match="without the classes.* labels: true"):
+    with pytest.raises(InputError, match=r"without the classes.* labels: true"):
         network.truths(videos._replace(labels=None), 1)
     few = UNet(("road", "rest"), width=4)
     with pytest.raises(InputError, match=r"labels up to \d, but the network has .* 0 to 1"):
@@ -95,7 +96,7 @@ def test_wrong_sizes_are_refused(network):
     maps = network.features(torch.rand(1, 3, 32, 32))
     with pytest.raises(InputError, match=r"got features .* with \(4, 8, 16, 32\) channels"):
         network.logits(maps[1:])
-    with pytest.raises(InputError, match="got the classes .* two or more"):
+    with pytest.raises(InputError, match=r"got the classes .* two or more"):
         UNet(("road",))
     small, large = torch.zeros(4, 4).byte(), torch.zeros(8, 8).byte()
     with pytest.raises(InputError, match="got class maps of the sizes"):
