@@ -31,6 +31,10 @@ SMALL_TGANV2 = [
 ]
 WAVES = ["--data.n_sequences", "10", "--data.cache", "{folder}", "--data.clips_per_video", "2"]
 SEA = ["--data", "SyntheticSea", "--data.cache", "{folder}"]
+DRIVES = [
+    *("--data.cache", "{folder}", "--data.videos.size", "[32,32]"),
+    *("--data.videos.n_train", "4", "--data.videos.n_val", "2"),
+]
 # Sets that the user downloads are replaced by embedded ones of the same shape, or by a few noisy
 # images in files of the same format; sets that are drawn first are made small.
 DATA = {
@@ -49,9 +53,12 @@ DATA = {
     "video_ode/separation_wave100": WAVES,
     "video_ode/separation_wave100_small": WAVES,
     "video_ode/separation_wave_points": WAVES,
+    "video_ode/feature_ode_segmentation": DRIVES,
     "video_ode/tgan_ucf101": UCF101,
     "video_ode/mocogan_ucf101": UCF101,
     "video_ode/tganv2_ucf101": [*UCF101, *SMALL_TGANV2],
+    "video_ode/feature_ode": DRIVES,
+    "video_ode/study_objects": DRIVES,
     "mimic/cifar10": ["--data.root", "{folder}"],
     "mimic/scenes": ["--data.n_train", "16", "--data.n_val", "8"],
     "mimic/sprites": ["--data.n_train", "64", "--data.n_val", "8", "--data.n_test", "8"],
@@ -95,7 +102,7 @@ def arguments(configs, folder):
 def take_a_step(configs, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     package = configs[0].parts[0]
-    options = [] if configs[0].parent.name == "gan" else OPTIONS[package]
+    options = [] if configs[0].parent.name in ("gan", "objects") else OPTIONS[package]
     given = [*arguments(configs, tmp_path), "--trainer.fast_dev_run", "1", *options]
     import_module(f"{package}.cli").main(["fit", *given])
 

@@ -60,8 +60,7 @@ class FeatureClips(VideoData):
     hash of the extractor's weights, of the numbers of videos and frames, and of some videos.
 
     Args:
-        videos: Set that serves `TrackedClip`s, such as `DrivingScenes` with `tracks: true`; its
-            batch size and workers are used here too.
+        videos: Set that serves `TrackedClip`s, such as `DrivingScenes` with `tracks: true`.
         extractor: Network that gives the features. None: that of the system.
         cache: Folder of the features. None: the folder `dynamical_vision` in `$XDG_CACHE_HOME` or
             in `~/.cache`.
@@ -72,12 +71,15 @@ class FeatureClips(VideoData):
         videos: VideoData,
         extractor: FeatureExtractor | None = None,
         cache: str | None = None,
+        **serving: Any,
     ) -> None:
         super().__init__(
             n_frames=videos.n_frames,
             n_eval_frames=videos.n_eval_frames,
-            batch_size=videos.batch_size,
-            num_workers=videos.num_workers,
+            observed=1.0,
+            pattern="random",
+            flip=False,
+            **serving,
         )
         self.videos, self.extractor, self.cache = videos, extractor, cache
         self.shape = videos.shape

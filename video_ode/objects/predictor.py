@@ -29,10 +29,9 @@ class FeaturePath(NamedTuple):
 class FeaturePredictor(nn.Module):
     """Features at any times, from the features of some frames.
 
-    The maps of all scales, one or more, are joined to one map of codes at a middle scale. A
-    convolutional GRU reads the codes of the given frames, with the times between them, and gives
-    the state `z(t₀)` at the last given time; the dynamics give `z(t)`, and a decoder `D` the
-    features
+    The maps of all scales are joined to one map of codes at a middle scale. A convolutional GRU
+    reads the codes of the given frames, with the times between them, and gives the state `z(t₀)`
+    at the last given time; the dynamics give `z(t)`, and a decoder `D` the features
 
         φ(t) = φ(t₀) + D(z(t)) - D(z(t₀)).
 
@@ -47,7 +46,7 @@ class FeaturePredictor(nn.Module):
         width: Number of channels of codes and state.
 
     Raises:
-        InputError: Numbers out of range, or strides that don't divide one another.
+        InputError: Numbers out of range.
     """
 
     def __init__(
@@ -59,12 +58,12 @@ class FeaturePredictor(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(1, channels=channels, strides=strides, width=width)
-        divided = all(b % a == 0 for a, b in pairwise(strides))
-        if not strides or len(channels) != len(strides) or not divided:
+        if len(channels) != len(strides):
             raise InputError(
-                f"got channels {list(channels)} and strides {list(strides)}; give as many of "
-                "each, finest scale first, and strides that divide the next one"
+                f"got channels {list(channels)} and strides {list(strides)}; give as many of both"
             )
+        if any(b % a for a, b in pairwise(strides)):
+            raise InputError(f"got strides {list(strides)}; each must divide the next one")
         middle = strides[len(strides) // 2]
         self.finer = [max(1, middle // stride) for stride in strides]
         self.coarser = [max(1, stride // middle) for stride in strides]

@@ -1,11 +1,10 @@
-"""Predictor of features: any number of scales whose strides divide one another."""
+"""Predictor of features: any number of scales."""
 
 from functools import partial
 
 import pytest
 import torch
 
-from common.errors import InputError
 from common.ode.solve import Solver
 from video_ode.dynamics.fields import ConvField
 from video_ode.dynamics.ode import NeuralODE
@@ -35,11 +34,3 @@ def test_any_number_of_scales_is_predicted(channels, strides):
         assert not torch.allclose(x[:, 2], y[:, 2])
     for x in torch.autograd.grad(sum(x[:, 2].sum() for x in found), given):
         assert all(x[:, k].any() for k in range(3))  # all given frames and scales matter
-
-
-@pytest.mark.parametrize(
-    ("channels", "strides"), [((3, 3), (4, 6)), ((3, 3), (8, 4)), ((3,), (2, 4)), ((), ())]
-)
-def test_scales_that_do_not_fit_are_refused(channels, strides):
-    with pytest.raises(InputError, match=r"got channels .* strides that divide the next one"):
-        FeaturePredictor(channels, strides, DYNAMICS)
