@@ -1,6 +1,7 @@
 """Small U-Net (Ronneberger et al. 2015), whose encoder gives the features."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -64,8 +65,7 @@ class UNet(Segmenter):
         self.classes, self.skips = classes, skips
         self.channels = tuple(widths[first:])
         self.strides = tuple(2 ** (k + 1) for k in range(first, LEVELS))
-        sides = zip([3, *widths], widths, strict=False)
-        self.encoder = nn.ModuleList(_level(n_in, n, stride=2) for n_in, n in sides)
+        self.encoder = nn.ModuleList(_level(a, b, stride=2) for a, b in pairwise([3, *widths]))
         self.decoder = nn.ModuleList(
             _level(widths[k + 1] + (widths[k] if skips else 0), widths[k])
             for k in reversed(range(LEVELS - 1))
