@@ -53,6 +53,7 @@ DATA = {
     "video_ode/separation_wave100": WAVES,
     "video_ode/separation_wave100_small": WAVES,
     "video_ode/separation_wave_points": WAVES,
+    "video_ode/feature_ode_segmentation": DRIVES,
     "video_ode/tgan_ucf101": UCF101,
     "video_ode/mocogan_ucf101": UCF101,
     "video_ode/tganv2_ucf101": [*UCF101, *SMALL_TGANV2],

@@ -30,7 +30,7 @@ class FeatureClip(NamedTuple):
 
     Attributes:
         features: Feature maps `[b t c h w]` at each scale, finest first.
-        videos: The videos and the boxes of their objects.
+        videos: The videos, the boxes of their objects, and perhaps the classes of their pixels.
     """
 
     features: list[Tensor]
@@ -56,8 +56,8 @@ class FeatureClips(VideoData):
     """Features of the videos of another set, kept on the disk; a batch is a `FeatureClip`.
 
     All videos of one epoch go through the extractor once, before the training. Features are
-    stored in half precision, together with frames and boxes, in a folder whose name has a hash of
-    the extractor's weights, of the numbers of videos and frames, and of the frames of some videos.
+    stored in half precision, together with frames, boxes and labels, in a folder whose name has a
+    hash of the extractor's weights, of the numbers of videos and frames, and of some videos.
 
     Args:
         videos: Set that serves `TrackedClip`s, such as `DrivingScenes` with `tracks: true`.
@@ -132,9 +132,10 @@ class FeatureClips(VideoData):
             videos=_sampled(videos),
         )
         n, scales = _count(videos), len(extractor.channels)
+        labels = _tracked(videos.__getitems__([0])).labels is not None  # type: ignore[attr-defined]
         return cached(
             folder,
-            lambda: StoredFeatures(folder).check(n, scales),
+            lambda: StoredFeatures(folder).check(n, scales, labels),
             lambda: _write(folder, _parts(videos, extractor, f"Features, {split}"), n),
         )
 
@@ -149,6 +150,7 @@ class StoredFeatures(Dataset[FeatureClip]):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.scales = len(list(folder.glob("features_*.npy")))
+        self.labels = (folder / "labels.npy").exists()
 
     def __len__(self) -> int:
         return len(mapped(self.folder / "frames.npy"))
@@ -162,16 +164,22 @@ class StoredFeatures(Dataset[FeatureClip]):
             self._rows("mask", indices),
             torch.tensor(indices),
         )
-        return FeatureClip(features, TrackedClip(clip, tracks))
+        labels = self._rows("labels", indices) if self.labels else None
+        return FeatureClip(features, TrackedClip(clip, tracks, labels))
 
-    def check(self, n: int, scales: int) -> None:
-        """Checks that features of `n` videos at so many scales are there, and complete.
+    def check(self, n: int, scales: int, labels: bool) -> None:
+        """Checks that features of `n` videos are there, and complete.
+
+        Args:
+            n: Number of videos.
+            scales: Number of scales.
+            labels: Whether there are classes of the pixels, too.
 
         Raises:
             InputError: They aren't.
         """
         names = ["frames", "times", "mask", *Tracks._fields]
-        names += [f"features_{i}" for i in range(scales)]
+        names += [f"features_{i}" for i in range(scales)] + ["labels"] * labels
         found = {len(mapped(self.folder / f"{name}.npy")) for name in names}
         if found != {n}:
             raise InputError(f"{self.folder} holds features of {found} videos, not of {n}")
@@ -195,6 +203,8 @@ def _parts(
         parts = {f"features_{k}": x.half()[None] for k, x in enumerate(features)}
         parts |= {"frames": clip.frames, "times": clip.own_times(), "mask": clip.mask}
         parts |= batch.tracks._asdict()
+        if batch.labels is not None:
+            parts["labels"] = batch.labels
         yield {name: x.cpu().numpy() for name, x in parts.items()}
     extractor.train(training)
 
@@ -230,11 +240,12 @@ def _padded(x: np.ndarray, n: int, name: str) -> np.ndarray:
 
 
 def _sampled(videos: Dataset[Any]) -> str:
-    """Hash of the frames, times and boxes of some videos, evenly spaced."""
+    """Hash of the frames, times, boxes and labels of some videos, evenly spaced."""
     code = hashlib.sha256()
     for i in np.linspace(0, _count(videos) - 1, SAMPLED).astype(int).tolist():
         batch = _tracked(videos.__getitems__([i]))  # type: ignore[attr-defined]
-        for x in (batch.clip.frames, batch.clip.own_times(), batch.clip.mask, *batch.tracks):
+        clip, labels = batch.clip, () if batch.labels is None else (batch.labels,)
+        for x in (clip.frames, clip.own_times(), clip.mask, *batch.tracks, *labels):
             code.update(f"{x.dtype} {tuple(x.shape)}".encode() + x.numpy().tobytes())
     return code.hexdigest()
 

@@ -58,7 +58,7 @@ def feature_scenes(
 
 
 def moments(videos: TrackedClip, data: VideoData | None, times: Times) -> TrackedClip:
-    """Test videos at other times, with the boxes of their objects there.
+    """Test videos at other times, with the boxes of their objects and the labels there.
 
     Args:
         videos: The test videos.
@@ -70,13 +70,15 @@ def moments(videos: TrackedClip, data: VideoData | None, times: Times) -> Tracke
     clip = videos.clip
     if isinstance(source, DrivingScenes) and bool((times >= 0).all()):
         numbers, at = clip.number.cpu(), times.cpu()
-        frames = source.videos("test", numbers, at)
-        tracks = source.trajectories("test", numbers, at)
-        return TrackedClip(clip._replace(frames=frames, times=times), tracks)
+        simulator = source.simulator("test")  # one for all, so that a picture is rendered once
+        frames, tracks = simulator.videos(numbers, at), simulator.trajectories(numbers, at)
+        labels = None if videos.labels is None else simulator.labels(at, numbers.tolist())
+        return TrackedClip(clip._replace(frames=frames, times=times), tracks, labels)
     own = clip.own_times()[0]
     held = (torch.searchsorted(own, times + TOLERANCE, right=True) - 1).clamp(0)
     tracks = Tracks(*(x[:, held] for x in videos.tracks))
-    return TrackedClip(clip._replace(frames=clip.frames[:, held], times=times), tracks)
+    labels = None if videos.labels is None else videos.labels[:, held]
+    return TrackedClip(clip._replace(frames=clip.frames[:, held], times=times), tracks, labels)
 
 
 def scale_of(decoder: FeatureDecoder, features: Sequence[Tensor]) -> Tensor:

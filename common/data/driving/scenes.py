@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.data.base import Split
@@ -30,6 +31,8 @@ class DrivingScenes(Simulated[Tracks]):
         size: Height and width of a frame in pixels, 16 or more each.
         lighting: Day or night.
         tracks: Serve a `TrackedClip`, with the boxes of cars and people, in place of a `Clip`.
+        labels: Serve a `TrackedClip` that also has the class of each pixel, as an index in
+            `STREET_CLASSES`; `tracks` need not be set.
         min_visible: Share of an object that must be seen; others are ignored.
 
     Raises:
@@ -43,13 +46,14 @@ class DrivingScenes(Simulated[Tracks]):
         size: tuple[int, int] = (64, 64),
         lighting: Literal["day", "night"] = "day",
         tracks: bool = False,
+        labels: bool = False,
         min_visible: float = 0.25,
         **serving: Any,
     ) -> None:
         super().__init__(**serving)
         check_size(size)
         check_shares(min_visible=min_visible)
-        self.tracks, self.min_visible = tracks, min_visible
+        self.tracks, self.labels, self.min_visible = tracks or labels, labels, min_visible
         self.size, self.lighting = size, LIGHTINGS[lighting]
         self.shape = (3, *size)
 
@@ -63,7 +67,9 @@ class DrivingScenes(Simulated[Tracks]):
         assert isinstance(clips.clips, Simulation)
         simulator = clips.clips.simulator  # that of the frames, which knows their objects
         assert isinstance(simulator, DrivingSimulator)
-        return TrackedClips(clips, partial(simulator.objects, self.times(split)))
+        times = self.times(split)
+        labels = partial(simulator.labels, times) if self.labels else None
+        return TrackedClips(clips, partial(simulator.objects, times), labels)
 
     def scene(self, split: Split, number: int) -> DrivingScene:
         """The scene that the video with this number shows."""
@@ -85,8 +91,9 @@ class DrivingSimulator(Simulator[Tracks]):
     ) -> None:
         super().__init__(split, len(KINDS))
         self.size, self.lighting, self.min_visible = size, lighting, min_visible
-        # Objects in the pictures of the last videos, by number and time: they are asked for next.
-        self._known: dict[tuple[int, float], Objects] = {}
+        # Objects and classes of the pixels in the pictures of the last videos, by number and time:
+        # they are asked for next.
+        self._known: dict[tuple[int, float], tuple[Objects, np.ndarray]] = {}
 
     def scene(self, number: int) -> DrivingScene:
         """The scene with this number."""
@@ -102,7 +109,8 @@ class DrivingSimulator(Simulator[Tracks]):
             scene = self.scene(number)
             for frame, time in zip(video, moments, strict=True):
                 picture = scene.at(time)
-                frame[:], self._known[number, time] = picture.image, picture.objects
+                frame[:] = picture.image
+                self._known[number, time] = picture.objects, picture.labels
         return torch.from_numpy(frames)
 
     def trajectories(self, numbers: Integers, times: Times) -> Tracks:
@@ -111,10 +119,22 @@ class DrivingSimulator(Simulator[Tracks]):
 
     def objects(self, times: Times, numbers: list[int]) -> list[list[FrameObjects]]:
         """Objects in each frame of the videos with these numbers."""
+        pictures = self._pictures(times, numbers)
+        return [[self._seen(objects) for objects, _ in video] for video in pictures]
+
+    def labels(self, times: Times, numbers: list[int]) -> Tensor:
+        """Class of each pixel of the videos with these numbers, `uint8 [b t h w]`."""
+        videos = [[labels for _, labels in video] for video in self._pictures(times, numbers)]
+        return torch.from_numpy(np.array(videos, np.uint8))
+
+    def _pictures(
+        self, times: Times, numbers: list[int]
+    ) -> list[list[tuple[Objects, np.ndarray]]]:
+        """Objects and classes of the pixels in each frame, from the last videos if possible."""
         moments = times.tolist()
         if any((number, time) not in self._known for number in numbers for time in moments):
             self.videos(torch.tensor(numbers), times)
-        return [[self._seen(self._known[number, time]) for time in moments] for number in numbers]
+        return [[self._known[number, time] for time in moments] for number in numbers]
 
     def _seen(self, objects: Objects) -> FrameObjects:
         ignored = objects.visible < self.min_visible

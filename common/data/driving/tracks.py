@@ -74,23 +74,30 @@ ObjectsOf = Callable[[list[int]], Sequence[Sequence[FrameObjects]]]
 
 
 class TrackedClip(NamedTuple):
-    """Batch of videos with the boxes of their objects.
+    """Batch of videos with the boxes of their objects, and perhaps the classes of all pixels.
 
     Attributes:
         clip: The videos.
         tracks: Their objects.
+        labels: Number of the class of each pixel, `uint8 [b t h w]`. None: the set has none.
     """
 
     clip: Clip
     tracks: Tracks
+    labels: Tensor | None = None
 
     def select(self, videos: slice | Sequence[int] | Integers) -> "TrackedClip":
         """Batch of some of the videos."""
-        return TrackedClip(self.clip.select(videos), self.tracks.select(videos))
+        chosen = videos if isinstance(videos, slice | Tensor) else list(videos)
+        labels = None if self.labels is None else self.labels[chosen]
+        return TrackedClip(self.clip.select(chosen), self.tracks.select(chosen), labels)
 
     def to(self, device: torch.device | str) -> "TrackedClip":
         """Batch with all tensors on a device."""
-        return TrackedClip(self.clip.to(device), self.tracks.to(device))
+        labels = self.labels
+        if labels is not None:
+            labels = labels.to(device, non_blocking=labels.is_pinned())
+        return TrackedClip(self.clip.to(device), self.tracks.to(device), labels)
 
 
 class TrackedClips(Dataset[TrackedClip]):
@@ -99,14 +106,17 @@ class TrackedClips(Dataset[TrackedClip]):
     Args:
         clips: The clips, in a set without mirror images of its own.
         objects: Function from the numbers of videos to the objects in each of their frames.
+        labels: Function from the numbers of videos to the classes of their pixels,
+            `uint8 [b t h w]`. None: the batches have none.
     """
 
     def __init__(
         self,
         clips: ObservedClips,
-        objects: Callable[[list[int]], Sequence[Sequence[FrameObjects]]],
+        objects: ObjectsOf,
+        labels: Callable[[list[int]], Tensor] | None = None,
     ) -> None:
-        self.clips, self.objects = clips, objects
+        self.clips, self.objects, self.labels = clips, objects, labels
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -115,4 +125,5 @@ class TrackedClips(Dataset[TrackedClip]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> TrackedClip:
-        return TrackedClip(self.clips.__getitems__(indices), stacked(self.objects(indices)))
+        clips, tracks = self.clips.__getitems__(indices), stacked(self.objects(indices))
+        return TrackedClip(clips, tracks, None if self.labels is None else self.labels(indices))

@@ -2,7 +2,7 @@
 
 import torch
 
-from common.data.driving.scene import OBJECT_CLASSES
+from common.data.driving.scene import OBJECT_CLASSES, DrivingScene
 from common.data.driving.scenes import DrivingScenes
 from common.data.driving.tracks import TrackedClip
 
@@ -54,3 +54,26 @@ def test_batches_carry_the_tracks_of_their_videos():
     one = batch.select([1]).to("cpu")
     assert torch.equal(one.clip.frames, batch.clip.frames[1:])
     assert torch.equal(one.tracks.boxes, batch.tracks.boxes[1:])
+
+
+def test_labels_are_the_classes_of_the_pixels_of_the_scenes():
+    data = DrivingScenes(**SETTINGS, labels=True, frame_step=0.5)
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    assert batch.labels.shape == (2, 4, 48, 64)
+    assert batch.labels.dtype == torch.uint8
+    for video, number in enumerate(batch.clip.number.tolist()):
+        scene = data.scene("test", number)
+        for frame, time in enumerate(batch.clip.times.tolist()):
+            true = torch.from_numpy(scene.at(time).labels)
+            assert torch.equal(batch.labels[video, frame], true)
+    assert torch.equal(batch.select([1]).to("cpu").labels, batch.labels[1:])
+    assert (batch.tracks.ids >= 0).any()  # the labels come beside the tracks
+    assert DrivingScenes(**SETTINGS, tracks=True).dataset("test")[0].labels is None
+
+
+def test_a_picture_with_labels_is_rendered_once(monkeypatch):
+    rendered, at = [], DrivingScene.at
+    monkeypatch.setattr(DrivingScene, "at", lambda self, t: rendered.append(t) or at(self, t))
+    DrivingScenes(**SETTINGS, labels=True).dataset("test").__getitems__([0, 1])
+    assert rendered == 2 * [0.0, 1.0, 2.0, 3.0]
