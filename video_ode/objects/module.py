@@ -168,7 +168,9 @@ class FeaturePredictionModule(ManualSystem):
 
     def on_train_batch_start(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
         if int(self.turns) == 0:
-            self.predictor.measure(self.features_of(batch).features)
+            batch = self.features_of(batch)
+            self.extractor.truths(batch.videos, 0)  # the validation needs them: fail at once
+            self.predictor.measure(batch.features)
             for size in self.predictor.sizes:  # the same on all devices
                 size.data = self.trainer.strategy.broadcast(size.data)
 
