@@ -40,6 +40,10 @@ DATA = {
     "video_ode/srvp_kth": [*CLIPS, "--data.channels", "1"],
     "video_ode/srvp_human36m": CLIPS,
     "video_ode/srvp_bair": CLIPS,
+    "video_ode/decoder": [
+        *("--data.cache", "{folder}", "--data.videos.batch_size", "4"),
+        *("--data.videos.n_train", "4", "--data.videos.n_val", "2"),
+    ],
     "video_ode/separation_mmnist": ["--data.root", "null"],
     "video_ode/separation_chairs": CLIPS,
     "video_ode/separation_taxibj": ["--data.root", "{taxis}"],
@@ -95,7 +99,7 @@ def arguments(configs, folder):
 def take_a_step(configs, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     package = configs[0].parts[0]
-    options = [] if configs[0].parent.name == "gan" else OPTIONS[package]
+    options = [] if configs[0].parent.name in ("gan", "objects") else OPTIONS[package]
     given = [*arguments(configs, tmp_path), "--trainer.fast_dev_run", "1", *options]
     import_module(f"{package}.cli").main(["fit", *given])
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -54,7 +55,7 @@ class AnimatedSamples(Callback):
         check_counts(1, n=n, n_samples=n_samples)
         check_positive(fps=fps)
         self.n, self.n_samples, self.fps, self.seed = n, n_samples, fps, seed
-        self._clip: Clip | None = None
+        self._clip: Any = None  # the first videos of the validation, as their set serves them
 
     # With the last batch, not after it: after it the averaged weights are no longer in the model.
     def on_validation_batch_end(
@@ -62,7 +63,7 @@ class AnimatedSamples(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: object,
-        batch: Clip,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

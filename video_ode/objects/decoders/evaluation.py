@@ -1,7 +1,7 @@
 """Evaluation of decoded frames: distance to the true frames, and what an extractor sees."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchmetrics import MeanMetric
 
 from common.metrics.frames import psnr

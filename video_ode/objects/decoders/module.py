@@ -30,13 +30,16 @@ DEVIATION = 0.25
 class FrameDecoderModule(AutomaticSystem):
     """System that trains a decoder from the features of a fixed extractor (Predoc III, 5.2).
 
-    The decoder sees relative features, whose channels have mean 0 and the standard deviation of
-    pixels; mean and deviation come from the first training batch. The loss is `pixel_weight ·
-    pixel_loss + feature_weight · feature_loss + cycle_weight · cycle_loss` of relative features,
-    see `video_ode.objects.decoders.losses`, on one random frame of each video. The report trains an i-RevNet with the feature loss alone; with pixels and `noise` too, it is its
-    "data augmentation from both ends" (section 5.3.2). Without a loss on decoded frames, nothing
-    trains the decoder's `rest`: before each validation and after each epoch it becomes the mean
-    rest of training frames.
+    The decoder sees relative features, whose channels have mean 0 and about the standard deviation
+    of pixels; mean and deviation are those of the first training batch. The loss is
+
+        pixel_weight · pixel_loss + feature_weight · feature_loss + cycle_weight · cycle_loss
+
+    of relative features (`video_ode.objects.decoders.losses`), on one random frame of each video.
+    The report trains an i-RevNet with the feature loss alone; with the pixel loss and `noise` too,
+    it is the report's "data augmentation from both ends" (section 5.3.2). Without a loss on
+    decoded frames, nothing trains the decoder's `rest`: before each validation and after each
+    epoch it becomes the mean rest of training frames.
 
     Logs `train/loss` and its terms, and in validation and test `psnr`, `feature_error` and the
     extractor's scores of what it sees in the decoded frames, such as `val/agreement50` (see

@@ -1,6 +1,6 @@
-"""Studies of object dynamics: decoders from the features of a detector back to frames.
+"""Study of decoders from the features of a detector back to frames (Predoc III, section 5.2).
 
-python -m video_ode.study_objects frames FILE [--seeds 1]
+python -m video_ode.study_decoders FILE [--seeds 1]
 """
 
 from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ def frames(
     ckpt_path: Path,
     seeds: int = 1,
     n: int = 50,
-    out: Path = Path("lightning_logs/study_frames"),
+    out: Path = Path("lightning_logs/study_decoders"),
     cache: str | None = None,
 ) -> None:
     """Trains decoders, and decodes true and predicted features; writes `frames.md`.
@@ -108,16 +108,12 @@ def frames(
         return lambda part: decoder(part.features[SCALE], part.last)
 
     def run(settings: Any, seed: int) -> Scores:
-        name = settings["name"]
-        if name != OPTIMIZED:
-            words = ["--trainer.default_root_dir", str(out / f"{_file_name(name)}_{seed}")]
-            words += [] if cache is None else ["--data.cache", cache]
-            files = [f"--config={CONFIGS / path}" for path in settings["configs"]]
-            main(["fit", *files, "--seed_everything", str(seed), *words])
-        return scores(model, batch, parts, trained(name, seed))
+        return scores(model, batch, parts, trained(settings["name"], seed))
 
-    rows = _rows({"n": n, "model": fingerprint(model)})
-    results = run_grid(out / "runs", rows, seeds, run)
+    train(seeds, out, cache)
+    same = {"n": n, "model": fingerprint(model), "optimized": [STEPS, RATE]}
+    rows = {name: {"name": name, **same} for name in (*DECODERS, OPTIMIZED)}
+    results = run_grid(out / "scores", rows, seeds, run)
     baselines = {
         "last given frame": lambda part: part.last,
         "mean colour": lambda part: _mean_colour(batch, part),
@@ -128,6 +124,23 @@ def frames(
     shown = {name: trained(name, 0) for name in rows}
     picture(batch, parts, shown).savefig(out / "frames.png", dpi=100)
     print(f"picture: {(out / 'frames.png').resolve()}")
+
+
+def train(seeds: int, out: Path, cache: str | None) -> None:
+    """Trains each decoder with each seed, except those that are trained already."""
+
+    def run(settings: Any, seed: int) -> Scores:
+        words = ["--trainer.default_root_dir", str(out / f"{settings['name']}_{seed}")]
+        words += [] if cache is None else ["--data.cache", cache]
+        files = [f"--config={CONFIGS / path}" for path in settings["configs"]]
+        main(["fit", *files, "--seed_everything", str(seed), *words])
+        return {}
+
+    rows = {}
+    for name, overlay in DECODERS.items():
+        more = [] if overlay is None else [f"ablations/{overlay}.yaml"]
+        rows[name] = {"name": _file_name(name), "configs": [BASE, *more]}
+    run_grid(out / "trainings", rows, seeds, run)
 
 
 @torch.no_grad()
@@ -185,15 +198,6 @@ def picture(batch: FeatureClip, parts: list[Part], rows: Mapping[str, Decoding])
         after = part.frame - parts[0].frame + LATER[0]
         panel.set_title(f"+{after}, {'true' if part.source == TRUE else 'predicted'}", fontsize=9)
     return figure
-
-
-def _rows(same: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the runs by name."""
-    rows: dict[str, Any] = {}
-    for name, overlay in DECODERS.items():
-        more = [] if overlay is None else [f"ablations/{overlay}.yaml"]
-        rows[name] = {"name": name, "configs": [BASE, *more], **same}
-    return {**rows, OPTIMIZED: {"name": OPTIMIZED, "steps": STEPS, "rate": RATE, **same}}
 
 
 def _mean_colour(batch: FeatureClip, part: Part) -> Image:
