@@ -111,12 +111,11 @@ class FrameDecoderModule(AutomaticSystem):
         """Features as the decoder sees them."""
         return DEVIATION * (features - self.mean) / self.deviation
 
-    def on_fit_start(self) -> None:
-        if self.global_step == 0:  # a resumed training has mean and deviation already
-            batch = next(iter(self.trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
-            features = _checked(batch).features[self.scale].float().to(self.device)
-            self.mean = features.mean((0, 1, 3, 4))[:, None, None]
-            self.deviation = features.std((0, 1, 3, 4))[:, None, None] + 1e-3
+    def on_train_batch_start(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
+        if self.global_step == 0:
+            features, everywhere = _checked(batch).features[self.scale].float(), (0, 1, 3, 4)
+            self.mean = self._shared(features.mean(everywhere)[:, None, None])
+            self.deviation = self._shared(features.std(everywhere)[:, None, None] + 1e-3)
 
     def loss(self, frames: Image, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss of frames in `[0, 1]` and their features, and its terms by name."""
@@ -205,7 +204,12 @@ class FrameDecoderModule(AutomaticSystem):
             batches = [self._chosen(batch)[0] for batch in islice(loader, REST_BATCHES)]
             training = decoder.training
             decoder.eval().set_rest(torch.cat(batches).to(self.device))
+            decoder.rest.data = self._shared(decoder.rest.data)
             decoder.train(training)
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """Tensor of the first device, the same on all devices."""
+        return self.trainer.strategy.broadcast(x)
 
     def _extracted(self, frames: Image) -> Tensor:
         return self.extractor.features(frames)[self.scale]
