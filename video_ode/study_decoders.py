@@ -34,8 +34,8 @@ DECODERS: dict[str, str | None] = {
     "i-RevNet, both ways": "decoder_irevnet_both",
     "residual flow, both ways": "decoder_residual_both",
     "convolutional": "decoder_convolutional",
-    "convolutional, noise": None,
-    "convolutional, cycle": "decoder_convolutional_cycle",
+    "convolutional, noise": "decoder_convolutional_noise",
+    "convolutional, cycle": None,
 }
 OPTIMIZED = "image optimisation"  # the row that needs no training
 STEPS, RATE = 40, 0.1
