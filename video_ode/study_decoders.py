@@ -114,7 +114,8 @@ def frames(
     same = {"n": n, "model": fingerprint(model), "optimized": [STEPS, RATE]}
     rows = {name: {"name": name, **same} for name in (*DECODERS, OPTIMIZED)}
     results = run_grid(out / "scores", rows, seeds, run)
-    baselines = {
+    baselines: dict[str, Decoding | None] = {
+        "features themselves": None,
         "last given frame": lambda part: part.last,
         "mean colour": lambda part: _mean_colour(batch, part),
     }
@@ -165,13 +166,22 @@ def decoded_parts(model: FeaturePredictionModule, n: int) -> tuple[FeatureClip, 
 
 @torch.no_grad()
 def scores(
-    model: FeaturePredictionModule, batch: FeatureClip, parts: list[Part], decoding: Decoding
+    model: FeaturePredictionModule,
+    batch: FeatureClip,
+    parts: list[Part],
+    decoding: Decoding | None,
 ) -> Scores:
-    """Scores of decoded frames, by name and source of the features."""
+    """Scores of decoded frames, by name and source of the features.
+
+    With None in place of a decoding, those of the features themselves, without PSNR.
+    """
     found: dict[str, DecodedScores] = {}
     for part in parts:
         of_source = found.setdefault(part.source, DecodedScores(model.extractor, SCALE))
-        of_source.update(decoding(part), batch, part.frame)
+        if decoding is None:
+            of_source.update_seen(part.features, batch, part.frame)
+        else:
+            of_source.update(decoding(part), batch, part.frame)
     return {
         f"{name} {source}": value
         for source, of_source in found.items()

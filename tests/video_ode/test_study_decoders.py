@@ -1,5 +1,6 @@
 """The study of feature decoders: what it runs, and one small run of it."""
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def test_the_study_decodes_with_each_decoder_and_goes_on(calls, tmp_path):
     study.frames(Path("a.ckpt"), **options)
     assert len(calls) == 1
     lines = (tmp_path / "study" / "frames.md").read_text().splitlines()
-    rows = [*study.DECODERS, study.OPTIMIZED, "*last given frame*", "*mean colour*"]
+    rows = [*study.DECODERS, study.OPTIMIZED, "*features themselves*"]
+    rows += ["*last given frame*", "*mean colour*"]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == rows
     assert lines[0].count("|") == 1 + 1 + 9
     with Image.open(tmp_path / "study" / "frames.png") as picture:
@@ -88,3 +90,6 @@ def test_what_is_decoded_are_true_and_predicted_features_of_the_same_frames(monk
     assert torch.equal(parts[3].last, batch.clip.frames[:, 2] / 255)
     scores = study.scores(system, batch, parts, lambda part: part.last)
     assert scores["psnr true"] == pytest.approx((scores["psnr +3"] + scores["psnr +6"]) / 2)
+    scores = study.scores(system, batch, parts, None)
+    assert scores["feature_error true"] == 0 < scores["feature_error +3"]
+    assert math.isnan(scores["psnr true"])

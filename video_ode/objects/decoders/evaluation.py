@@ -1,7 +1,9 @@
 """Evaluation of decoded frames: distance to the true frames, and what an extractor sees."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from common.metrics.frames import psnr
@@ -40,8 +42,12 @@ class DecodedScores(nn.Module):
             frame: Number of the frame.
         """
         self.psnr.update(psnr(decoded, to_unit(batch.clip.frames[:, frame])))
+        self.update_seen(self.extractor.features(decoded), batch, frame)
+
+    @torch.no_grad()
+    def update_seen(self, seen: Sequence[Tensor], batch: FeatureClip, frame: int) -> None:
+        """Adds the features that the extractor sees in one frame of each video, at each scale."""
         true = [x[:, frame].float() for x in batch.features]
-        seen = self.extractor.features(decoded)
         self.error.update(feature_error(seen[self.scale], true[self.scale]))
         truths, own = self.extractor.truths(batch.videos, frame), self.extractor.readings(true)
         self.readings.update(self.extractor.readings(seen), truths, own)
