@@ -191,7 +191,11 @@ def scores(
 
 @torch.no_grad()
 def picture(batch: FeatureClip, parts: list[Part], rows: Mapping[str, Decoding]) -> Figure:
-    """Figure of two videos: the true frames, and below them a row for each decoder."""
+    """Figure of two videos: the true frames, and below them a row for each decoder.
+
+    Its columns are the true features of the first time, then the predicted ones.
+    """
+    parts = [parts[0], *(part for part in parts if part.source != TRUE)]
     lines = {"true frame": [to_unit(batch.clip.frames[:2, part.frame]) for part in parts]}
     few = [Part(p.source, p.frame, [x[:2] for x in p.features], p.last[:2]) for p in parts]
     lines |= {name: [decoding(part) for part in few] for name, decoding in rows.items()}
