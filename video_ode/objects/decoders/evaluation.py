@@ -15,7 +15,7 @@ from video_ode.predictor import to_unit
 
 
 class DecodedScores(nn.Module):
-    """Scores of decoded frames, as means over all frames that were added.
+    """Scores of decoded frames, over all frames that were added.
 
     `psnr` compares pixels. The others take the extractor as a viewer of the decoded frames:
     `feature_error` is `‖φ(x̂) - φ‖² / ‖φ‖²` with the features φ of the true frame at the decoded
@@ -53,9 +53,7 @@ class DecodedScores(nn.Module):
         self.readings.update(self.extractor.readings(seen), truths, own)
 
     def compute(self) -> dict[str, float]:
-        """Scores by name; NaN where nothing counts."""
+        """Scores by name, NaN where nothing counts; without PSNR if no frames were added."""
         means = {"psnr": self.psnr, "feature_error": self.error}
-        return {
-            **{name: float(metric.compute()) for name, metric in means.items()},
-            **self.readings.compute(),
-        }
+        found = {name: float(x.compute()) for name, x in means.items() if x.update_called}
+        return {**found, **self.readings.compute()}
