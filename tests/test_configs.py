@@ -44,6 +44,10 @@ DATA = {
     "video_ode/srvp_kth": [*CLIPS, "--data.channels", "1"],
     "video_ode/srvp_human36m": CLIPS,
     "video_ode/srvp_bair": CLIPS,
+    "video_ode/decoder": [
+        *("--data.cache", "{folder}", "--data.videos.batch_size", "4"),
+        *("--data.videos.n_train", "4", "--data.videos.n_val", "2"),
+    ],
     "video_ode/separation_mmnist": ["--data.root", "null"],
     "video_ode/separation_chairs": CLIPS,
     "video_ode/separation_taxibj": ["--data.root", "{taxis}"],

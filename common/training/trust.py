@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import sys
+from inspect import signature
 from typing import Any
 
 import torch
@@ -75,23 +76,20 @@ def trusted_class(path: Any, source: str, trusted: tuple[str, ...] = ()) -> type
     """Class of a dotted path, imported only if its package is trusted.
 
     The path must lead through packages and modules, not through names that a module imported, and
-    the class must be defined in a trusted package.
+    the class must be defined in a trusted package. After it, the path may name a class method
+    without arguments, such as `YOLO.pretrained`.
 
     Raises:
         InputError: The path names anything else.
     """
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
-    if _in(module, TRUSTED + trusted) and not module.endswith("__main__"):
-        try:
-            found = vars(importlib.import_module(module)).get(name)
-        except ImportError:
-            found = None
-        # `torch.nn.ReLU` is defined in `torch.nn.modules.activation`, so only the name is equal.
-        if (
-            isinstance(found, type)
-            and found.__qualname__ == name
-            and _in(found.__module__, TRUSTED + trusted)
-        ):
+    if found := _class_at(module, name, trusted):
+        return found
+    outer, _, owner = module.rpartition(".")
+    if found := _class_at(outer, owner, trusted):
+        method = vars(found).get(name)
+        # One with arguments might read files, as `load_from_checkpoint` does.
+        if isinstance(method, classmethod) and len(signature(method.__func__).parameters) == 1:
             return found
     name = repr(path)[:80]
     root = module.split(".")[0]
@@ -100,6 +98,19 @@ def trusted_class(path: Any, source: str, trusted: tuple[str, ...] = ()) -> type
         f"{source} names {name}, which loading would import and run, but it is no class of this "
         f"project{advice}"
     )
+
+
+def _class_at(module: str, name: str, trusted: tuple[str, ...]) -> type | None:
+    """Class of this name in a module. None: there is none, or it isn't trusted."""
+    if not _in(module, TRUSTED + trusted) or module.endswith("__main__"):
+        return None
+    try:
+        found = vars(importlib.import_module(module)).get(name)
+    except ImportError:
+        return None
+    # `torch.nn.ReLU` is defined in `torch.nn.modules.activation`, so only the name is equal.
+    defined_here = isinstance(found, type) and found.__qualname__ == name
+    return found if defined_here and _in(found.__module__, TRUSTED + trusted) else None
 
 
 def named_classes(record: Any, depth: int = 0) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from common.data.driving.tracks import TrackedClip
-from common.typing import Image, Times
+from common.errors import InputError
+from common.typing import Image, ImageShape, Times
 
 
 class ReadingScores(nn.Module, abc.ABC):
@@ -48,6 +49,23 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+
+    def shape_at(self, scale: int, shape: ImageShape) -> ImageShape:
+        """Channels, height and width of the features of frames at one scale.
+
+        Args:
+            scale: Number of the scale, finest first.
+            shape: Channels, height and width of a frame.
+
+        Raises:
+            InputError: There is no such scale.
+        """
+        if not 0 <= scale < len(self.strides):
+            raise InputError(
+                f"got scale {scale}; give 0 to {len(self.strides) - 1}, the finest scale first"
+            )
+        stride = self.strides[scale]
+        return self.channels[scale], shape[1] // stride, shape[2] // stride
 
     @abc.abstractmethod
     def features(self, frames: Image) -> list[Tensor]:

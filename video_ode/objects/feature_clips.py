@@ -88,16 +88,21 @@ class FeatureClips(VideoData):
         """Takes the extractor of a system, if there is none yet.
 
         Raises:
-            InputError: The system has no extractor.
+            InputError: The system has no extractor, or another one than the data.
         """
+        extractor = getattr(system, "extractor", None)
         if self.extractor is None:
-            extractor = getattr(system, "extractor", None)
             if not isinstance(extractor, FeatureExtractor):
                 raise InputError(
                     f"got {type(system).__name__}, which has no feature extractor; give "
                     "data.extractor, or a FeaturePredictionModule"
                 )
             self.extractor = extractor
+        elif isinstance(extractor, FeatureExtractor) and not _same(extractor, self.extractor):
+            raise InputError(
+                "the features come from another extractor than that of the model; leave "
+                "data.extractor out"
+            )
 
     def prepare_data(self) -> None:
         self.videos.prepare_data()
@@ -262,6 +267,10 @@ def _tracked(batch: Any) -> TrackedClip:
         f"got batches of type {type(batch).__name__} from data.videos; give a set of tracked "
         "objects, such as DrivingScenes with tracks: true"
     )
+
+
+def _same(extractor: FeatureExtractor, other: FeatureExtractor) -> bool:
+    return extractor is other or fingerprint(extractor) == fingerprint(other)
 
 
 def _count(videos: Dataset[Any]) -> int:

@@ -20,7 +20,7 @@ from video_ode.evaluation.report import MODEL
 from video_ode.objects.decoders.base import FeatureDecoder
 from video_ode.objects.decoders.losses import pixel_loss
 from video_ode.objects.evaluation import FeatureEvaluation, FeatureReport
-from video_ode.objects.extractor import FeatureExtractor, fingerprint
+from video_ode.objects.extractor import FeatureExtractor
 from video_ode.objects.feature_clips import FeatureClip, FeatureClips
 from video_ode.objects.losses import FeatureCritic, FeatureLoss, MeanSquares
 from video_ode.objects.predictor import FeaturePath, FeaturePredictor
@@ -120,14 +120,8 @@ class FeaturePredictionModule(ManualSystem):
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, VideoData):
             return
-        if isinstance(data, FeatureClips) and data.extractor is not self.extractor:
+        if isinstance(data, FeatureClips):
             data.attach(self)
-            assert data.extractor is not None
-            if fingerprint(data.extractor) != fingerprint(self.extractor):
-                raise InputError(
-                    "the features come from another extractor than that of the model; leave "
-                    "data.extractor out"
-                )
         for split in STAGES[stage]:
             if data.length(split) <= self.n_cond:
                 raise InputError(

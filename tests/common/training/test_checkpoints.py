@@ -14,7 +14,7 @@ from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoi
 from common.training.callbacks.random_state import RandomState
 from common.training.checkpoints import CheckpointFiles, inspect, read_checkpoint
 from common.training.cli import run_command
-from common.training.trust import named_classes, plain_record
+from common.training.trust import named_classes, plain_record, trusted_class
 
 
 def test_files_outside_the_checkpoints_folder_are_forgotten(tmp_path):
@@ -252,3 +252,18 @@ def test_a_run_that_was_to_end_early_goes_on_as_if_it_had_not(step, tmp_path):
     walk(tmp_path, max_steps=step, every=None)
     assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == step
     assert walk(tmp_path, resume=tmp_path / "last.ckpt").weight == whole.weight
+
+
+def test_a_class_method_is_trusted_if_it_takes_no_arguments():
+    yolo = "video_ode.objects.detection.yolo.YOLO"
+    assert trusted_class(f"{yolo}.pretrained", "a.ckpt").__name__ == "YOLO"
+    others = [
+        f"{yolo}.forward",
+        f"{yolo}.pretrained.forward",
+        "torch.nn.Embedding.from_pretrained",
+        "video_ode.module.VideoPredictionModule.load_from_checkpoint",
+        "pytorch_lightning.Trainer.pretrained",
+    ]
+    for path in others:
+        with pytest.raises(InputError, match="no class of this project"):
+            trusted_class(path, "a.ckpt")

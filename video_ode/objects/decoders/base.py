@@ -27,10 +27,16 @@ class FeatureDecoder(nn.Module, abc.ABC):
     def __init__(self, shape: ImageShape, feature_shape: ImageShape) -> None:
         super().__init__()
         check_counts(1, shape=shape, feature_shape=feature_shape)
-        self.shape, self.feature_shape = tuple(shape), tuple(feature_shape)
+        self.shape: ImageShape = (shape[0], shape[1], shape[2])
+        self.feature_shape: ImageShape = (feature_shape[0], feature_shape[1], feature_shape[2])
 
-    def forward(self, features: Tensor) -> Image:
+    def forward(self, features: Tensor, last: Image | None = None) -> Image:
         """Frames in `[0, 1]`.
+
+        Args:
+            features: Feature maps `[n c h w]`.
+            last: Last given frame of each video, `[n 3 H W]` in `[0, 1]`, for decoders that start
+                from it; the others leave it alone. None: there is none.
 
         Raises:
             InputError: Features of another shape.

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError, check_counts, check_positive
-from common.typing import Image, PerSample
+from common.typing import Image, ImageShape, PerSample
+from video_ode.objects.decoders.base import FeatureDecoder, check_shape
+from video_ode.objects.extractor import FeatureExtractor
 
 EDGE = 1e-3  # pixels of the start keep this distance from black and white, whose logit is infinite
 
@@ -56,6 +58,50 @@ def optimized_frames(
             (z.grad,) = torch.autograd.grad(loss, [z])
             optimizer.step()
         return z.detach().sigmoid()
+
+
+class OptimizedDecoder(FeatureDecoder):
+    """Decoder without weights: image optimisation for the features of one scale.
+
+    It starts from the last given frame, or from grey where there is none, see `optimized_frames`.
+
+    Args:
+        shape: Channels, height and width of a frame.
+        extractor: Network that gives the features; it is not trained.
+        scale: Number of the scale, finest first.
+        steps: Number of steps.
+        rate: Learning rate of Adam.
+        variation: Weight of the total variation.
+
+    Raises:
+        InputError: Numbers out of range.
+    """
+
+    def __init__(
+        self,
+        shape: ImageShape,
+        extractor: FeatureExtractor,
+        scale: int = 1,
+        steps: int = 200,
+        rate: float = 0.05,
+        variation: float = 1e-2,
+    ) -> None:
+        check_counts(0, steps=steps, variation=variation)
+        check_positive(rate=rate)
+        super().__init__(shape, extractor.shape_at(scale, shape))
+        self.extractor = extractor.eval().requires_grad_(False)
+        self.scale, self.options = scale, (steps, rate, variation)
+
+    def forward(self, features: Tensor, last: Image | None = None) -> Image:
+        check_shape("features", features, self.feature_shape)
+        if last is None:
+            last = features.new_full((len(features), *self.shape), 0.5)
+        return optimized_frames(
+            lambda x: self.extractor.features(x)[self.scale], features, last, *self.options
+        )
+
+    def _frames(self, features: Tensor) -> Tensor:
+        return self(features)
 
 
 def feature_error(
