@@ -45,7 +45,7 @@ DATA = {
     "video_ode/srvp_human36m": CLIPS,
     "video_ode/srvp_bair": CLIPS,
     "video_ode/decoder": [
-        *("--data.cache", "{folder}", "--data.videos.batch_size", "4"),
+        *("--data.cache", "{folder}"),
         *("--data.videos.n_train", "4", "--data.videos.n_val", "2"),
     ],
     "video_ode/separation_mmnist": ["--data.root", "null"],

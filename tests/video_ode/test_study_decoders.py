@@ -33,8 +33,9 @@ def calls(tmp_path, monkeypatch):
     kept = {"convolutional": "decoder_convolutional"}
     config = yaml.safe_load((study.CONFIGS / study.BASE).read_text())
     config["model"]["init_args"]["decoder"]["init_args"] |= {"shape": [3, 32, 32], "width": 2}
-    small = {"size": [32, 32], "n_train": 4, "n_val": 2, "n_test": 2, "batch_size": 4}
+    small = {"size": [32, 32], "n_train": 4, "n_val": 2, "n_test": 2}
     config["data"]["init_args"]["videos"]["init_args"] |= small
+    config["data"]["init_args"]["batch_size"] = 4
     config["trainer"] |= {"max_epochs": 1, "check_val_every_n_epoch": 1}
     (folder / "ablations").mkdir(parents=True)
     (folder / study.BASE).write_text(yaml.safe_dump(config))

@@ -17,7 +17,7 @@ from video_ode.objects.feature_clips import FeatureClip, FeatureClips
 
 SHAPE = (3, 32, 32)
 DATA = {"size": (32, 32), "tracks": True, "n_train": 4, "n_val": 2, "n_test": 2}
-LENGTHS = {"n_frames": 2, "n_eval_frames": 3, "batch_size": 2}
+LENGTHS = {"n_frames": 2, "n_eval_frames": 3}
 
 
 def irevnet(**options):
@@ -156,7 +156,8 @@ data:
     videos:
       class_path: common.data.driving.scenes.DrivingScenes
       init_args: {size: [32, 32], tracks: true, n_train: 4, n_val: 2, n_test: 2, n_frames: 2,
-        n_eval_frames: 3, batch_size: 2}
+        n_eval_frames: 3}
+    batch_size: 2
 trainer:
   accelerator: cpu
   max_epochs: 1
