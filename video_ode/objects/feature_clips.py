@@ -114,6 +114,11 @@ class FeatureClips(VideoData):
         for split in STAGES[getattr(self.trainer.state.fn, "value", "fit")]:
             self._stored(split)
 
+    def setup(self, stage: str) -> None:
+        if self.trainer is not None:  # the data of other devices were not prepared
+            self.attach(self.trainer.lightning_module)
+        super().setup(stage)
+
     def clips(self, split: Split) -> Clips:
         return self.videos.clips(split)
 

@@ -1,6 +1,7 @@
 """Features on the disk: equal to the extractor's, computed once, and never half written."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ def test_an_extractor_is_needed(tmp_path):
         data.setup("fit")
     with pytest.raises(InputError, match="Linear, which has no feature extractor"):
         data.attach(torch.nn.Linear(1, 1))
+
+
+def test_every_device_takes_the_extractor_of_the_system(tmp_path):
+    system = torch.nn.Module()
+    system.extractor = small_detector()
+    data = FeatureClips(small_drives(), cache=str(tmp_path), batch_size=2)
+    data.trainer = SimpleNamespace(lightning_module=system)  # of a device that prepares no data
+    data.setup("test")
+    assert len(data.dataset("test")) == 2
 
 
 def test_a_fingerprint_sees_every_weight():
