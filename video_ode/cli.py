@@ -167,10 +167,17 @@ class VideoTrainer(Trainer):
     ) -> Clip:
         """Clip of the first `n` test videos; loads the weights, once `out` is known to do."""
         check_counts(2, n=n)
+        conditioned(model)
         if out is not None:
             check_output(out, ".png")
         self._load(model, data, ckpt_path)
-        return Clip.join(list(first_videos(data, n))).to(model.device)
+        videos = list(first_videos(data, n))
+        if not isinstance(videos[0], Clip):
+            raise InputError(
+                f"got batches of type {type(videos[0]).__name__}; give data that serve clips "
+                "only, for example with tracks: false"
+            )
+        return Clip.join(videos).to(model.device)
 
     def _shown(self, name: str, picture: Tensor, out: str | None) -> Path:
         path = save_png(picture, self._folder / f"{name}.png" if out is None else out)

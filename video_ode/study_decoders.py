@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.data.driving.scenes import DrivingScenes
-from common.errors import check_counts, check_output
+from common.errors import InputError, check_counts, check_output
 from common.experiments import Columns, Scores, results_table, run_grid, write_report
 from common.training.cli import run_command
 from common.typing import Image
@@ -21,6 +21,7 @@ from video_ode.cli import main
 from video_ode.objects.decoders.evaluation import DecodedScores
 from video_ode.objects.decoders.inversion import OptimizedDecoder
 from video_ode.objects.decoders.module import FrameDecoderModule
+from video_ode.objects.detection.yolo import YOLO
 from video_ode.objects.extractor import fingerprint
 from video_ode.objects.feature_clips import FeatureClip
 from video_ode.objects.module import FeaturePredictionModule
@@ -96,6 +97,11 @@ def frames(
     check_counts(2, n=n)
     check_output(out)
     model = FeaturePredictionModule.load_from_checkpoint(ckpt_path).eval()
+    if fingerprint(model.extractor) != fingerprint(YOLO.pretrained()):
+        raise InputError(
+            f"{ckpt_path} predicts the features of another extractor than YOLO.pretrained(), "
+            "whose features the decoders take; give a checkpoint of feature_ode.yaml"
+        )
     batch, parts = decoded_parts(model, n)
     optimized = OptimizedDecoder(SHAPE, model.extractor, SCALE, STEPS, RATE)
 
@@ -112,7 +118,8 @@ def frames(
 
     train(seeds, out, cache)
     same = {"n": n, "model": fingerprint(model), "optimized": [STEPS, RATE]}
-    rows = {name: {"name": name, **same} for name in (*DECODERS, OPTIMIZED)}
+    texts = {p.name: p.read_text() for p in (CONFIGS / BASE, *CONFIGS.glob("ablations/*.yaml"))}
+    rows = {name: {"name": name, "texts": texts, **same} for name in (*DECODERS, OPTIMIZED)}
     results = run_grid(out / "scores", rows, seeds, run)
     baselines: dict[str, Decoding | None] = {
         "features themselves": None,
@@ -140,7 +147,8 @@ def train(seeds: int, out: Path, cache: str | None) -> None:
     rows = {}
     for name, overlay in DECODERS.items():
         more = [] if overlay is None else [f"ablations/{overlay}.yaml"]
-        rows[name] = {"name": _file_name(name), "configs": [BASE, *more]}
+        texts = [(CONFIGS / path).read_text() for path in (BASE, *more)]
+        rows[name] = {"name": _file_name(name), "configs": [BASE, *more], "texts": texts}
     run_grid(out / "trainings", rows, seeds, run)
 
 

@@ -28,7 +28,7 @@ def cached(path: Path, check: Callable[[], object], write: Callable[[], None]) -
         check_output(path, *([path.suffix] if path.suffix else []), name="cache")
         try:
             write()
-        except (OSError, RuntimeError) as error:  # the second is that of the netCDF library
+        except OSError as error:
             raise RunError(
                 f"can't write {path}: {reason(error)}; free some space, or give another folder as "
                 "data.cache"

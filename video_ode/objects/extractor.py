@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from common.data.driving.tracks import TrackedClip
+from common.data.videos.base import VideoData
 from common.errors import InputError
 from common.typing import Image, ImageShape, Times
 
@@ -66,6 +67,22 @@ class FeatureExtractor(nn.Module, abc.ABC):
             )
         stride = self.strides[scale]
         return self.channels[scale], shape[1] // stride, shape[2] // stride
+
+    def check(self, data: VideoData) -> None:
+        """Checks that the network can be compared with the truth of a data set; by default it can.
+
+        Raises:
+            InputError: It can't.
+        """
+
+    def check_size(self, frames: Image) -> None:
+        """Raises an `InputError` if the coarsest stride doesn't divide the sides of frames."""
+        h, w = frames.shape[-2:]
+        if h % self.strides[-1] or w % self.strides[-1]:
+            raise InputError(
+                f"got frames of {h}x{w}; {type(self).__name__} needs sides that "
+                f"{self.strides[-1]} divides"
+            )
 
     @abc.abstractmethod
     def features(self, frames: Image) -> list[Tensor]:

@@ -82,6 +82,7 @@ class FeatureClips(VideoData):
             **serving,
         )
         self.videos, self.extractor, self.cache = videos, extractor, cache
+        self._made_by: dict[Split, str] = {}  # fingerprint of the extractor of each split
         self.shape = videos.shape
 
     def attach(self, system: nn.Module) -> None:
@@ -102,6 +103,19 @@ class FeatureClips(VideoData):
             raise InputError(
                 "the features come from another extractor than that of the model; leave "
                 "data.extractor out"
+            )
+
+    def check(self, extractor: FeatureExtractor, splits: Sequence[Split]) -> None:
+        """Checks that the features of splits are those of an extractor.
+
+        Raises:
+            InputError: They were made with other weights.
+        """
+        now = fingerprint(extractor)
+        if any(self._made_by.get(split, now) != now for split in splits):
+            raise InputError(
+                "the checkpoint holds another feature extractor than the configuration, whose "
+                "features the data serve; give the configuration and the weights of one training"
             )
 
     def prepare_data(self) -> None:
@@ -133,11 +147,12 @@ class FeatureClips(VideoData):
         if self.extractor is None:
             raise InputError("got no extractor; give data.extractor, or call attach(system)")
         videos, extractor = self.videos.dataset(split), self.extractor
+        self._made_by[split] = fingerprint(extractor)
         folder = cache_path(
             self.cache,
             f"features_{split}",
             version=1,  # another one as soon as the same parameters give other bytes
-            extractor=fingerprint(extractor),
+            extractor=self._made_by[split],
             count=_count(videos),
             videos=_sampled(videos),
         )

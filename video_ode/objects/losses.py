@@ -1,6 +1,7 @@
 """Losses of predicted features, and a critic of them (Predoc III, section 5.3.1)."""
 
 import abc
+import math
 from collections.abc import Sequence
 
 import torch
@@ -43,7 +44,7 @@ class GaussianLikelihood(FeatureLoss):
         for x, y in zip(found, wanted, strict=True):
             squares = (x - y).square().mean((0, 1, 3, 4))
             each.append((squares + 1e-6).log().mean() / 2)
-        return torch.stack(each).mean()
+        return torch.stack(each).mean() + math.log(2 * math.pi * math.e) / 2
 
 
 class FeatureCritic(nn.Module):

@@ -21,17 +21,18 @@ from video_ode.objects.decoders.base import FeatureDecoder
 from video_ode.objects.decoders.losses import pixel_loss
 from video_ode.objects.evaluation import FeatureEvaluation, FeatureReport
 from video_ode.objects.extractor import FeatureExtractor
-from video_ode.objects.feature_clips import FeatureClip, FeatureClips
+from video_ode.objects.feature_clips import FeatureClip
 from video_ode.objects.losses import FeatureCritic, FeatureLoss, MeanSquares
 from video_ode.objects.predictor import FeaturePath, FeaturePredictor
 from video_ode.objects.scenes import feature_scenes, moments, scale_of
+from video_ode.objects.system import ExtractorSystem
 from video_ode.predictor import to_unit
 
 PredictorFactory = Callable[[Sequence[int], Sequence[int]], FeaturePredictor]
 CriticFactory = Callable[[Sequence[int]], FeatureCritic]
 
 
-class FeaturePredictionModule(ManualSystem):
+class FeaturePredictionModule(ExtractorSystem, ManualSystem):
     """System that trains a prediction of the features of a fixed extractor (Predoc III, 5.1).
 
     The first `n_cond` frames of a training video are given; the loss compares the features of all
@@ -97,7 +98,7 @@ class FeaturePredictionModule(ManualSystem):
             pixel_weight=pixel_weight,
         )
         self.save_hyperparameters()
-        self.extractor = extractor.eval().requires_grad_(False)
+        self.keep(extractor)
         self.predictor = predictor(extractor.channels, extractor.strides)
         self.critic = None if critic is None else critic(extractor.channels)
         self.n_cond, self.skip = n_cond, skip
@@ -117,40 +118,16 @@ class FeaturePredictionModule(ManualSystem):
         return {"critic": critic, "predictor": trained}
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, VideoData):
             return
-        if isinstance(data, FeatureClips):
-            data.attach(self)
         for split in STAGES[stage]:
             if data.length(split) <= self.n_cond:
                 raise InputError(
                     f"got {split} videos of {data.length(split)} frames and n_cond {self.n_cond}; "
                     "no frame is left to predict: raise data's n_frames or lower model.n_cond"
                 )
-
-    def train(self, mode: bool = True) -> "FeaturePredictionModule":
-        super().train(mode)
-        self.extractor.eval()  # its batch norms must not learn
-        return self
-
-    def features_of(self, batch: object) -> FeatureClip:
-        """Batch with the features of all frames, in single precision.
-
-        Raises:
-            InputError: A batch that is neither a `FeatureClip` nor a `TrackedClip`.
-        """
-        if isinstance(batch, FeatureClip):
-            return FeatureClip([x.float() for x in batch.features], batch.videos)
-        if not isinstance(batch, TrackedClip):
-            raise InputError(
-                f"got a batch of type {type(batch).__name__}; give data of tracked objects, such "
-                "as FeatureClips, or DrivingScenes with tracks: true"
-            )
-        frames = to_unit(batch.clip.frames)
-        with torch.no_grad():
-            features = self.extractor.features(frames.flatten(0, 1))
-        return FeatureClip([x.unflatten(0, frames.shape[:2]) for x in features], batch)
 
     def forward(
         self, batch: FeatureClip | TrackedClip, target_times: Times | VideoTimes
@@ -165,8 +142,8 @@ class FeaturePredictionModule(ManualSystem):
             batch = self.features_of(batch)
             self.extractor.truths(batch.videos, 0)  # the validation needs them: fail at once
             self.predictor.measure(batch.features)
-            for size in self.predictor.sizes:  # the same on all devices
-                size.data = self.trainer.strategy.broadcast(size.data)
+            for size in self.predictor.sizes:
+                size.data = self.of_first_device(size.data)
 
     def loss(
         self, player: str, batch: FeatureClip | TrackedClip
@@ -245,7 +222,7 @@ class FeaturePredictionModule(ManualSystem):
                 paths.pop()
                 break
         shown = moments(batch.videos, data, wanted)
-        given = wanted <= own[self.n_cond - 1]
+        given = (wanted >= own[0] - TOLERANCE) & (wanted <= own[self.n_cond - 1] + TOLERANCE)
         return feature_scenes(self.extractor, self.decoder, shown, paths, given)
 
     def _features_at(self, batch: FeatureClip, times: Times) -> list[Tensor]:

@@ -32,7 +32,7 @@ def feature_scenes(
             readings are drawn on the true frames only.
         videos: The true videos at the times of the samples.
         paths: Samples, each feature maps `[b t c h w]`.
-        given: Whether each time is one of the conditioning frames, `[t]`.
+        given: Whether each time is between the first and the last conditioning frame, `[t]`.
     """
     kinds: list[Kind] = ["given" if x else "predicted" for x in given.tolist()]
     true: list[Kind] = ["true"] * len(kinds)

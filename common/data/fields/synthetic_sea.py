@@ -195,10 +195,13 @@ def _new_file(path: Path, days: int) -> Iterator[Any]:
     """Variables of a new netCDF file of a zone; it gets its name when all of it is written."""
     import netCDF4  # here, so that the command lines that need no netCDF start faster
 
-    with written_whole(path) as new, netCDF4.Dataset(new, "w") as file:
-        for axis, length in (("time", days), ("y", SIDE), ("x", SIDE)):
-            file.createDimension(axis, length)
-        file.createVariable("thetao", "f4", ("time", "y", "x"))
-        for name in ("daily_mean", "daily_std"):
-            file.createVariable(name, "f8", ("time",))
-        yield file.variables
+    try:
+        with written_whole(path) as new, netCDF4.Dataset(new, "w") as file:
+            for axis, length in (("time", days), ("y", SIDE), ("x", SIDE)):
+                file.createDimension(axis, length)
+            file.createVariable("thetao", "f4", ("time", "y", "x"))
+            for name in ("daily_mean", "daily_std"):
+                file.createVariable(name, "f8", ("time",))
+            yield file.variables
+    except RuntimeError as error:  # what the library raises where the disk is full
+        raise OSError(str(error)) from error

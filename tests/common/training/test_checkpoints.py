@@ -257,6 +257,9 @@ def test_a_run_that_was_to_end_early_goes_on_as_if_it_had_not(step, tmp_path):
 def test_a_class_method_is_trusted_if_it_takes_no_arguments():
     yolo = "video_ode.objects.detection.yolo.YOLO"
     assert trusted_class(f"{yolo}.pretrained", "a.ckpt").__name__ == "YOLO"
+    unet = "video_ode.objects.segmentation.unet.UNet"
+    for method in ("pretrained", "pretrained_bottleneck"):
+        assert trusted_class(f"{unet}.{method}", "a.ckpt").__name__ == "UNet"
     others = [
         f"{yolo}.forward",
         f"{yolo}.pretrained.forward",

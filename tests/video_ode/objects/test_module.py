@@ -222,6 +222,8 @@ def test_given_frames_are_shown_as_they_are(batch):
         assert torch.equal(x[:, [1, 3]], y[:, [1, 0]].float())
     for x, y in zip(found, system(batch, torch.tensor([2.5, 3, 5])).features, strict=True):
         torch.testing.assert_close(x[:, [2, 4, 0]], y)
+    early = system.draw(batch, None, torch.tensor([-1.0, 0, 1.5, 2, 2.5]), 1)[0].samples[0].kinds
+    assert [kind == "given" for kind in early] == [False, True, True, True, False]
     scenes = system.draw(batch, None, times, 3)
     assert [len(scene.samples) for scene in scenes] == [1, 1]  # an ODE has no other samples
     assert list(scenes[0].samples[0].kinds) == [
@@ -237,6 +239,41 @@ def test_too_few_frames_are_refused(command, capsys):
     with pytest.raises(SystemExit):
         command("fit", "--model.n_cond", "5")
     assert "got train videos of 5 frames and n_cond 5" in capsys.readouterr().err
+
+
+def test_features_of_other_weights_than_the_checkpoint_are_refused(command, tmp_path, capsys):
+    command("fit")
+    path = next((tmp_path / "runs").rglob("last.ckpt"))
+    saved = torch.load(path, weights_only=True)
+    saved["state_dict"]["extractor.heads.0.bias"] += 1.0
+    torch.save(saved, tmp_path / "other.ckpt")
+    with pytest.raises(SystemExit):
+        command("test", "--ckpt_path", str(tmp_path / "other.ckpt"))
+    assert "another feature extractor than the configuration" in capsys.readouterr().err
+
+
+def test_data_of_other_classes_are_refused():
+    data = small_drives()
+    data.classes = ("car", "pedestrian")
+    with pytest.raises(InputError, match="got data of the classes car, pedestrian, but YOLO"):
+        small_detector().check(data)
+
+
+def test_features_have_no_content_to_swap(command, capsys):
+    command("fit")
+    with pytest.raises(SystemExit):
+        command("swap", "--ckpt_path", "last")
+    assert "predicts no videos from conditioning frames" in capsys.readouterr().err
+
+
+def test_half_precision_moves_no_boxes(batch):
+    extractor, features = small_detector(), [x[:, 0].float() for x in batch.features]
+    with torch.no_grad():
+        exact = extractor.predictions(features).boxes
+        with torch.autocast("cpu", torch.bfloat16):
+            found = extractor.predictions(features).boxes
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() < 0.2
 
 
 def test_features_of_another_extractor_are_refused(command, capsys):

@@ -4,6 +4,7 @@ from itertools import islice
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from common.data.driving.tracks import TrackedClip
@@ -17,8 +18,9 @@ from video_ode.objects.decoders.base import FeatureDecoder, InvertibleDecoder
 from video_ode.objects.decoders.evaluation import DecodedScores
 from video_ode.objects.decoders.losses import cycle_loss, feature_loss, pixel_loss
 from video_ode.objects.extractor import FeatureExtractor
-from video_ode.objects.feature_clips import FeatureClip, FeatureClips
+from video_ode.objects.feature_clips import FeatureClip
 from video_ode.objects.scenes import moments
+from video_ode.objects.system import ExtractorSystem
 from video_ode.predictor import to_pixels, to_unit
 
 REST_BATCHES = 8  # training batches whose frames give the mean rest
@@ -27,7 +29,7 @@ REST_BATCHES = 8  # training batches whose frames give the mean rest
 DEVIATION = 0.25
 
 
-class FrameDecoderModule(AutomaticSystem):
+class FrameDecoderModule(ExtractorSystem, AutomaticSystem):
     """System that trains a decoder from the features of a fixed extractor (Predoc III, 5.2).
 
     The decoder sees relative features, whose channels have mean 0 and about the standard deviation
@@ -64,6 +66,7 @@ class FrameDecoderModule(AutomaticSystem):
 
     mean: Tensor
     deviation: Tensor
+    measured: Tensor
 
     def __init__(
         self,
@@ -84,24 +87,16 @@ class FrameDecoderModule(AutomaticSystem):
         )
         _check_decoder(decoder, extractor.shape_at(scale, decoder.shape), self.weights, noise)
         self.save_hyperparameters()
-        self.extractor, self.decoder = extractor.eval().requires_grad_(False), decoder
+        self.keep(extractor)
+        self.decoder = decoder
         self.scale, self.noise = scale, noise
         self.register_buffer("mean", torch.zeros(decoder.feature_shape[0], 1, 1))
         self.register_buffer("deviation", torch.ones(decoder.feature_shape[0], 1, 1))
+        self.register_buffer("measured", torch.tensor(False))
         self._scores: DecodedScores | None = None
 
     def players(self) -> dict[str, Player]:
         return {"decoder": Player(self.decoder, self.optimizer, self.schedule)}
-
-    def setup(self, stage: str) -> None:
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, FeatureClips):
-            data.attach(self)
-
-    def train(self, mode: bool = True) -> "FrameDecoderModule":
-        super().train(mode)
-        self.extractor.eval()  # its batch norms must not learn
-        return self
 
     def forward(self, features: Tensor, last: Image | None = None) -> Image:
         """Frames in `[0, 1]` of features `[n c h w]`, see `FeatureDecoder.forward`."""
@@ -112,10 +107,11 @@ class FrameDecoderModule(AutomaticSystem):
         return DEVIATION * (features - self.mean) / self.deviation
 
     def on_train_batch_start(self, batch: FeatureClip | TrackedClip, batch_idx: int) -> None:
-        if self.global_step == 0:
-            features, everywhere = _checked(batch).features[self.scale].float(), (0, 1, 3, 4)
-            self.mean = self._shared(features.mean(everywhere)[:, None, None])
-            self.deviation = self._shared(features.std(everywhere)[:, None, None] + 1e-3)
+        if not self.measured:
+            features, everywhere = self.features_of(batch).features[self.scale], (0, 1, 3, 4)
+            self.mean = self.of_first_device(features.mean(everywhere)[:, None, None])
+            self.deviation = self.of_first_device(features.std(everywhere)[:, None, None] + 1e-3)
+            self.measured.fill_(True)
 
     def loss(self, frames: Image, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss of frames in `[0, 1]` and their features, and its terms by name."""
@@ -138,7 +134,7 @@ class FrameDecoderModule(AutomaticSystem):
         self._measure_rest()
 
     def on_validation_epoch_start(self) -> None:
-        if self.trainer.training:
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._measure_rest()
         self._scores = DecodedScores(self.extractor, self.scale)
 
@@ -158,15 +154,19 @@ class FrameDecoderModule(AutomaticSystem):
         self._report("test")
 
     def draw(
-        self, batch: FeatureClip, data: VideoData | None, times: Times | None, n_samples: int
+        self,
+        batch: FeatureClip | TrackedClip,
+        data: VideoData | None,
+        times: Times | None,
+        n_samples: int,
     ) -> list[Scene]:
         """Scenes of true and decoded videos, at any times that the data can show.
 
         `n_samples` has no effect: nothing is random.
         """
-        videos = batch.videos
-        asked, place = (batch.clip.own_times()[0] if times is None else times).sort()
-        frames = moments(videos, data, asked.to(batch.clip.times)).clip.frames[:, place.argsort()]
+        batch = self.features_of(batch)
+        wanted = batch.clip.own_times()[0] if times is None else times.to(batch.clip.times)
+        frames = moments(batch.videos, data, wanted).clip.frames
         scenes = []
         for video in frames.to(self.device):
             decoded = to_pixels(self(self._extracted(to_unit(video))))
@@ -176,9 +176,9 @@ class FrameDecoderModule(AutomaticSystem):
 
     def _evaluate(self, batch: FeatureClip | TrackedClip) -> None:
         assert self._scores is not None
-        batch = _checked(batch)
+        batch = self.features_of(batch)
         for k in range(batch.clip.frames.shape[1]):
-            decoded = self(batch.features[self.scale][:, k].float())
+            decoded = self(batch.features[self.scale][:, k])
             self._scores.to(self.device).update(decoded, batch, k)
 
     def _report(self, stage: str) -> None:
@@ -189,10 +189,10 @@ class FrameDecoderModule(AutomaticSystem):
 
     def _chosen(self, batch: FeatureClip | TrackedClip) -> tuple[Image, Tensor]:
         """One random frame of each video, and its features."""
-        batch = _checked(batch)
+        batch = self.features_of(batch)
         b, t = batch.clip.frames.shape[:2]
         rows, chosen = torch.arange(b), torch.randint(t, (b,))
-        features = batch.features[self.scale][rows, chosen].float()
+        features = batch.features[self.scale][rows, chosen]
         return to_unit(batch.clip.frames[rows, chosen]), features
 
     def _measure_rest(self) -> None:
@@ -200,16 +200,13 @@ class FrameDecoderModule(AutomaticSystem):
         decoder = self.decoder
         trained = self.weights["pixel"] or self.weights["cycle"]
         if isinstance(decoder, InvertibleDecoder) and not trained:
-            loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-            batches = [self._chosen(batch)[0] for batch in islice(loader, REST_BATCHES)]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            batches = islice(data.train_dataloader(), REST_BATCHES)
+            frames = [self._chosen(batch.to(self.device))[0] for batch in batches]
             training = decoder.training
-            decoder.eval().set_rest(torch.cat(batches).to(self.device))
-            decoder.rest.data = self._shared(decoder.rest.data)
+            decoder.eval().set_rest(torch.cat(frames))
+            decoder.rest.data = self.of_first_device(decoder.rest.data)
             decoder.train(training)
-
-    def _shared(self, x: Tensor) -> Tensor:
-        """Tensor of the first device, the same on all devices."""
-        return self.trainer.strategy.broadcast(x)
 
     def _extracted(self, frames: Image) -> Tensor:
         return self.extractor.features(frames)[self.scale]
@@ -220,17 +217,6 @@ class FrameDecoderModule(AutomaticSystem):
     def _invertible(self) -> InvertibleDecoder:
         assert isinstance(self.decoder, InvertibleDecoder)
         return self.decoder
-
-
-def _checked(batch: FeatureClip | TrackedClip) -> FeatureClip:
-    """The batch itself.
-
-    Raises:
-        InputError: A batch without features.
-    """
-    if isinstance(batch, FeatureClip):
-        return batch
-    raise InputError(f"got a batch of type {type(batch).__name__}; give data FeatureClips")
 
 
 def _check_decoder(

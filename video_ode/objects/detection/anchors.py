@@ -70,13 +70,6 @@ class AnchorDetector(Detector):
         for bias in (head.get_parameter("bias") for head in self.heads):
             bias.data.view(3, -1)[:, 4] = -4  # few places have an object
 
-    def check_size(self, h: int, w: int) -> None:
-        """Raises an `InputError` if the coarsest stride does not divide the sides of a frame."""
-        if h % self.strides[-1] or w % self.strides[-1]:
-            raise InputError(
-                f"got frames of {h}x{w}; the detector needs sides that {self.strides[-1]} divides"
-            )
-
     def predictions(self, features: Sequence[Tensor]) -> Predictions:
         """Predictions of all anchors from feature maps, finest scale first."""
         parts = []
@@ -84,7 +77,8 @@ class AnchorDetector(Detector):
             features, self.heads, self.strides, self._sizes(features), strict=True
         ):
             n, _, h, w = x.shape
-            out = head(x).unflatten(1, (3, -1)).permute(0, 3, 4, 1, 2)  # [n h w 3 5+k]
+            # In single precision: half of it would move boxes by several pixels.
+            out = head(x).float().unflatten(1, (3, -1)).permute(0, 3, 4, 1, 2)  # [n h w 3 5+k]
             rows, columns = (torch.arange(k, device=x.device) for k in (h, w))
             corner = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[:, :, None]
             centre = (out[..., :2].sigmoid() + corner) * stride
@@ -141,7 +135,7 @@ class AnchorDetector(Detector):
         """
         loss = features[0].new_zeros(())
         for x, y, head in zip(features, wanted, self.heads, strict=True):
-            found, true = (head(z).unflatten(1, (3, -1)) for z in (x, y))
+            found, true = (head(z).float().unflatten(1, (3, -1)) for z in (x, y))
             sure = true[:, :, 4].sigmoid()
             objectness = binary_cross_entropy_with_logits(found[:, :, 4], sure)
             errors = (found - true).square()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from common.data.driving.tracks import TrackedClip, Tracks
+from common.data.videos.base import VideoData
+from common.errors import InputError
 from common.metrics.detection import AveragePrecision, Detections, Truths
 from common.typing import Times
 from video_ode.objects.detection.tracking import constant_velocity
@@ -38,6 +40,14 @@ class Detector(FeatureExtractor):
             score: Smallest score of a detection.
             overlap: Greatest intersection over union of two detections of a class.
         """
+
+    def check(self, data: VideoData) -> None:
+        names = getattr(data, "classes", self.classes)
+        if tuple(names) != self.classes:
+            raise InputError(
+                f"got data of the classes {', '.join(names)}, but {type(self).__name__} detects "
+                f"{', '.join(self.classes)}; give a detector of the data's classes"
+            )
 
     def readings(self, features: Sequence[Tensor]) -> list[Detections]:
         return self.detections(features)
@@ -71,7 +81,7 @@ class DetectionScores(ReadingScores):
 
     `map50` and `map` compare with the true boxes. `agreement50` compares with the detections in
     the true frames (those with a score of 0.5 or more), as the 11.83 % of the report (Predoc III,
-    section 5.1.2) do: a detector that sees nothing agrees with itself.
+    section 5.1.2) do: it doesn't tell how good the detector is.
     """
 
     names = ("map50", "map", "agreement50")

@@ -1,4 +1,4 @@
-"""FCOS of torchvision (Tian et al. 2019), a detector of the 80 classes of COCO for real videos."""
+"""FCOS of torchvision (Tian et al. 2019), a detector of COCO's classes for real videos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +22,19 @@ class FCOS(Detector):
     sides of a frame.
 
     Args:
-        weights: File of torchvision's weights, `fcos_resnet50_fpn_coco-99b0c9b7.pth`. None: random
-            weights.
+        weights: File of torchvision's weights, `fcos_resnet50_fpn_coco-99b0c9b7.pth`. A checkpoint
+            names it, so that it must stay there. None: random weights.
+        classes: Names of the classes to detect, those of the data in their order. COCO's "person"
+            counts as "pedestrian" too; a class that COCO lacks is never detected. None: the 80
+            classes of COCO.
 
     Raises:
         InputError: torchvision is missing or doesn't fit, or the file holds other weights.
     """
 
-    def __init__(self, weights: str | Path | None = None) -> None:
+    def __init__(
+        self, weights: str | Path | None = None, classes: tuple[str, ...] | None = None
+    ) -> None:
         super().__init__()
         try:
             from torchvision.models.detection import (
@@ -42,7 +47,11 @@ class FCOS(Detector):
                 f"{torch.__version__}, or take another detector"
             ) from error
         names = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-        self.classes = tuple(names)
+        known = [name for name in names if name not in ("__background__", "N/A")]
+        self.classes = tuple(known) if classes is None else classes
+        numbers = [_number(name, self.classes) for name in names]
+        self.numbers: Tensor
+        self.register_buffer("numbers", torch.tensor(numbers), persistent=False)
         self.channels, self.strides = (256,) * 5, (8, 16, 32, 64, 128)
         self.net: Any = fcos_resnet50_fpn(
             weights=None, weights_backbone=None, num_classes=len(names)
@@ -56,11 +65,7 @@ class FCOS(Detector):
                 ) from error
 
     def features(self, frames: Image) -> list[Tensor]:
-        if frames.shape[-2] % self.strides[-1] or frames.shape[-1] % self.strides[-1]:
-            raise InputError(
-                f"got frames of {frames.shape[-2]}x{frames.shape[-1]}; FCOS needs sides that "
-                f"{self.strides[-1]} divides"
-            )
+        self.check_size(frames)
         of = self.net.transform
         mean, std = (frames.new_tensor(x)[:, None, None] for x in (of.image_mean, of.image_std))
         return list(self.net.backbone((frames - mean) / std).values())
@@ -81,7 +86,8 @@ class FCOS(Detector):
         anchors = [list(x.split(places)) for x in self.net.anchor_generator(frames, features)]
         self.net.score_thresh, self.net.nms_thresh = score, overlap
         found = self.net.postprocess_detections(outputs, anchors, [size] * n)
-        return [Detections(x["boxes"], x["scores"], x["labels"]) for x in found]
+        numbered = [(x["boxes"], x["scores"], self.numbers[x["labels"]]) for x in found]
+        return [Detections(*(x[part[2] >= 0] for x in part)) for part in numbered]
 
     def reading_loss(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """Cross-entropy of the classes, and squared errors of boxes where there is an object."""
@@ -92,3 +98,9 @@ class FCOS(Detector):
             (found[k] - true[k]).square().mean(-1) for k in ("bbox_regression", "bbox_ctrness")
         ]
         return classes + (torch.stack(errors).sum(0) * sure.amax(-1)).mean()
+
+
+def _number(name: str, classes: tuple[str, ...]) -> int:
+    """Number of a class of COCO among other classes; -1: it isn't among them."""
+    names = (name, "pedestrian") if name == "person" else (name,)
+    return next((classes.index(x) for x in names if x in classes), -1)

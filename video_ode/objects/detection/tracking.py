@@ -51,7 +51,8 @@ def constant_velocity(
             f"got {len(found)} frames and {len(times)} times; give one or more of both"
         )
     last = found[-1]
-    place, velocity = torch.arange(len(last.classes)), torch.zeros_like(last.boxes)
+    velocity = torch.zeros_like(last.boxes)
+    place = torch.arange(len(last.classes), device=velocity.device)
     for k in reversed(range(len(found) - 1)):
         step = matched(found[k + 1], found[k])
         place = torch.where(place >= 0, _taken(step, place), place)

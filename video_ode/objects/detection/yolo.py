@@ -79,7 +79,7 @@ class YOLO(AnchorDetector):
         )
 
     def features(self, frames: Image) -> list[Tensor]:
-        self.check_size(*frames.shape[-2:])
+        self.check_size(frames)
         fine = self.stem(2 * frames - 1)
         middle = self.middle(fine)
         coarse = self.top(middle)
@@ -118,7 +118,7 @@ class YOLOv3(AnchorDetector):
         self.lateral = nn.ModuleList([_conv(16 * w, 8 * w, 1), _conv(8 * w, 4 * w, 1)])
 
     def features(self, frames: Image) -> list[Tensor]:
-        self.check_size(*frames.shape[-2:])
+        self.check_size(frames)
         x, maps = self.stem(frames), []
         for stage in self.stages:
             maps.append(x := stage(x))

@@ -38,20 +38,20 @@ class UNet(Segmenter):
         InputError: A width below 1, or fewer than two classes.
     """
 
+    # Two methods without arguments, because checkpoints may name no others.
     @classmethod
-    def pretrained(cls, skips: bool = True) -> "UNet":
+    def pretrained(cls) -> "UNet":
         """U-Net of the seven classes of `DrivingScenes`, with the weights that ship.
 
         `python -m video_ode.objects.segmentation.train_segmenter` makes them again. It is in
         evaluation mode.
-
-        Args:
-            skips: Whether there are skip connections.
         """
-        network = cls(skips=skips)
-        weights = load_file(WEIGHTS[skips])
-        network.load_state_dict({name: x.float() for name, x in weights.items()})
-        return network.eval()
+        return _shipped(cls())
+
+    @classmethod
+    def pretrained_bottleneck(cls) -> "UNet":
+        """The same without skip connections: the bottleneck is its only feature."""
+        return _shipped(cls(skips=False))
 
     def __init__(
         self, classes: tuple[str, ...] = STREET_CLASSES, width: int = 12, skips: bool = True
@@ -73,11 +73,7 @@ class UNet(Segmenter):
         self.head = nn.Conv2d(width, len(classes), 1)
 
     def features(self, frames: Image) -> list[Tensor]:
-        h, w = frames.shape[-2:]
-        if h % 2**LEVELS or w % 2**LEVELS:
-            raise InputError(
-                f"got frames of {h}x{w}; the U-Net needs sides that {2**LEVELS} divides"
-            )
+        self.check_size(frames)
         x, maps = 2 * frames - 1, []
         for level in self.encoder:
             maps.append(x := level(x))
@@ -94,6 +90,12 @@ class UNet(Segmenter):
             x = interpolate(x, scale_factor=2.0, mode="nearest")
             x = level(torch.cat([x, finer[k]], 1) if self.skips else x)
         return interpolate(self.head(x), scale_factor=2.0, mode="bilinear")
+
+
+def _shipped(network: UNet) -> UNet:
+    weights = load_file(WEIGHTS[network.skips])
+    network.load_state_dict({name: x.float() for name, x in weights.items()})
+    return network.eval()
 
 
 def _level(n_in: int, n: int, stride: int = 1) -> nn.Sequential:

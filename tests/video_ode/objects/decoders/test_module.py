@@ -177,6 +177,8 @@ def test_a_trained_decoder_comes_back_with_its_rest_and_is_tested_and_drawn(tmp_
     system = FrameDecoderModule.load_from_checkpoint(path).eval()
     decoder, batch = system.decoder, clip(system)
     assert decoder.rest.abs().max() > 0
+    best = FrameDecoderModule.load_from_checkpoint(path.with_name("best.ckpt")).decoder
+    assert best.rest.abs().max() > 0  # measured before the validation
     data = FeatureClips(
         DrivingScenes(**DATA, **LENGTHS), system.extractor, str(tmp_path / "cache")
     )
@@ -195,10 +197,17 @@ def test_a_trained_decoder_comes_back_with_its_rest_and_is_tested_and_drawn(tmp_
     assert (shown - decoded[0]).abs().max() < 0.01
 
 
-def test_other_batches_are_refused():
+def test_videos_without_features_train_too():
     system = module()
-    with pytest.raises(InputError, match="FeatureClips"):
-        system.training_step(clip(system).videos, 0)
+    batch = clip(system)
+    torch.manual_seed(0)
+    frames, features = system._chosen(batch)
+    torch.manual_seed(0)
+    plain_frames, plain = system._chosen(batch.videos)
+    assert torch.equal(plain_frames, frames)
+    torch.testing.assert_close(plain, features, rtol=1e-3, atol=1e-3)
+    with pytest.raises(InputError, match="got a batch of type Clip"):
+        system.features_of(batch.clip)
 
 
 def test_features_of_another_extractor_are_refused(tmp_path):

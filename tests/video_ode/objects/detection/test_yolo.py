@@ -22,7 +22,7 @@ def test_features_have_three_scales(detector):
     maps = detector.features(frames)
     for x, stride, channels in zip(maps, detector.strides, detector.channels, strict=True):
         assert x.shape == (2, channels, 32 // stride, 48 // stride)
-    with pytest.raises(InputError, match="got frames of 40x48; the detector needs sides that 16"):
+    with pytest.raises(InputError, match="got frames of 40x48; YOLO needs sides that 16"):
         detector.features(torch.rand(1, 3, 40, 48))
 
 

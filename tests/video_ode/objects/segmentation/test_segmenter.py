@@ -91,7 +91,7 @@ def test_truths_are_the_labels_of_the_frame(network):
 
 
 def test_wrong_sizes_are_refused(network):
-    with pytest.raises(InputError, match="got frames of 40x48; the U-Net needs sides that 16"):
+    with pytest.raises(InputError, match="got frames of 40x48; UNet needs sides that 16"):
         network.features(torch.rand(1, 3, 40, 48))
     maps = network.features(torch.rand(1, 3, 32, 32))
     with pytest.raises(InputError, match=r"got features .* with \(4, 8, 16, 32\) channels"):
@@ -138,7 +138,7 @@ def test_labels_are_shown_at_any_time():
 
 @pytest.mark.parametrize(("skips", "least"), [(True, 0.85), (False, 0.75)])
 def test_shipped_weights_segment_test_scenes(skips, least):
-    network = UNet.pretrained(skips)
+    network = UNet.pretrained() if skips else UNet.pretrained_bottleneck()
     assert not network.training
     assert WEIGHTS[skips].stat().st_size <= 1_000_000
     frame_bytes = sum(2 * x.numel() for x in network.features(torch.rand(1, 3, *SIZE)))
@@ -155,4 +155,4 @@ def test_training_writes_weights_in_half_precision(skips, tmp_path, capsys):
     assert {x.dtype for x in weights.values()} == {torch.float16, torch.int64}
     network = UNet(skips=skips)
     network.load_state_dict({name: x.float() for name, x in weights.items()})
-    assert fingerprint(network) != fingerprint(UNet.pretrained(skips))
+    assert fingerprint(network) != fingerprint(UNet.pretrained())
