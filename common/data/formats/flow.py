@@ -16,6 +16,7 @@ from torch import Tensor
 
 from common.errors import InputError, check_output, reason
 from common.files import is_file, shown, written_whole
+from common.inputs import check_flow
 
 MAGIC = struct.pack("<f", 202021.25)  # the first bytes of a .flo file, "PIEH"
 UNKNOWN = 1e9  # in .flo and .pfm, numbers of this size and more stand for an unknown flow
@@ -77,14 +78,10 @@ def write_flow(path: str | Path, flow: Tensor, valid: Tensor | None = None) -> N
             the range of the format.
     """
     check_output(path, *_FORMATS, name="path")
-    if flow.ndim != 3 or len(flow) != 2 or not flow.numel() or not flow.is_floating_point():
-        raise InputError(f"got a flow of {flow.dtype} {tuple(flow.shape)}; give float [2 h w]")
+    check_flow(flow, valid)
+    if flow.ndim != 3 or not flow.numel():
+        raise InputError(f"got a flow of {list(flow.shape)}; give one of [2 h w]")
     valid = torch.ones_like(flow[0], dtype=torch.bool) if valid is None else valid
-    if valid.shape != flow.shape[1:] or valid.dtype != torch.bool:
-        raise InputError(
-            f"got a mask of {valid.dtype} {tuple(valid.shape)} for a flow of "
-            f"{tuple(flow.shape)}; give bool {list(flow.shape[1:])}"
-        )
     ending = Path(path).suffix.lower()
     low, high = (-ZERO / SCALE, (ZERO - 1) / SCALE) if ending == ".png" else (-UNKNOWN, UNKNOWN)
     pixels = flow.detach().cpu().double().movedim(0, 2).numpy()
