@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from common.errors import InputError
+from common.inputs import check_flow
 
 OUTLIER_PIXELS, OUTLIER_SHARE = 3, 0.05  # KITTI: an outlier's error is above both
 RADII = (1, 3, 5)
@@ -65,12 +66,8 @@ class FlowMetrics(Metric):
         """
         error = end_point_error(flow, truth)
         outliers = flow_outliers(flow, truth)
+        check_flow(truth, valid)
         valid = torch.ones_like(outliers) if valid is None else valid
-        if valid.shape != error.shape or valid.dtype != torch.bool:
-            raise InputError(
-                f"got a mask of {valid.dtype} {tuple(valid.shape)} for flows of "
-                f"{tuple(flow.shape)}; give bool {list(error.shape)}"
-            )
         if not truth.isfinite().all(-3)[valid].all():
             raise InputError(
                 "got a true flow that is NaN or infinite; mark these pixels as not valid"
@@ -129,9 +126,8 @@ def flow_outliers(flow: Tensor, truth: Tensor) -> Tensor:
 
 def _checked(flow: Tensor, truth: Tensor) -> Tensor:
     """The flow in at least single precision, after a check of both."""
-    for name, x in (("flow", flow), ("true flow", truth)):
-        if x.ndim < 3 or x.shape[-3] != 2 or not x.is_floating_point():
-            raise InputError(f"got a {name} of {x.dtype} {tuple(x.shape)}; give float [... 2 h w]")
+    check_flow(flow)
+    check_flow(truth)
     if flow.shape != truth.shape:
         raise InputError(
             f"got a flow of {tuple(flow.shape)} for a true flow of {tuple(truth.shape)}; give "

@@ -100,7 +100,7 @@ def test_half_precision_loses_nothing_more():
     ("change", "message"),
     [
         (lambda f, t, v: (f[:1], t, v), r"float \[\.\.\. 2 h w\]"),
-        (lambda f, t, v: (f, t[0], v), "true flow of"),
+        (lambda f, t, v: (f, t[0], v), "a flow of"),
         (lambda f, t, v: (f.long(), t, v), "flow of torch.int64"),
         (lambda f, t, v: (f, t[..., :-1], v), "equal shape"),
         (lambda f, t, v: (f[None], t, v), "equal shape"),
