@@ -90,11 +90,14 @@ def check_flow(flow: Tensor, valid: Tensor | None = None) -> None:
     """Checks the shapes and types of an optical flow and of the mask of its known pixels.
 
     Raises:
-        InputError: The flow isn't float `[... 2 h w]`, or the mask isn't bool `[... h w]`.
+        InputError: The flow isn't float `[... 2 h w]` of at least one pixel, or the mask isn't
+            bool `[... h w]`.
     """
     shape = list(flow.shape)
-    if flow.ndim < 3 or shape[-3] != 2 or not flow.is_floating_point():
-        raise InputError(f"got a flow of {flow.dtype} {shape}; give float [... 2 h w]")
+    if flow.ndim < 3 or shape[-3] != 2 or 0 in shape or not flow.is_floating_point():
+        raise InputError(
+            f"got a flow of {flow.dtype} {shape}; give float [... 2 h w] of at least one pixel"
+        )
     pixels = shape[:-3] + shape[-2:]
     if valid is not None and (list(valid.shape) != pixels or valid.dtype != torch.bool):
         raise InputError(

@@ -79,8 +79,8 @@ def write_flow(path: str | Path, flow: Tensor, valid: Tensor | None = None) -> N
     """
     check_output(path, *_FORMATS, name="path")
     check_flow(flow, valid)
-    if flow.ndim != 3 or not flow.numel():
-        raise InputError(f"got a flow of {list(flow.shape)}; give one of [2 h w]")
+    if flow.ndim != 3:
+        raise InputError(f"got a flow of {list(flow.shape)}; give [2 h w], one flow for each file")
     valid = torch.ones_like(flow[0], dtype=torch.bool) if valid is None else valid
     ending = Path(path).suffix.lower()
     low, high = (-ZERO / SCALE, (ZERO - 1) / SCALE) if ending == ".png" else (-UNKNOWN, UNKNOWN)
@@ -89,7 +89,7 @@ def write_flow(path: str | Path, flow: Tensor, valid: Tensor | None = None) -> N
     found = pixels[known]
     if not ((found >= low) & (found <= high) & (np.abs(found) < UNKNOWN)).all():
         raise InputError(
-            f"got a flow from {found.min()} to {found.max()} pixels, but {ending} holds numbers "
+            f"got a flow from {found.min():g} to {found.max():g} pixels, but {ending} holds numbers "
             f"from {low:g} to {high:g}; mark other pixels as not valid"
         )
     content = _FORMATS[ending][1](np.where(known[..., None], pixels, 0), known)
