@@ -89,8 +89,8 @@ def write_flow(path: str | Path, flow: Tensor, valid: Tensor | None = None) -> N
     found = pixels[known]
     if not ((found >= low) & (found <= high) & (np.abs(found) < UNKNOWN)).all():
         raise InputError(
-            f"got a flow from {found.min():g} to {found.max():g} pixels, but {ending} holds numbers "
-            f"from {low:g} to {high:g}; mark other pixels as not valid"
+            f"got a flow from {found.min():g} to {found.max():g} pixels, but {ending} holds "
+            f"numbers from {low:g} to {high:g}; mark other pixels as not valid"
         )
     content = _FORMATS[ending][1](np.where(known[..., None], pixels, 0), known)
     with written_whole(path) as temporary:
