@@ -86,6 +86,26 @@ def as_bytes(
     return grey.to(torch.uint8)
 
 
+def check_flow(flow: Tensor, valid: Tensor | None = None) -> None:
+    """Checks the shapes and types of an optical flow and of the mask of its known pixels.
+
+    Raises:
+        InputError: The flow isn't float `[... 2 h w]` of at least one pixel, or the mask isn't
+            bool `[... h w]`.
+    """
+    shape = list(flow.shape)
+    if flow.ndim < 3 or shape[-3] != 2 or 0 in shape or not flow.is_floating_point():
+        raise InputError(
+            f"got a flow of {flow.dtype} {shape}; give float [... 2 h w] of at least one pixel"
+        )
+    pixels = shape[:-3] + shape[-2:]
+    if valid is not None and (list(valid.shape) != pixels or valid.dtype != torch.bool):
+        raise InputError(
+            f"got a mask of {valid.dtype} {list(valid.shape)} for a flow of {shape}; give bool "
+            f"{pixels}"
+        )
+
+
 def _without_labels(x: ArrayLike, ndim: int) -> ArrayLike:
     """Pictures of a batch `(pictures, labels, …)`; anything else unchanged."""
     if not isinstance(x, list | tuple) or not x or getattr(x[0], "ndim", 0) != ndim:
