@@ -38,9 +38,7 @@ from common.training.system import System
 
 warnings.filterwarnings("ignore", message=r".*does not have many workers")
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-warnings.filterwarnings(
-    "ignore", message=r".*(is not empty|in eval mode at the start of training)"
-)
+warnings.filterwarnings("ignore", message=r".*(is not empty|in eval mode at the start)")
 warnings.filterwarnings("ignore", message=r".*'set_vital' is deprecated")
 warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but loading a checkpoint")
 warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter")

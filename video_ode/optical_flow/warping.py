@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from common.errors import InputError, check_counts
+from common.nn.warping import sampled
 from common.ode.solve import Solver
 from common.typing import Image, Times, Video
 
@@ -115,20 +115,6 @@ def pixel_places(frame: Image) -> Tensor:
     rows, columns = (torch.arange(n, dtype=frame.dtype, device=frame.device) for n in (h, w))
     places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
     return places.expand(b, -1, -1, -1)
-
-
-def sampled(image: Image, places: Tensor) -> Image:
-    """Values of images at places between the pixels, `[b c h' w']`, by bilinear interpolation.
-
-    Outside of an image are the values at its edge.
-
-    Args:
-        image: Images `[b c h w]`.
-        places: Places `[b 2 h' w']`.
-    """
-    sizes = places.new_tensor([max(1, n - 1) for n in (image.shape[-1], image.shape[-2])])
-    grid = 2 * places.movedim(1, -1) / sizes - 1
-    return grid_sample(image, grid, padding_mode="border", align_corners=True)
 
 
 def inside(places: Tensor, h: int, w: int) -> Tensor:

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from common.errors import InputError
+from common.nn.warping import sampled
 from common.ode.solve import Solver
 from video_ode.optical_flow.warping import (
     CoordinateWarping,
     RepeatedWarping,
     inside,
     pixel_places,
-    sampled,
 )
 
 SIDE = 96
