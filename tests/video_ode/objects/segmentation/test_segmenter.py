@@ -13,8 +13,9 @@ from video_ode.objects.extractor import fingerprint
 from video_ode.objects.feature_clips import FeatureClips
 from video_ode.objects.module import moments
 from video_ode.objects.segmentation.segmenter import SegmentationScores
-from video_ode.objects.segmentation.train_segmenter import SIZE, class_ious, train
+from video_ode.objects.segmentation.train_segmenter import class_ious, train
 from video_ode.objects.segmentation.unet import WEIGHTS, UNet
+from video_ode.objects.shipped import SIZE
 
 SCENES = {"size": (32, 48), "n_frames": 3, "n_test": 4, "batch_size": 2}
 
