@@ -44,7 +44,7 @@ from video_ode.dynamics.deconvolution import Deconvolution1d
 from video_ode.dynamics.higher_order import HigherOrderODE
 from video_ode.dynamics.ode import NeuralODE
 from video_ode.dynamics.pre_encoded import PreEncoded
-from video_ode.dynamics.recurrent import GRU, ConvLSTM, MLPDynamics
+from video_ode.dynamics.recurrent import GRU, ConvGRU, ConvLSTM, MLPDynamics
 from video_ode.dynamics.residual import ResidualBlocks, ResidualEuler
 from video_ode.dynamics.sde import NeuralSDE
 from video_ode.dynamics.time_scaled import TimeScaled
@@ -92,6 +92,7 @@ DYNAMICS = {
     "gru": lambda field: GRU,
     "noisy gru": lambda field: partial(GRU, noise=2),
     "conv lstm": lambda field: ConvLSTM,
+    "conv gru": lambda field: ConvGRU,
     "deconvolution": lambda field: partial(Deconvolution1d, widths=(6, 5, 4)),
     "third order": lambda field: partial(
         HigherOrderODE, field=field, solver=Solver("rk4", step_size=0.25), order=3

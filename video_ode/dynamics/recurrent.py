@@ -89,6 +89,8 @@ class ConvLSTM(Dynamics):
 class ConvGRU(Stepwise):
     """Convolutional GRU of feature maps that gets no input but the context.
 
+    A vector is a feature map of one pixel.
+
     Args:
         size: Number of channels of the state.
         context_size: Number of channels of the context, an input of each step.
@@ -99,7 +101,9 @@ class ConvGRU(Stepwise):
         self.cell = ConvGRUCell(context_size, size)
 
     def step(self, z: Sample, context: Tensor | None) -> Sample:
-        return self.cell(z[:, :0] if context is None else spread(context, z), z)
+        maps = z if z.ndim == 4 else z[..., None, None]
+        x = maps[:, :0] if context is None else spread(context, maps)
+        return self.cell(x, maps).reshape(z.shape)
 
 
 class ConvGRUCell(nn.Module):

@@ -11,7 +11,7 @@ from video_ode.dynamics.deconvolution import Deconvolution1d
 from video_ode.dynamics.higher_order import HigherOrderODE
 from video_ode.dynamics.ode import NeuralODE
 from video_ode.dynamics.pre_encoded import PreEncoded
-from video_ode.dynamics.recurrent import GRU, ConvLSTM
+from video_ode.dynamics.recurrent import GRU, ConvGRU, ConvLSTM
 from video_ode.dynamics.residual import Residual
 from video_ode.dynamics.sde import NeuralSDE
 from video_ode.dynamics.time_scaled import TimeScaled
@@ -130,7 +130,7 @@ def test_feature_maps_of_one_pixel_are_vectors(name):
 
 # An SDE draws one noise for all positions, and convolutions mix them.
 @pytest.mark.parametrize(
-    "name", [name for name in MAPS if name not in names((NeuralSDE, ConvLSTM))]
+    "name", [name for name in MAPS if name not in names((NeuralSDE, ConvLSTM, ConvGRU))]
 )
 def test_each_position_of_a_feature_map_moves_as_a_vector_would(name):
     dynamics, _ = make(name)
