@@ -73,7 +73,7 @@ class Seen(NamedTuple):
     thing: int
     identity: int
     depth: float
-    foot: np.ndarray
+    foot: tuple[float, float]
     area: float
 
 
@@ -111,7 +111,8 @@ class DrivingScene:
         self._middle = np.array([x0 * size[0] + size[1] / 2, y0 * size[0]])
         self.world = World(draws, road, walls)
         self._surfaces = Surfaces(view, lighting, draws)
-        self._horizon = np.array(lighting.horizon, np.float32)
+        self._horizon = np.array(lighting.horizon, np.float32)[:, None, None]
+        self._sprites: dict[int, Sprite] = {}
 
     def at(self, time: float) -> Picture:
         """Picture at a time, in frames."""
@@ -119,22 +120,27 @@ class DrivingScene:
         image = np.ascontiguousarray(image.transpose(2, 0, 1))
         drawn, found = np.full(self.size, EMPTY, np.int8), list[Seen]()
         places = self.world.at(time)
-        for thing in np.argsort(-places.depth):
-            near = float(places.depth[thing])
-            foot = self._middle + self.size[0] * np.array([places.aside[thing], 1]) / near
+        depths, asides = places.depth.tolist(), places.aside.tolist()
+        x, y = self._middle.tolist()
+        for thing in np.argsort(-places.depth).tolist():
+            near = depths[thing]
+            foot = (x + self.size[0] * asides[thing] / near, y + self.size[0] / near)
             scale = self.size[0] / near
-            patch = self._sprite(int(thing)).at(foot, scale, self.size)
+            patch = self._sprite(thing).at(foot, scale, self.size)
             if patch is None:
                 continue
             part = patch.rows, patch.columns
             clear = np.float32(np.exp(-self._lighting.haze * near))
-            haze = (1 - clear) * self._horizon[:, None, None]
-            image[:, *part] += clear * patch.colour + patch.cover * (haze - image[:, *part])
-            solid = patch.cover > 0.5
-            labels[part][solid], depth[part][solid] = KINDS[thing], near
-            drawn[part][solid] = thing if KINDS[thing] in CLASS_OF else EMPTY
-            if KINDS[thing] in CLASS_OF:
-                found.append(Seen(int(thing), int(places.ids[thing]), near, foot, patch.area))
+            seen = image[:, *part]
+            change = (1 - clear) * self._horizon - seen
+            change *= patch.cover
+            change += clear * patch.colour
+            seen += change
+            solid, kind = patch.cover > 0.5, int(KINDS[thing])
+            labels[part][solid], depth[part][solid] = kind, near
+            drawn[part][solid] = thing if kind in CLASS_OF else EMPTY
+            if kind in CLASS_OF:
+                found.append(Seen(thing, int(places.ids[thing]), near, foot, patch.area))
         pixels = (255 * np.clip(image, 0, 1) + 0.5).astype(np.uint8)
         objects = self._objects(found[::-1], drawn)
         instances = np.append(places.ids, EMPTY)[drawn]
@@ -167,8 +173,10 @@ class DrivingScene:
         return Flow(np.where(ahead, flow, 0).astype(np.float32), inside & same)
 
     def _sprite(self, thing: int) -> Sprite:
-        variant, right = int(self.world.variants[thing]), bool(self.world.right[thing])
-        return sprite_of(int(KINDS[thing]), variant, right, self._lighting)
+        if thing not in self._sprites:
+            variant, right = int(self.world.variants[thing]), bool(self.world.right[thing])
+            self._sprites[thing] = sprite_of(int(KINDS[thing]), variant, right, self._lighting)
+        return self._sprites[thing]
 
     def _objects(self, found: list[Seen], drawn: np.ndarray) -> Objects:
         height, width = self.size

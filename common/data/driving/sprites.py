@@ -77,7 +77,7 @@ class Sprite:
         )
         self._area = float(picture[..., 3].sum()) / FINEST**2
 
-    def at(self, foot: np.ndarray, scale: float, size: tuple[int, int]) -> Patch | None:
+    def at(self, foot: tuple[float, float], scale: float, size: tuple[int, int]) -> Patch | None:
         """Patch of a picture that the thing covers.
 
         Args:
@@ -88,7 +88,7 @@ class Sprite:
         Returns:
             The patch. None: the thing is outside the picture.
         """
-        (high, wide), (x, y) = self._size, foot.tolist()
+        (high, wide), (x, y) = self._size, foot
         rows, columns = (
             _covered(y - high * scale, y, size[0]),
             _covered(x - wide / 2 * scale, x + wide / 2 * scale, size[1]),
