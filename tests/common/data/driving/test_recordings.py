@@ -69,7 +69,7 @@ def check_objects(tracks, classes, scene, scale=(1.0, 1.0), width=None):
 
 def test_kitti_comes_back(kitti, scenes):
     for split, scene in (("train", scenes[0]), ("test", scenes[1])):
-        clip, tracks = served(kitti_set(kitti, clips_per_video=1), split)
+        clip, tracks, _ = served(kitti_set(kitti, clips_per_video=1), split)
         images = np.stack([scene.at(time).image for time in TIMES])
         assert np.array_equal(clip.frames[0].numpy(), images)
         check_objects(tracks, KITTITracking.classes, scene)
@@ -77,7 +77,7 @@ def test_kitti_comes_back(kitti, scenes):
 
 def test_bdd100k_comes_back(bdd, scenes):
     for split, scene in (("train", scenes[0]), ("test", scenes[1])):
-        clip, tracks = served(bdd_set(bdd, clips_per_video=1), split)
+        clip, tracks, _ = served(bdd_set(bdd, clips_per_video=1), split)
         images = np.stack([scene.at(time).image for time in TIMES])
         assert np.abs(clip.frames[0].float() - torch.from_numpy(images)).mean() < 6  # JPEG
         check_objects(tracks, EIGHT, scene)
@@ -86,7 +86,7 @@ def test_bdd100k_comes_back(bdd, scenes):
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_boxes_are_scaled_with_the_frames(in_memory, kitti, scenes):
     data = kitti_set(kitti, size=(32, 32), in_memory=in_memory)
-    clip, tracks = served(data, "test")
+    clip, tracks, _ = served(data, "test")
     assert clip.frames.shape[-2:] == (32, 32)
     check_objects(tracks, KITTITracking.classes, scenes[1], (32 / SIZE[1], 32 / SIZE[0]))
 
@@ -96,7 +96,7 @@ def test_boxes_are_mirrored_with_the_frames(kitti, scenes):
     data.setup("fit")
     images = torch.from_numpy(np.stack([scenes[0].at(time).image for time in TIMES]))
     mirrored = 0
-    for clip, tracks in data.train_dataloader():
+    for clip, tracks, _ in data.train_dataloader():
         turned = bool((clip.frames[0] == images.flip(-1)).all())
         assert turned or torch.equal(clip.frames[0], images)
         check_objects(tracks, KITTITracking.classes, scenes[0], width=SIZE[1] if turned else None)
@@ -179,7 +179,7 @@ def test_broken_files_of_kitti_are_named(breaks, says, kitti):
 def test_labels_belong_to_the_pictures_of_their_numbers(kitti, scenes):
     (kitti / "image_02/0001/000001.png").unlink()
     edit(kitti / TEXT, lambda s: "".join(x for x in s.splitlines(True) if not x.startswith("1 ")))
-    _, tracks = served(kitti_set(kitti, n_frames=3), "test")
+    _, tracks, _ = served(kitti_set(kitti, n_frames=3), "test")
     objects = scenes[1].at(TIMES[2]).objects
     assert (
         tracks.ids[0, 1][tracks.ids[0, 1] >= 0].tolist()
@@ -192,7 +192,7 @@ def test_labels_that_do_not_count_are_ignored(kitti):
     kinds = ("Van", "Person_sitting", "DontCare", "Truck")
     lines = "".join(f"0 {k} {kind} {rest}\n" for k, kind in enumerate(kinds))
     (kitti / TEXT).write_text(lines)
-    _, tracks = served(kitti_set(kitti), "test")
+    _, tracks, _ = served(kitti_set(kitti), "test")
     assert tracks.classes[0, 0].tolist() == [1, 0, 0, 1]
     assert tracks.ignored[0, 0].all()
     assert (tracks.classes[0, 1:] == -1).all()
