@@ -88,9 +88,11 @@ class VideoTrainer(Trainer):
                 each = iter(bar(range(n)))
                 paths = write_generated(writer, model, videos, asked, each, n_samples)
             elif isinstance(model, Displaying):
-                paths = write_drawn(writer, model, datamodule, bar(videos), asked, n_samples)
+                shown = iter(bar(videos))
+                paths = write_drawn(writer, model, datamodule, shown, asked, n_samples)
             else:
-                paths = write_predicted(writer, conditioned(model), bar(videos), asked, n_samples)
+                predicted = iter(bar(videos))
+                paths = write_predicted(writer, conditioned(model), predicted, asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths
 

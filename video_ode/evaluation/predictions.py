@@ -1,7 +1,7 @@
 """Predictions of test videos at asked times, written to files."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def batch_size(batch: Any) -> int:
 def write_predicted(
     writer: PredictionWriter,
     model: Predicting,
-    clips: Iterable[Clip],
+    clips: Iterator[Clip],
     times: Times | None,
     n_samples: int,
 ) -> list[Path]:
@@ -94,7 +94,7 @@ def write_drawn(
     writer: PredictionWriter,
     model: Displaying,
     data: VideoData,
-    videos: Iterable[Any],
+    videos: Iterator[Any],
     times: Times | None,
     n_samples: int,
 ) -> list[Path]:
