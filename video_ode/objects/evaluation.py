@@ -53,7 +53,8 @@ class FeatureEvaluation:
         times, device = shared_times(batch.clip.times, "FeatureEvaluation"), predicted[0].device
         self.times = times.tolist()
         n, later, truths = self.n_cond, range(self.n_cond, len(times)), {}
-        own = [self.extractor.readings(_frame(batch.features, k)) for k in range(len(times))]
+        read = range(0 if self.baselines else n, len(times))
+        own = {k: self.extractor.readings(_frame(batch.features, k)) for k in read}
         for k in later:
             truths[k] = self.extractor.truths(batch.videos, k)
             rows = {MODEL: _frame(predicted, k - n)}
@@ -66,8 +67,9 @@ class FeatureEvaluation:
                 self._errors.setdefault((row, k), MeanMetric().to(device)).update(error)
         if self.baselines:
             h, w = batch.clip.frames.shape[-2:]
-            others = self.extractor.extrapolated(own[:n], times[:n], times[n:], (h, w))
-            for row, readings in {**others, TRUE: own[n:]}.items():
+            given, true = [own[k] for k in range(n)], [own[k] for k in later]
+            others = self.extractor.extrapolated(given, times[:n], times[n:], (h, w))
+            for row, readings in {**others, TRUE: true}.items():
                 for k, found in zip(later, readings, strict=True):
                     self._of(row, k, device).update(found, truths[k], own[k])
         self.rows = list(dict.fromkeys(row for row, _ in self._scores))

@@ -90,7 +90,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def readings(self, features: Sequence[Tensor]) -> list[Any]:
-        """What the network reads from feature maps, one reading a frame."""
+        """Readings of feature maps: detections or a class map, for example, for each frame."""
 
     @abc.abstractmethod
     def reading_loss(self, features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
@@ -115,7 +115,15 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def drawn(self, frame: Tensor, reading: Any) -> Tensor:
-        """Picture `uint8 [3 h w]` of a reading on its frame, `uint8 [3 h w]`."""
+        """Picture of a reading, drawn on its frame.
+
+        Args:
+            frame: Frame `uint8 [3 h w]`.
+            reading: Reading, or truth, of the frame.
+
+        Returns:
+            Picture `uint8 [3 2h 2w]`: the frame is enlarged.
+        """
 
     def extrapolated(
         self,

@@ -118,7 +118,7 @@ def pixel_places(frame: Image) -> Tensor:
 
 
 def inside(places: Tensor, h: int, w: int) -> Tensor:
-    """Whether places `[… 2 h' w']` are inside of an image of this size, `bool [… h' w']`."""
+    """Mask `[… h' w']` of the places `[… 2 h' w']` that are inside an image of this size."""
     x, y = places.unbind(-3)
     return (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
 

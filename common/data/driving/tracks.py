@@ -79,7 +79,8 @@ class TrackedClip(NamedTuple):
     Attributes:
         clip: The videos.
         tracks: Their objects.
-        labels: Number of the class of each pixel, `uint8 [b t h w]`. None: the set has none.
+        labels: Number of the class of each pixel, `uint8 [b t h w]`. None: the videos
+            come without labels.
     """
 
     clip: Clip
@@ -107,7 +108,7 @@ class TrackedClips(Dataset[TrackedClip]):
         clips: The clips, in a set without mirror images of its own.
         objects: Function from the numbers of videos to the objects in each of their frames.
         labels: Function from the numbers of videos to the classes of their pixels,
-            `uint8 [b t h w]`. None: the batches have none.
+            `uint8 [b t h w]`. None: batches come without labels.
     """
 
     def __init__(
