@@ -26,6 +26,9 @@ VideoTimes = Float[Tensor, "b _"]  # own times of each video
 Integers = Int64[Tensor, " b"]  # one integer for each sample
 Mask = Bool[Tensor, "b _"]  # for each frame of each video, whether it is observed
 
+FlowField = Float[Tensor, "b 2 _ _"]  # optical flow: motion of pixels to the right and down
+FlowMask = Bool[Tensor, "b _ _"]  # a yes or no for each pixel
+
 Boxes = Float[Tensor, "_ 4"]  # boxes as x1, y1, x2, y2, in pixels
 Flags = Bool[Tensor, " _"]  # a yes or no for each object
 

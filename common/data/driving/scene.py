@@ -60,10 +60,13 @@ class Flow(NamedTuple):
 
     Attributes:
         flow: Motion of each pixel to the right and down, in pixels, `float32 [2 h w]`.
+        known: Whether the point is still before the camera, `bool [h w]`; elsewhere it has no
+            place in the other picture, and the flow is 0.
         visible: Whether the same point is seen in the other picture, `bool [h w]`.
     """
 
     flow: np.ndarray
+    known: np.ndarray
     visible: np.ndarray
 
 
@@ -170,7 +173,7 @@ class DrivingScene:
         with np.errstate(invalid="ignore"):
             same = np.where(sky, np.isinf(there), np.abs(there - after) < gap * after)
         same &= last.instances[y, x] == first.instances
-        return Flow(np.where(ahead, flow, 0).astype(np.float32), inside & same)
+        return Flow(np.where(ahead, flow, 0).astype(np.float32), ahead, inside & same)
 
     def _sprite(self, thing: int) -> Sprite:
         if thing not in self._sprites:

@@ -106,7 +106,7 @@ def warped(image, flow):
 def test_flow_leads_to_the_same_points_of_the_other_picture(start, end, scenes):
     with_flow, without = [], []
     for scene in scenes:
-        flow, visible = scene.flow(start, end)
+        flow, _, visible = scene.flow(start, end)
         first, last = scene.at(start).image, scene.at(end).image
         moved = visible & (np.abs(flow).max(0) > 1)
         with_flow.append(np.abs(warped(last, flow) - first / 255)[:, moved])
@@ -121,7 +121,7 @@ def test_flow_is_linear_over_short_times_and_returns(scenes):
     for scene in scenes[:3]:
         short, long = (scene.flow(4.0, 4.0 + dt) for dt in (1e-3, 2e-3))
         np.testing.assert_allclose(2 * short.flow, long.flow, rtol=0.02, atol=1e-4)
-        there, visible = scene.flow(4.0, 4.5)
+        there, _, visible = scene.flow(4.0, 4.5)
         back = scene.flow(4.5, 4.0).flow
         returned = there + np.stack([warped(255.0 * back[k : k + 1], there)[0] for k in (0, 1)])
         assert np.median(np.abs(returned[:, visible])) < 0.05

@@ -1,0 +1,1 @@
+"""Sets of optical flow: a few frames of a video, and the true motion of their pixels."""
