@@ -69,14 +69,10 @@ class CoordinateWarping(Warping):
 
     def __call__(self, frame: Image, velocity: Velocity, start: float, times: Times) -> Warped:
         pixels = pixel_places(frame)
-        places = [self._traced(pixels, velocity, time, start) for time in _checked(times)]
+        solver = self.solver
+        places = [moved(solver, velocity, pixels, time, start) for time in _checked(times)]
         frames = torch.stack([sampled(frame, place) for place in places], 1)
         return _warped(frames, torch.stack(places, 1), pixels)
-
-    def _traced(self, pixels: Tensor, velocity: Velocity, time: float, start: float) -> Tensor:
-        """Places at the time `start` of the points that are at the pixels at another time."""
-        end = self.solver.end(lambda t, state: (velocity(t, state[0]),), (pixels,), time, start)
-        return end.state[0].to(pixels)
 
 
 class RepeatedWarping(Warping):
@@ -107,6 +103,12 @@ class RepeatedWarping(Warping):
             back = -step * velocity(pixels.new_tensor(start + k * step), pixels)
             frame, moved = sampled(frame, pixels + back), back + sampled(moved, pixels + back)
         return frame, pixels + moved
+
+
+def moved(solver: Solver, velocity: Velocity, places: Tensor, start: float, end: float) -> Tensor:
+    """Places `[b 2 h w]` at the time `end` of the points that are at `places` at `start`."""
+    solution = solver.end(lambda t, state: (velocity(t, state[0]),), (places,), start, end)
+    return solution.state[0].to(places)
 
 
 def pixel_places(frame: Image) -> Tensor:

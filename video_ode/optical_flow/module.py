@@ -1,0 +1,146 @@
+"""System that trains and evaluates optical flow between two frames."""
+
+from pathlib import Path
+
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+
+from common.data.flow.base import FlowClip
+from common.data.flow_colours import flow_colours
+from common.data.videos.base import Clip, VideoData
+from common.errors import InputError
+from common.ode.evaluations import SolveError
+from common.training.schedules import Schedule
+from common.training.system import AutomaticSystem
+from common.typing import Times
+from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
+from video_ode.optical_flow.estimator import FlowEstimator
+from video_ode.optical_flow.evaluation import FlowEvaluation
+from video_ode.predictor import to_pixels, to_unit
+
+
+class OpticalFlowModule(AutomaticSystem):
+    """System that trains optical flow from frames alone and evaluates it.
+
+    It takes any video set: the first and the last frame of a video are given, and the frames
+    between them train the motion at fractional times. Sets of optical flow (`FlowClip`) also have
+    the true flow, which is for the evaluation only.
+
+    Logs in validation `val/epe`, the end-point error of the flow in pixels (on pixels that both
+    frames show), and the other numbers of `common.metrics.flow`; and `val/psnr` and `val/ssim` of
+    the frames between. `test` prints a table with baselines and writes `test_table.csv`. `predict`
+    draws the frames at any times and the velocity of their pixels.
+
+    Args:
+        estimator: Model of optical flow.
+        optimizer: Factory of the optimiser, from parameters.
+        schedule: Schedule of the learning rate. None: a constant rate.
+    """
+
+    def __init__(
+        self,
+        estimator: FlowEstimator,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__(optimizer, schedule)
+        self.save_hyperparameters()
+        self.estimator = estimator
+        self._evaluation: FlowEvaluation | None = None
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, VideoData):
+            return
+        shape = self.estimator.shape
+        if shape is not None and tuple(shape) != tuple(data.shape):
+            raise InputError(
+                f"the data's frames are {list(data.shape)} but the estimator was configured for "
+                f"{list(shape)} [channels, height, width]: change estimator.shape or the data"
+            )
+        if data.shape[0] != self.estimator.network.channels:
+            raise InputError(
+                f"the data's frames have {data.shape[0]} channels but the network takes "
+                f"{self.estimator.network.channels}; change network.channels or the data"
+            )
+
+    def training_step(self, batch: FlowClip | Clip, batch_idx: int) -> Tensor:
+        clip = _clip(batch)
+        try:
+            loss, terms = self.estimator.loss(
+                to_unit(clip.frames), clip.times, clip.mask, 2, self.progress
+            )
+        except SolveError as error:
+            return self.left_out(error)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return loss
+
+    def validation_step(self, batch: FlowClip | Clip, batch_idx: int) -> None:
+        assert self._evaluation is not None
+        self._evaluation.update(batch)
+
+    def test_step(self, batch: FlowClip | Clip, batch_idx: int) -> None:
+        assert self._evaluation is not None
+        self._evaluation.update(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation = FlowEvaluation(self.estimator, baselines=False)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._evaluation = FlowEvaluation(self.estimator)
+
+    def on_test_epoch_end(self) -> None:
+        # On every process, because `log_dir` communicates between processes.
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        evaluation = self._log_evaluation("test")
+        if self.trainer.is_global_zero:
+            print(f"\n{evaluation.table()}\n")
+            if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                print(f"test table: {evaluation.write(folder.resolve())}")
+
+    def draw(
+        self,
+        batch: FlowClip | Clip,
+        data: VideoData | None,
+        times: Times | None,
+        n_samples: int,
+    ) -> list[Scene]:
+        """Scenes of the frames at any times, and of the velocity of their pixels in colours.
+
+        Only the first and the last frame of a video are given. With a true flow, a last row shows
+        it; it is that from the first frame to the last.
+        """
+        clip = _clip(batch)
+        video, own = to_unit(clip.frames), clip.own_times()[0]
+        wanted = own if times is None else times.to(own)
+        shares = (wanted - own[0]) / (own[-1] - own[0])
+        frames = to_pixels(self.estimator.between(video[:, 0], video[:, -1], shares))
+        velocities = self.estimator.velocities(video[:, 0], video[:, -1], shares)
+        ends = [abs(x) <= TOLERANCE or abs(x - 1) <= TOLERANCE for x in shares.tolist()]
+        kinds: list[Kind] = ["given" if end else "predicted" for end in ends]
+        held = (torch.searchsorted(own, wanted + TOLERANCE, right=True) - 1).clamp(0)
+        scenes = []
+        for i in range(len(video)):
+            truth = Row(clip.frames[i, held], ["true"] * len(kinds))
+            rows = [Row(frames[i], kinds), Row(flow_colours(velocities[i]), kinds)]
+            if isinstance(batch, FlowClip):
+                true = flow_colours(batch.flow[i], valid=batch.valid[i])
+                rows.append(Row(true.expand(len(kinds), -1, -1, -1), ["true"] * len(kinds)))
+            scenes.append(Scene(None, truth, truth, rows))
+        return scenes
+
+    def _log_evaluation(self, stage: str) -> FlowEvaluation:
+        assert self._evaluation is not None
+        evaluation, self._evaluation = self._evaluation, None
+        numbers = {f"{stage}/{name}": value for name, value in evaluation.numbers().items()}
+        self.log_dict(numbers, prog_bar=stage == "val", rank_zero_only=True)
+        return evaluation
+
+
+def _clip(batch: FlowClip | Clip) -> Clip:
+    return batch.clip if isinstance(batch, FlowClip) else batch
