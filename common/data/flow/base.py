@@ -57,6 +57,13 @@ class FlowExample(NamedTuple):
     valid: np.ndarray
     visible: np.ndarray
 
+    def inside(self) -> np.ndarray:
+        """Where a point is still inside the picture after its motion, `bool [h w]`."""
+        height, width = self.valid.shape
+        rows, columns = np.indices((height, width))
+        x, y = columns + self.flow[0], rows + self.flow[1]
+        return (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+
     def mirrored(self) -> "FlowExample":
         """Mirror image, left to right; the horizontal motion changes its sign."""
         frames, flow, valid, visible = (x[..., ::-1] for x in self)
