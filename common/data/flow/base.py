@@ -130,13 +130,20 @@ class FlowDataset(Dataset[FlowClip]):
 
 
 class FlowData(VideoData):
-    """Base class of the sets of optical flow; a batch is a `FlowClip`.
+    """Base class of the sets of optical flow.
 
     Each training epoch has numbers of its own, so that windows, mirror images and simulated
     videos are new ones.
+
+    Args:
+        flow: Serve a `FlowClip`. False: a `Clip`, for models that know no flow.
     """
 
     endless = True
+
+    def __init__(self, flow: bool = True, **serving: Any) -> None:
+        super().__init__(**serving)
+        self.flow = flow
 
     @abc.abstractmethod
     def clips(self, split: Split) -> FlowClips:
@@ -144,6 +151,8 @@ class FlowData(VideoData):
 
     def dataset(self, split: Split) -> Dataset[Any]:
         clips = self.observed(split)
+        if not self.flow:
+            return clips
         assert isinstance(clips.clips, FlowClips)
         return FlowDataset(clips, clips.clips)
 
