@@ -66,10 +66,8 @@ class FlowExample(NamedTuple):
 
     def mirrored(self) -> "FlowExample":
         """Mirror image, left to right; the horizontal motion changes its sign."""
-        frames, flow, valid, visible = (x[..., ::-1] for x in self)
-        return FlowExample(
-            frames, flow * np.array([-1, 1], np.float32)[:, None, None], valid, visible
-        )
+        found = FlowExample(*(x[..., ::-1] for x in self))
+        return found._replace(flow=np.stack([-found.flow[0], found.flow[1]]))
 
 
 class FlowClips(Clips):
