@@ -19,6 +19,11 @@ from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
 from common.data.fields.taxi import TaxiBJ
 from common.data.fields.wave_set import WaveEq, WaveEq100
+from common.data.flow.driving import DrivingFlow
+from common.data.flow.flying_chairs import FlyingChairs
+from common.data.flow.homographies import HomographyFlow
+from common.data.flow.kitti import KITTIFlow
+from common.data.flow.sintel import Sintel
 from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.data.images.files import CIFAR10, MNIST
 from common.data.videos.bair import BAIR
@@ -152,6 +157,7 @@ class SmallSet:
 
 
 TEST, NO_FLIP = ("test",), ("flip",)
+TWO_FRAMES = ("n_frames", "n_eval_frames")
 ALWAYS_WHOLE = ("every", "clips_per_video", "in_memory", "strict")
 
 IMAGE_SETS = [
@@ -166,6 +172,11 @@ VIDEO_SETS = [
     SmallSet(DrivingScenes, small.driving, fixed=NO_FLIP),
     SmallSet(BDD100K, small.bdd100k),
     SmallSet(KITTITracking, small.kitti),
+    SmallSet(DrivingFlow, small.driving, fixed=NO_FLIP),
+    SmallSet(HomographyFlow, small.homographies, fixed=NO_FLIP),
+    SmallSet(Sintel, small.sintel, fixed=TWO_FRAMES),
+    SmallSet(FlyingChairs, small.flying_chairs, fixed=TWO_FRAMES),
+    SmallSet(KITTIFlow, small.kitti_flow, fixed=TWO_FRAMES),
     SmallSet(RotatingDigits, small.simulated, fixed=NO_FLIP),
     SmallSet(EmbeddedClips, small.embedded_clips),
     SmallSet(VideoFolder, small.video_folder),

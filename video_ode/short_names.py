@@ -7,6 +7,11 @@ from common.data.fields.sea import SeaSurface
 from common.data.fields.synthetic_sea import SyntheticSea
 from common.data.fields.taxi import TaxiBJ
 from common.data.fields.wave_set import WaveEq, WaveEq100
+from common.data.flow.driving import DrivingFlow
+from common.data.flow.flying_chairs import FlyingChairs
+from common.data.flow.homographies import HomographyFlow
+from common.data.flow.kitti import KITTIFlow
+from common.data.flow.sintel import Sintel
 from common.data.videos.bair import BAIR
 from common.data.videos.balls import BouncingBalls
 from common.data.videos.embedded_clips import EmbeddedClips
@@ -29,16 +34,21 @@ __all__ = [
     "BouncingBalls",
     "Chairs",
     "DigitFeatures",
+    "DrivingFlow",
     "DrivingScenes",
     "EmbeddedClips",
+    "FlyingChairs",
     "GenerationMetrics",
+    "HomographyFlow",
     "Human36M",
+    "KITTIFlow",
     "KITTITracking",
     "MovingDigits",
     "MovingMNISTFile",
     "RotatingDigits",
     "SRVPTestSet",
     "SeaSurface",
+    "Sintel",
     "SyntheticSea",
     "TaxiBJ",
     "VideoFolder",

@@ -57,12 +57,17 @@ class FlowExample(NamedTuple):
     valid: np.ndarray
     visible: np.ndarray
 
+    def inside(self) -> np.ndarray:
+        """Where a point is still inside the picture after its motion, `bool [h w]`."""
+        height, width = self.valid.shape
+        rows, columns = np.indices((height, width))
+        x, y = columns + self.flow[0], rows + self.flow[1]
+        return (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+
     def mirrored(self) -> "FlowExample":
         """Mirror image, left to right; the horizontal motion changes its sign."""
-        frames, flow, valid, visible = (x[..., ::-1] for x in self)
-        return FlowExample(
-            frames, flow * np.array([-1, 1], np.float32)[:, None, None], valid, visible
-        )
+        found = FlowExample(*(x[..., ::-1] for x in self))
+        return found._replace(flow=np.stack([-found.flow[0], found.flow[1]]))
 
 
 class FlowClips(Clips):
@@ -123,13 +128,20 @@ class FlowDataset(Dataset[FlowClip]):
 
 
 class FlowData(VideoData):
-    """Base class of the sets of optical flow; a batch is a `FlowClip`.
+    """Base class of the sets of optical flow.
 
     Each training epoch has numbers of its own, so that windows, mirror images and simulated
     videos are new ones.
+
+    Args:
+        flow: Serve a `FlowClip`. False: a `Clip`, for models that know no flow.
     """
 
     endless = True
+
+    def __init__(self, flow: bool = True, **serving: Any) -> None:
+        super().__init__(**serving)
+        self.flow = flow
 
     @abc.abstractmethod
     def clips(self, split: Split) -> FlowClips:
@@ -137,6 +149,8 @@ class FlowData(VideoData):
 
     def dataset(self, split: Split) -> Dataset[Any]:
         clips = self.observed(split)
+        if not self.flow:
+            return clips
         assert isinstance(clips.clips, FlowClips)
         return FlowDataset(clips, clips.clips)
 

@@ -103,9 +103,9 @@ class Planes(FlowClips):
         places = pixels + np.stack([self._moved(log, -time) for time in self._times.tolist()])
         frames = self._texture(index, places)
         flow = self._moved(log, 1.0).astype(np.float32)
-        x, y = pixels + flow
-        inside = (x >= 0) & (y >= 0) & (x <= self.size[1] - 1) & (y <= self.size[0] - 1)
-        return FlowExample(frames, flow, np.ones_like(inside), inside)
+        known = np.ones(self.size, np.bool_)
+        found = FlowExample(frames, flow, known, known)
+        return found._replace(visible=found.inside())
 
     def _moved(self, log: np.ndarray, time: float) -> np.ndarray:
         """Displacement by `exp(time L)` of each pixel, `[2 h w]`."""

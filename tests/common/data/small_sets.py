@@ -4,6 +4,7 @@ import numpy as np
 
 from common.data.driving.export import write_bdd100k, write_kitti
 from common.data.driving.scene import DrivingScene
+from tests.common.data.flow_files import write_flying_chairs, write_kitti_flow, write_sintel
 from tests.common.data.small_files import (
     noise,
     sea,
@@ -35,6 +36,27 @@ def simulated(folder):
 
 def driving(folder):
     return {**simulated(folder), "size": (16, 24)}
+
+
+def homographies(folder):
+    return {**driving(folder), "most": 4.0}
+
+
+def sintel(folder):
+    scenes = [f"scene_{k}" for k in range(6)]
+    return {**_flow(write_sintel(folder, scenes)), "test_fraction": 0.2, "val_fraction": 0.2}
+
+
+def flying_chairs(folder):
+    return {**_flow(write_flying_chairs(folder, 2 * "1121211121")), "val_fraction": 0.3}
+
+
+def kitti_flow(folder):
+    return {**_flow(write_kitti_flow(folder)), "test_fraction": 0.25, "val_fraction": 0.3}
+
+
+def _flow(root):
+    return {"root": str(root), "size": (16, 20)}
 
 
 def _drives(count):

@@ -9,6 +9,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from common.data.base import Data
+from common.data.flow.base import FlowClip
 from common.data.videos.base import Clip, VideoData
 from tests.common.data.field_sets import WaveData
 from tests.common.data.small_sets import FRAMES, in_memory
@@ -48,7 +49,13 @@ def loader(data, split):
     return getattr(data, f"{split}_dataloader")()
 
 
+def clip_of(batch):
+    return batch.clip if isinstance(batch, FlowClip) else batch
+
+
 def parts(batch):
+    if isinstance(batch, FlowClip):
+        return (*parts(batch.clip), *batch[1:])
     if not isinstance(batch, Clip):
         return (batch,)
     *tensors, scale = batch
@@ -97,7 +104,7 @@ def test_times_ascend_from_zero_and_the_first_frame_is_seen(small):
     for split, pattern in itertools.product(small[0].splits, ("random", "regular")):
         data = build(small, observed=0.5, pattern=pattern)
         n = data.length(split)
-        for clip in few(loader(data, split)):
+        for clip in map(clip_of, few(loader(data, split))):
             assert clip.times.shape == ((len(clip.frames), n) if small[0] is WAVES else (n,))
             assert clip.times.dtype == torch.float32
             assert (clip.times[..., 0] == 0).all()
@@ -128,7 +135,7 @@ def test_seed_and_epoch_fix_the_training_batches(small, monkeypatch):
 def test_an_epoch_shows_no_video_twice_and_an_endless_set_never_does(small):
     data = build(small)
     training = loader(data, "train")
-    numbers = [torch.cat([clip.number for clip in training]).tolist() for _ in range(2)]
+    numbers = [torch.cat([clip_of(batch).number for batch in training]).tolist() for _ in range(2)]
     assert all(len(set(epoch)) == len(epoch) > 3 for epoch in numbers)
     assert data.endless != bool(set(numbers[0]) & set(numbers[1]))
 
@@ -156,8 +163,8 @@ def test_the_order_of_evaluation_never_changes(small, monkeypatch):
             evaluation = loader(build(small), split)
             passes += [few(evaluation), few(evaluation)]
         assert all(same(passes[0], others) for others in passes[1:])
-        if isinstance(passes[0][0], Clip):
-            numbers = torch.cat([clip.number for clip in passes[0]])
+        if isinstance(passes[0][0], Clip | FlowClip):
+            numbers = torch.cat([clip_of(batch).number for batch in passes[0]])
             assert numbers.tolist() == list(range(len(numbers)))
         else:
             served = torch.cat(passes[0])

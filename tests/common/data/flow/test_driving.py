@@ -7,6 +7,7 @@ import torch
 from common.data.driving.scene import DrivingScene
 from common.data.flow.base import FlowClip
 from common.data.flow.driving import DrivingFlow
+from common.data.videos.base import Clip
 from common.errors import InputError
 
 
@@ -47,6 +48,15 @@ def test_batches_can_be_selected_and_moved():
         assert torch.equal(part.clip.frames, batch.clip.select(chosen).frames)
         index = chosen if isinstance(chosen, slice) else torch.as_tensor(chosen)
         assert all(torch.equal(a, b[index]) for a, b in zip(part[1:], batch[1:], strict=True))
+
+
+def test_clips_come_without_flow_for_models_that_know_none():
+    batch, plain = (
+        DrivingFlow(size=(16, 24), flow=flow).dataset("test").__getitems__([0, 1])
+        for flow in (True, False)
+    )
+    assert isinstance(plain, Clip)
+    assert torch.equal(plain.frames, batch.clip.frames)
 
 
 def test_points_behind_the_camera_have_no_flow():
