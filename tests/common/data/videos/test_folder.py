@@ -103,7 +103,7 @@ def test_frame_k_is_frame_k_of_the_file_wherever_reading_begins(name, how, tmp_p
 
 def test_reading_begins_at_the_key_frame_before(tmp_path, monkeypatch):
     video = VideoFile(write(tmp_path / "a.mp4", bars(60), **SPARSE), FrameFormat(48, 64))
-    decoded = [number for number, _ in video._from(55)]
+    decoded = [number for number, _ in video.stream._from(55)]
     assert decoded == list(range(50, 60))
 
 
