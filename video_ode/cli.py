@@ -202,9 +202,11 @@ class VideoCommandLine(CommandLine):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
-        # `main` runs it; here it is only listed, with an own parser because each needs one.
+        subcommands = parser._subcommands_action
+        assert subcommands is not None
+        # Here it is only listed: `main` runs it, because it has neither a system nor data.
         summary = "Changes the frame rate of a video, or plays it slower, faster or backward."
-        parser._subcommands_action.add_subcommand("retime", Parser(), help=summary)
+        subcommands.add_subcommand("retime", Parser(), help=summary)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
@@ -241,6 +243,13 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
+def _with_values(words: list[str]) -> list[str]:
+    """Arguments with `--backward true` for `--backward` alone."""
+    following = [*words[1:], "--"]
+    pairs = zip(words, following, strict=True)
+    return [w + "=true" * (w == "--backward" and f.startswith("--")) for w, f in pairs]
+
+
 def main(args: list[str] | None = None) -> None:
     """Runs the command line: trains or evaluates a video model, or shows its predictions.
 
@@ -250,7 +259,7 @@ def main(args: list[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else args
     if words[:1] == ["retime"]:
         with signals.caught():
-            run_command({"retime": retime}, words)
+            run_command({"retime": retime}, _with_values(words))
         return
     run(
         VideoData,

@@ -101,7 +101,7 @@ def retimed(
     made = frames_at(frames, speed / float(rate), count, interpolate)
     begin = time.perf_counter()
     with written_whole(target) as file:
-        bar = tqdm(made, "Retiming", total=count, unit="frame")
+        bar = iter(tqdm(made, "Retiming", total=count, unit="frame"))
         form = FORMATS[target.suffix.lower()]
         note = write_movie(file, form, bar, rate, stream, None if backward else speed)
     pace = count / (time.perf_counter() - begin)

@@ -12,6 +12,7 @@ import av
 
 from common.errors import InputError
 
+LAYOUTS = ("mono", "stereo", "5.1", "5.1(side)")
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # of AAC
 
 
@@ -50,7 +51,7 @@ class Sound:
                 self.note = f"the sound is left out, because its codec {stream.name} is unknown"
             else:
                 rate = stream.rate if stream.rate in RATES else RATES[-1]
-                self._stream = target.add_stream("aac", rate=rate, layout=stream.layout.name)
+                self._stream = target.add_stream("aac", rate=rate, layout=_layout(stream))
                 tempo = "" if speed == 1 else f" and plays at {speed:g} times the speed"
                 self.note = f"the sound is encoded again as AAC{tempo}"
 
@@ -58,7 +59,7 @@ class Sound:
         """Packets for the other file, each with its time in s.
 
         Raises:
-            InputError: The sound can't be decoded.
+            InputError: The sound can't be converted.
         """
         if self._stream is None:
             return
@@ -71,7 +72,7 @@ class Sound:
                     yield float(packet.pts * packet.time_base), packet
         except av.FFmpegError as error:
             raise InputError(
-                f"the sound of {self._path} can't be decoded ({error.strerror}); copy the file "
+                f"the sound of {self._path} can't be converted ({error.strerror}); copy the file "
                 "again, or take a file without sound"
             ) from error
 
@@ -109,10 +110,17 @@ def _played(frames: Iterator[Any], stream: Any, speed: float) -> Iterator[tuple[
                 yield begin, graph.pull()
 
 
+def _layout(stream: Any) -> str:
+    """Channels to encode: the same, or stereo; a file may tell only the number of its channels."""
+    if stream.layout.nb_channels == 1:
+        return "mono"
+    return stream.layout.name if stream.layout.name in LAYOUTS else "stereo"
+
+
 def _factors(speed: float) -> list[float]:
     """Factors between 1/2 and 2 whose product is `speed`: one `atempo` filter does no more."""
     count = math.ceil(abs(math.log2(speed)) - 1e-9)
-    return [speed ** (1 / count)] * count
+    return [speed ** (1 / count)] * count if count else []
 
 
 def _moved(packets: list[Any], offset: Fraction) -> Iterator[Any]:
