@@ -72,7 +72,7 @@ def retimed(
 
     Frame k of the new video shows the time `k · speed / fps` of the video, by the time stamps of
     its frames; the last frame is shown for the usual time between two frames. Only a few frames
-    are held, or a quarter of a gigabyte to play backward.
+    are held, or 128 MiB of them to play backward.
 
     Args:
         video: Video file.
@@ -88,7 +88,7 @@ def retimed(
     """
     path = Path(video)
     target = _target(path, fps, speed, backward, out)
-    stream = VideoStream(path)
+    stream = VideoStream(path, bar=True)
     if len(stream) < 2:
         raise InputError(f"{shown(path)} has one frame; give a video of two or more frames")
     rate = stream.rate if fps is None else Fraction(fps).limit_denominator(1001)

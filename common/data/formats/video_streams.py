@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from common.errors import InputError
 
-MOST_BYTES = 2**28  # frames that are held in order to read backward
+MOST_BYTES = 2**27  # frames that are held in order to read backward
 
 
 class Colours(NamedTuple):
@@ -43,6 +44,7 @@ class VideoStream:
 
     Args:
         path: The file.
+        bar: Show a progress bar where opening the file takes more than a second.
 
     Attributes:
         path: The file.
@@ -64,12 +66,21 @@ class VideoStream:
     aspect: float
     colours: Colours
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bar: bool = False) -> None:
         self.path = path
         self._count = 0
         self._keys: list[tuple[int, int]] = []  # number and time stamp of each key frame
         with opened(path) as (container, stream):
-            end, stamps = self._scan(container, stream)
+            every = tqdm(
+                container.demux(stream),
+                f"Reading {path.name}",
+                total=stream.frames or None,
+                unit="frame",
+                delay=1,
+                leave=False,
+                disable=not bar,
+            )
+            end, stamps = self._scan(iter(every), stream)
             tick = float(stream.time_base)
             usual = stream.average_rate or stream.guessed_rate or Fraction(25)
             promised = _duration(container, stream)
@@ -114,7 +125,7 @@ class VideoStream:
         )
 
     def backward(self) -> Iterator[Image.Image]:
-        """All frames, the last one first; a quarter of a gigabyte of them is held at a time.
+        """All frames, the last one first; up to 128 MiB of them are held at a time.
 
         If more frames lie between two key frames, the earlier ones are decoded several times.
         """
@@ -124,14 +135,14 @@ class VideoStream:
             while held:
                 yield held.pop()
 
-    def _scan(self, container: Any, stream: Any) -> tuple[float | None, list[int | None]]:
+    def _scan(self, packets: Iterator[Any], stream: Any) -> tuple[float | None, list[int | None]]:
         """Counts the frames and notes the key frames.
 
         Returns:
             End of the last frame in s, and the time stamps of all frames.
         """
         end, stamps = None, []
-        for packet in container.demux(stream):
+        for packet in packets:
             for frame in packet.decode():
                 if packet.is_corrupt or frame.is_corrupt:
                     raise InputError(
