@@ -69,13 +69,12 @@ def write_movie(
 
 def _describe(encoder: Any, colours: Colours) -> int:
     """Writes the description of the colours into the header; returns the matrix to encode with."""
-    known = MATRICES.get(colours.matrix, BT_601)
     # Frames of an unspecified matrix are decoded with that of BT.601, so they come back the same.
     of_rgb = BT_601 if colours.matrix == 0 else UNSPECIFIED
     encoder.colorspace = colours.matrix if colours.matrix in MATRICES else of_rgb
     encoder.color_primaries, encoder.color_trc = colours.primaries, colours.transfer
     encoder.color_range = LIMITED_RANGE
-    return known
+    return MATRICES.get(colours.matrix, BT_601)
 
 
 def _picture(pixels: np.ndarray, height: int, width: int, matrix: int) -> Any:

@@ -48,7 +48,8 @@ def retime(
 
     Args:
         video: Video file.
-        fps: Number of frames a second of the new video, up to 1000. None: that of the video.
+        fps: Number of frames a second of the new video, from 0.001 to 1000. None: that of the
+            video.
         speed: Speed of the motion, from 0.001 to 1000: 0.25 is four times slower.
         backward: Play from the end to the beginning.
         out: File to write, which must not exist: .mp4, .m4v, .mov or .mkv. None: an MP4 file
@@ -157,10 +158,9 @@ def _target(
     path: Path, fps: float | None, speed: float, backward: bool, out: str | Path | None
 ) -> Path:
     """File to write, once the options are known to be right."""
-    if fps is not None and not 0 < fps <= MOST:
-        raise InputError(f"got fps {fps}; give a number above 0, up to {MOST:g}")
-    if not 1 / MOST <= speed <= MOST:
-        raise InputError(f"got speed {speed}; give a number from {1 / MOST:g} to {MOST:g}")
+    for name, value in (("fps", fps), ("speed", speed)):
+        if value is not None and not 1 / MOST <= value <= MOST:
+            raise InputError(f"got {name} {value}; give a number from {1 / MOST:g} to {MOST:g}")
     if fps is None and speed == 1 and not backward:
         raise InputError("nothing would change; give fps, speed or backward")
     if not is_file(path):

@@ -44,11 +44,11 @@ class Sound:
             stream: Any = container.streams.best("audio")
             if stream is None:
                 self.note = "the video has no sound"
+            elif stream.codec_context is None:
+                self.note = "the sound is left out, because its codec is unknown"
             elif speed == 1 and stream.name in target.supported_codecs:
                 self._stream, self._copied = target.add_stream_from_template(stream), True
                 self.note = "the sound is copied"
-            elif stream.codec_context is None:
-                self.note = f"the sound is left out, because its codec {stream.name} is unknown"
             else:
                 rate = stream.rate if stream.rate in RATES else RATES[-1]
                 self._stream = target.add_stream("aac", rate=rate, layout=_layout(stream))

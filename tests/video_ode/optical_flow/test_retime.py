@@ -346,7 +346,7 @@ def test_files_that_hold_no_whole_video_are_refused(make, message, tmp_path):
     [
         ({"fps": 0.0}, "got fps 0.0"),
         ({"fps": float("nan")}, "got fps nan"),
-        ({"fps": 1e4}, "got fps 10000.0; give a number above 0, up to 1000"),
+        ({"fps": 1e4}, "got fps 10000.0; give a number from 0.001 to 1000"),
         ({"speed": 0.0}, "got speed 0.0"),
         ({"speed": -1.0}, "got speed -1.0"),
         ({}, "nothing would change"),
