@@ -1,6 +1,7 @@
 """Command line of video_ode.
 
 python -m video_ode.cli fit|validate|test|predict|swap|interpolate --config …
+python -m video_ode.cli retime --video …
 """
 
 if __name__ == "__main__":
@@ -12,16 +13,19 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
+from common import signals
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts, check_output
 from common.training.checkpoints import load_weights
-from common.training.cli import CommandLine, run
+from common.training.cli import CommandLine, run, run_command
+from common.training.parser import Parser
 from common.training.system import System
 from video_ode import short_names  # noqa: F401  so that these names are known
 from video_ode.evaluation.pictures import save_png
@@ -40,6 +44,7 @@ from video_ode.evaluation.systems import Displaying, Generating
 from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.objects.feature_clips import FeatureClips
+from video_ode.optical_flow.retime import retime
 from video_ode.predictor import VideoPredictor
 
 
@@ -195,6 +200,14 @@ class VideoCommandLine(CommandLine):
         own = ("predict", "swap", "interpolate")
         return {**CommandLine.subcommands(), **{name: {"model", "datamodule"} for name in own}}
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        subcommands = parser._subcommands_action
+        assert subcommands is not None
+        # Here it is only listed: `main` runs it, because it has neither a system nor data.
+        summary = "Changes the frame rate of a video, or plays it slower, faster or backward."
+        subcommands.add_subcommand("retime", Parser(), help=summary)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
         parser.add_lightning_class_args(Evaluation, "evaluation")
@@ -230,8 +243,24 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
+def _with_values(words: list[str]) -> list[str]:
+    """Arguments with `--backward true` for `--backward` alone."""
+    following = [*words[1:], "--"]
+    pairs = zip(words, following, strict=True)
+    return [w + "=true" * (w == "--backward" and f.startswith("--")) for w, f in pairs]
+
+
 def main(args: list[str] | None = None) -> None:
-    """Runs the command line: trains or evaluates a video model, or shows its predictions."""
+    """Runs the command line: trains or evaluates a video model, or shows its predictions.
+
+    Args:
+        args: Arguments. None: the arguments of the process.
+    """
+    words = sys.argv[1:] if args is None else args
+    if words[:1] == ["retime"]:
+        with signals.caught():
+            run_command({"retime": retime}, _with_values(words))
+        return
     run(
         VideoData,
         Path(__file__).parent / "configs",

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -193,14 +193,29 @@ def save_mp4(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
         frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=BACKGROUND
     )
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width = frames.shape[-2:]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "14"}
+        rate = Fraction(fps).limit_denominator(1000)
+        stream = h264_stream(container, frames.shape[-2], frames.shape[-1], rate)
         for frame in _channels_last(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def h264_stream(container: Any, height: int, width: int, rate: Fraction, crf: int = 14) -> Any:
+    """Adds a video stream in H.264 to a file that is written, and returns the stream.
+
+    Args:
+        container: The file.
+        height: Height in pixels, even.
+        width: Width in pixels, even.
+        rate: Number of frames a second.
+        crf: Quality: 0 is lossless, 51 is worst.
+    """
+    stream = container.add_stream("libx264", rate=rate)
+    stream.height, stream.width = height, width
+    stream.pix_fmt = "yuv420p"
+    stream.options = {"crf": str(crf)}
+    return stream
 
 
 def save_png(picture: Tensor, path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from PIL import Image
 from common.data.base import Split
 from common.data.draws import uniform
 from common.data.formats.footage import FrameFormat, scaled
-from common.data.formats.video_files import decoded_images
+from common.data.formats.video_streams import decoded_images
 from common.data.formats.wheels import wheel_file
 from common.data.videos.base import Clips, VideoData
 from common.errors import InputError, check_counts

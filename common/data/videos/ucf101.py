@@ -18,7 +18,7 @@ from common.data.base import Split
 from common.data.cache import cache_path, cached
 from common.data.draws import uniform
 from common.data.formats.footage import Footage
-from common.data.formats.video_files import decoded_images
+from common.data.formats.video_streams import decoded_images
 from common.data.videos.windows import (
     VideoOpener,
     WindowData,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from common.data.formats import video_streams
 from common.data.formats.footage import FrameFormat
 from common.data.formats.video_files import VideoFile
 from common.data.formats.video_paths import natural_sort_key
@@ -92,18 +93,21 @@ FILES = {
 
 
 @pytest.mark.parametrize(("name", "how"), FILES.values(), ids=FILES)
-def test_frame_k_is_frame_k_of_the_file_wherever_reading_begins(name, how, tmp_path):
+def test_frame_k_is_frame_k_of_the_file_wherever_reading_begins(name, how, tmp_path, monkeypatch):
     video = VideoFile(write(tmp_path / name, bars(60), **how), FrameFormat(48, 64))
     assert len(video) == 60
     assert read_bars(video.read(range(60))) == list(range(60))
     for start in range(57):
         assert read_bars(video.read(range(start, start + 4))) == list(range(start, start + 4))
     assert read_bars(video.read(range(3, 58, 9))) == list(range(3, 58, 9))
+    monkeypatch.setattr(video_streams, "MOST_BYTES", 3 * 48 * 64 * 7)  # of 7 frames
+    backward = np.stack([np.array(image.convert("RGB")) for image in video.stream.backward()])
+    assert read_bars(backward.transpose(0, 3, 1, 2)) == list(reversed(range(60)))
 
 
 def test_reading_begins_at_the_key_frame_before(tmp_path, monkeypatch):
     video = VideoFile(write(tmp_path / "a.mp4", bars(60), **SPARSE), FrameFormat(48, 64))
-    decoded = [number for number, _ in video._from(55)]
+    decoded = [number for number, _ in video.stream._from(55)]
     assert decoded == list(range(50, 60))
 
 

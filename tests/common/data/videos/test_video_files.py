@@ -80,6 +80,8 @@ def test_rounded_stamps_of_an_even_video_are_even_times(kind, step, tmp_path):
     video = VideoFile(write(tmp_path / f"a.{kind}", steps(40), stamps), FORMAT)
     assert video.stamps is None
     assert video.times(range(3, 9, 2)).tolist() == [0, 2, 4]
+    assert float(video.stream.rate) == pytest.approx(1000 / step, rel=1e-3)
+    np.testing.assert_allclose(video.stream.seconds * 1000, stamps, atol=0.7)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
