@@ -44,7 +44,7 @@ from video_ode.evaluation.systems import Displaying, Generating
 from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.objects.feature_clips import FeatureClips
-from video_ode.optical_flow.retime import retime
+from video_ode.optical_flow.retiming.retime import retime
 from video_ode.predictor import VideoPredictor
 
 

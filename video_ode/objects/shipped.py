@@ -1,18 +1,15 @@
 """Training of the small networks that ship with the project, on driving scenes."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import trange
 
 from common.data.base import Split
 from common.data.driving.scenes import DrivingScenes
 from common.errors import check_counts
-from common.files import written_whole
 from common.metrics.detection import Truths
 from common.typing import Image, Times
 from video_ode.objects.detection.detector import truths_at
@@ -90,13 +87,3 @@ def held_out_scenes(n: int) -> Iterator[LabelledFrames]:
     data = DrivingScenes(SIZE)
     for number in range(n):
         yield labelled_frames(data, "test", [number], torch.tensor([LAST * number / n]))
-
-
-def write_weights(network: nn.Module, path: str | Path) -> None:
-    """Writes the weights of a network in half precision, as safetensors."""
-    state = {
-        name: (x.half() if x.is_floating_point() else x).contiguous()
-        for name, x in network.state_dict().items()
-    }
-    with written_whole(path) as file:
-        save_file(state, file)

@@ -1,6 +1,7 @@
 """Optical flow between two frames, and frames between them: the estimation mode."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,15 +9,17 @@ from torch import Tensor
 
 from common.errors import InputError
 from common.inputs import ArrayLike, as_pixels
+from common.nn.shipped import with_weights
 from common.ode.solve import Solver
 from common.typing import FlowField, Image, ImageShape, Times, Video, Videos
-from video_ode.optical_flow.losses import MotionLoss, visible_both_ways
+from video_ode.optical_flow.losses import MotionLoss, total, visible_both_ways
 from video_ode.optical_flow.motion import Motion
 from video_ode.optical_flow.network import MotionPyramid
 from video_ode.optical_flow.warping import CoordinateWarping, Warping
 from video_ode.predictor import Request, TrainablePredictor, finite
 from video_ode.times import shared_times
 
+WEIGHTS = Path(__file__).with_name("flow.safetensors")
 LEAST = 1e-3  # least weight of a warped frame, so that weights are never all 0
 
 
@@ -45,13 +48,22 @@ class FlowEstimator(TrainablePredictor):
 
     Args:
         network: Network with the one other frame at the time 1. None: the default one.
-        warping: Solver of the warping ODE. None: coordinates by midpoint steps of 1/4.
+        warping: Solver of the warping ODE. None: coordinates by midpoint steps of 1/2.
         loss: Training loss. None: the default one.
         shape: Channels, height and width of the frames. None: any size.
 
     Raises:
         InputError: The network is for other frames.
     """
+
+    # A method without arguments, because checkpoints may name no others.
+    @classmethod
+    def pretrained(cls) -> "FlowEstimator":
+        """Model with the weights that ship, which suits frames of any size.
+
+        `python -m video_ode.optical_flow.train_flow` makes them again. It is in evaluation mode.
+        """
+        return with_weights(cls(), WEIGHTS)
 
     def __init__(
         self,
@@ -158,9 +170,8 @@ class FlowEstimator(TrainablePredictor):
             self._level_loss(*each, at, check)
             for each in list(zip(both, motions, strict=True))[: self.motion_loss.levels]
         ]
-        photometric, smooth = (torch.stack(x).mean() for x in zip(*found, strict=True))
-        terms = {"photometric": photometric.detach(), "smoothness": smooth.detach()}
-        return photometric + smooth, terms
+        photometric, smooth = zip(*found, strict=True)
+        return total(photometric, smooth)
 
     def _level_loss(
         self, both: Video, motion: Motion, at: Times, check: bool
@@ -180,7 +191,7 @@ class FlowEstimator(TrainablePredictor):
         if check:
             flows = [start.displacement[:, 0].detach() for start in starts]
             seen = [visible_both_ways(*pair)[:, None] for pair in (flows, flows[::-1])]
-        losses = []
+        losses, between = [], []
         for i, (video, way, times) in enumerate(sides):
             back = sides[1 - i][1].confident(at[-1:])
             losses.append(self.motion_loss(starts[i].frames, video[:, :1], back, seen[i]))
@@ -188,6 +199,11 @@ class FlowEstimator(TrainablePredictor):
             visible = torch.cat([later.valid[:, :-1], later.valid[:, -1:] & seen[1 - i]], 1)
             sure = way.confident(times[1:])
             losses.append(self.motion_loss(later.frames, video[:, 1:], sure, visible))
+            between.append((later.frames[:, :-1], sure[:, :-1]))
+        if len(at) > 2:
+            (one, nearer), (two, later_sure) = between
+            found = _mixed(one, two.flip(1), nearer, later_sure.flip(1), at[1:-1])
+            losses.append(self.motion_loss.mixed(found, both[: len(found), 1:-1]))
         return torch.stack(losses).sum(), self.motion_loss.smoothness(motion, both[:, 0])
 
     def _pair(self, first: ArrayLike, last: ArrayLike) -> tuple[Image, Image]:
@@ -204,12 +220,7 @@ class FlowEstimator(TrainablePredictor):
         shares = shares.to(first)
         one = self.warping(first, forward.field, 0.0, shares).frames
         two = self.warping(last, backward.field, 0.0, 1 - shares).frames
-        # Beyond the ends, the nearer frame alone.
-        near = shares.clamp(0, 1)[:, None, None]
-        nearer = (1 - near) * (LEAST + forward.confident(shares))
-        later = near * (LEAST + backward.confident(1 - shares))
-        share = (later / (nearer + later)).unsqueeze(2)
-        return torch.lerp(one, two, share)
+        return _mixed(one, two, forward.confident(shares), backward.confident(1 - shares), shares)
 
     def _video(self, video: Video, times: Tensor, target_times: Tensor, mask: Tensor) -> Video:
         """Frames at the target times, from videos whose frames are all observed."""
@@ -226,9 +237,23 @@ class FlowEstimator(TrainablePredictor):
         return found
 
 
+def _mixed(
+    one: Video, two: Video, sure_of_one: Tensor, sure_of_two: Tensor, shares: Times
+) -> Video:
+    """Mixture of frames that were warped from the first (0) and from the last frame (1).
+
+    The weights are nearness in time times confidence; beyond the ends, the nearer frame counts
+    alone.
+    """
+    near = shares.clamp(0, 1)[:, None, None]
+    weight_of_one, weight_of_two = (1 - near) * (LEAST + sure_of_one), near * (LEAST + sure_of_two)
+    share = weight_of_two / (weight_of_one + weight_of_two)
+    return torch.lerp(one, two, share.unsqueeze(2))
+
+
 def default_warping() -> Warping:
-    """Warping by the coordinate map, in midpoint steps of 1/4."""
-    return CoordinateWarping(Solver("midpoint", step_size=0.25))
+    """Warping by the coordinate map, in midpoint steps of 1/2."""
+    return CoordinateWarping(Solver("midpoint", step_size=0.5))
 
 
 def _alike(asked: Request) -> Iterator[Request]:

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,8 @@ class MotionLoss(nn.Module):
         order: Order of the derivative of the velocity in the smoothness.
         check: Share of the training after which pixels that fail the forward-backward check don't
             count; only the estimation mode has both directions. 1: they always count.
+        mixture: Weight of the mean absolute difference of frames that are warped from both given
+            frames and mixed; it is what trains the confidence for `RobustLoss`.
         levels: Number of levels of the pyramid whose motions have a loss, finest first.
 
     Raises:
@@ -107,14 +110,15 @@ class MotionLoss(nn.Module):
         edge: float = 10.0,
         order: int = 1,
         check: float = 0.2,
+        mixture: float = 1.0,
         levels: int = 1,
     ) -> None:
         super().__init__()
-        check_counts(0, smooth=smooth, edge=edge, check=check)
+        check_counts(0, smooth=smooth, edge=edge, check=check, mixture=mixture)
         check_counts(1, order=order, levels=levels)
         self.photometric = photometric or LaplaceMixture()
         self.smooth, self.edge, self.order = smooth, edge, order
-        self.check, self.levels = check, levels
+        self.check, self.mixture, self.levels = check, mixture, levels
 
     def forward(self, warped: Video, truth: Video, confidence: Tensor, visible: Tensor) -> Tensor:
         """Photometric loss of frames `[b t c h w]`, see `PhotometricLoss`.
@@ -128,10 +132,23 @@ class MotionLoss(nn.Module):
         rows = (confidence.unsqueeze(2), visible.unsqueeze(2).to(warped))
         return self.photometric(*(x.flatten(0, 1) for x in (warped, truth, *rows)))
 
+    def mixed(self, found: Video, truth: Video) -> Tensor:
+        """Weighted mean absolute difference of frames that were mixed from both given ones."""
+        return self.mixture * (found - truth).abs().mean()
+
     def smoothness(self, motion: Motion, frame: Image) -> Tensor:
         """Weighted smoothness of all maps of the velocity, on the grid of the anchor."""
         maps = motion.velocity.flatten(1, 2)
         return self.smooth * smoothness(maps, frame, self.edge, self.order)
+
+
+def total(
+    photometric: Sequence[Tensor], smooth: Sequence[Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sum of the mean losses of all levels, and its parts by name."""
+    parts = [torch.stack(tuple(losses)).mean() for losses in (photometric, smooth)]
+    names = ("photometric", "smoothness")
+    return parts[0] + parts[1], {n: x.detach() for n, x in zip(names, parts, strict=True)}
 
 
 def difference(x: Tensor, y: Tensor, structure: float) -> Tensor:

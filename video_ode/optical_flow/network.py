@@ -15,6 +15,7 @@ from video_ode.optical_flow.motion import Motion, check_map_times
 from video_ode.optical_flow.warping import moved, pixel_places
 
 COARSEST = 4  # least height and width of the coarsest level, in its pixels
+ENLARGED = 6.0
 SOLVER = Solver("midpoint", step_size=0.5)
 
 
@@ -47,8 +48,8 @@ class MotionPyramid(nn.Module):
         others: Sequence[float] = (1.0,),
         times: Sequence[float] = (0.0, 0.5, 1.0),
         channels: int = 3,
-        width: int = 32,
-        radius: int = 3,
+        width: int = 16,
+        radius: int = 2,
         solver: Solver | None = None,
     ) -> None:
         super().__init__()
@@ -112,26 +113,23 @@ class MotionPyramid(nn.Module):
         b, _, _, h, w = pyramid[-1].shape
         maps, found = pyramid[-1].new_zeros(b, self.n_maps, h // 2, w // 2), []
         for level in reversed(pyramid):
-            maps = maps + self._correction(self._features(level), maps)
+            maps = self._corrected(level, maps)
             maps = self._finer(maps)
             found.append(self._motion(maps))
         return found[::-1]
 
-    def _features(self, video: Video) -> list[Tensor]:
-        """Features of each frame, with mean 0 and deviation 1 over the frame."""
+    def _corrected(self, video: Video, maps: Tensor) -> Tensor:
+        """Maps of a level after a correction by its frames."""
         features = self.features(2 * video.flatten(0, 1) - 1)
-        variance, mean = torch.var_mean(features, (2, 3), correction=0, keepdim=True)
-        features = (features - mean) * (variance + 1e-5).rsqrt()
-        return list(features.unflatten(0, video.shape[:2]).unbind(1))
-
-    def _correction(self, features: Sequence[Tensor], maps: Tensor) -> Tensor:
-        own, *others = features
+        # Mean 0 over the frame, and vectors of length 1 whose products are cosines.
+        features = functional.normalize(features - features.mean((2, 3), keepdim=True), dim=1)
+        own, *others = features.unflatten(0, video.shape[:2]).unbind(1)
         with torch.no_grad():  # training is more stable without a gradient of the places
-            motion, pixels = self._motion(maps), pixel_places(own)
-            places = [moved(self.solver, motion.field, pixels, 0.0, t) for t in self.others]
+            field, pixels = self._motion(maps).field, pixel_places(own)
+            places = [moved(self.solver, field, pixels, 0.0, time) for time in self.others]
         pairs = zip(others, places, strict=True)
-        costs = [_distances(own, sampled(x, place), self.radius) for x, place in pairs]
-        return self.decoder(torch.cat([*costs, own, maps], 1))
+        costs = [_correlation(own, sampled(x, place), self.radius) for x, place in pairs]
+        return maps + self.decoder(torch.cat([*costs, own, maps], 1))
 
     def _motion(self, maps: Tensor) -> Motion:
         k = len(self.times)
@@ -144,10 +142,15 @@ class MotionPyramid(nn.Module):
         return torch.cat([2 * large[:, :k], large[:, k:]], 1)
 
 
-def _distances(x: Tensor, y: Tensor, radius: int) -> Tensor:
-    """Distances of features `[b c h w]` from those of each neighbour in another map."""
+def _correlation(x: Tensor, y: Tensor, radius: int) -> Tensor:
+    """Cosines of features `[b c h w]` and each neighbour in another map, without their mean.
+
+    They are enlarged to about 1: of neighbours they differ little, and the decoder would learn
+    slowly.
+    """
     h, w = x.shape[-2:]
     padded = functional.pad(y, (radius,) * 4, mode="replicate")
     sides = range(2 * radius + 1)
-    found = [(x - padded[..., i : i + h, j : j + w]).abs().mean(1) for i in sides for j in sides]
-    return torch.stack(found, 1)
+    found = [(x * padded[..., i : i + h, j : j + w]).sum(1) for i in sides for j in sides]
+    costs = torch.stack(found, 1)
+    return ENLARGED * (costs - costs.mean(1, keepdim=True))

@@ -7,7 +7,7 @@ from common.errors import InputError
 from common.inputs import ArrayLike
 from common.typing import ImageShape, Times, Video, Videos
 from video_ode.optical_flow.estimator import default_warping
-from video_ode.optical_flow.losses import MotionLoss
+from video_ode.optical_flow.losses import MotionLoss, total
 from video_ode.optical_flow.motion import Motion
 from video_ode.optical_flow.network import MotionPyramid
 from video_ode.optical_flow.warping import Warping
@@ -93,18 +93,21 @@ class WarpingPredictor(TrainablePredictor):
         frames, units = self.framewise(video, times, mask=mask)
         anchor = n_cond - 1
         self._check_frames(frames[:, :n_cond], "conditioning")
-        motion = self.motion(frames, anchor)
+        pyramid = self.network.pyramid(frames)
+        motions = self.network.levels([level[:, self._seen(anchor)] for level in pyramid])
         others = [k for k in range(anchor - self.past, len(units)) if k != anchor]
         moments: Times = (units[others] - anchor).to(frames)
-        found = self.warping(frames[:, anchor], motion.field, 0.0, moments)
-        terms = {
-            "photometric": self.motion_loss(
-                found.frames, frames[:, others], motion.confident(moments), found.valid
-            ),
-            "smoothness": self.motion_loss.smoothness(motion, frames[:, anchor]),
-        }
-        loss = torch.stack(list(terms.values())).sum()
-        return loss, {name: value.detach() for name, value in terms.items()}
+        photometric, smooth = [], []
+        for video, motion in list(zip(pyramid, motions, strict=True))[: self.motion_loss.levels]:
+            found = self.warping(video[:, anchor], motion.field, 0.0, moments)
+            sure = motion.confident(moments)
+            photometric.append(self.motion_loss(found.frames, video[:, others], sure, found.valid))
+            smooth.append(self.motion_loss.smoothness(motion, video[:, anchor]))
+        return total(photometric, smooth)
+
+    def _seen(self, anchor: int) -> list[int]:
+        """Numbers of the anchor and of the frames before it that the network sees."""
+        return list(range(anchor, anchor - self.past - 1, -1))
 
     def _check_frames(self, frames: Video, name: str) -> None:
         if frames.shape[1] <= self.past:

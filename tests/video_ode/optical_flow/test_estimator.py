@@ -17,15 +17,14 @@ H, W = 20, 27  # no multiples of the pyramid's factors
 class Translation(MotionPyramid):
     """Network that knows that everything moves by (2, 1) pixels, or back if the order is so."""
 
-    def __init__(self):
-        super().__init__(width=4, radius=1)
-        self.reverse = False
-
-    def forward(self, anchor, others):
-        b, _, h, w = anchor.shape
-        velocity = torch.tensor([2.0, 1.0])[:, None, None].expand(b, 3, 2, h, w).clone()
-        velocity[b // 2 :] *= -1  # the second half of a batch is the way back
-        return Motion(velocity, torch.zeros(b, 3, h, w), self.times)
+    def levels(self, pyramid):
+        found = []
+        for k, video in enumerate(pyramid):
+            b, _, _, h, w = video.shape
+            velocity = torch.tensor([2.0, 1.0])[:, None, None].expand(b, 3, 2, h, w) / 2**k
+            velocity = torch.cat([velocity[: b // 2], -velocity[b // 2 :]])  # the way back
+            found.append(Motion(velocity, torch.zeros(b, 3, h, w), self.times))
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def picture(shift=0.0, b=1):
 
 
 def test_frames_between_and_beyond_move_along():
-    estimator = FlowEstimator(Translation())
+    estimator = FlowEstimator(Translation(width=4, radius=1))
     shares = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5])
     found = estimator.between(picture(), picture(1.0), shares)[0]
     for frame, share in zip(found, shares, strict=True):
@@ -59,7 +58,7 @@ def test_frames_between_and_beyond_move_along():
 
 
 def test_flow_has_the_direction_of_the_motion():
-    found = FlowEstimator(Translation()).flows(picture(), picture(1.0))
+    found = FlowEstimator(Translation(width=4, radius=1)).flows(picture(), picture(1.0))
     assert found.flow.unique().tolist() == [1.0, 2.0]
     torch.testing.assert_close(found.back, -found.flow)
     # The last row and the last two columns move outside.
@@ -141,6 +140,6 @@ def test_the_loss_is_least_for_the_true_motion():
         FlowEstimator(network, loss=MotionLoss(RobustLoss(), smooth=0.0)).loss(
             video, times, mask, 2, 1.0
         )[0]
-        for network in (Translation(), still)
+        for network in (Translation(width=4, radius=1), still)
     ]
     assert float(losses[0]) < 0.2 * float(losses[1])

@@ -16,8 +16,8 @@ from common.errors import InputError
 from tests.common.data.videos.test_video_files import corners
 from video_ode.cli import main
 from video_ode.optical_flow import retime as module
-from video_ode.optical_flow.retime import frames_at, retimed
-from video_ode.optical_flow.shots import TimedFrame, neighbours
+from video_ode.optical_flow.retiming.retime import frames_at, retimed
+from video_ode.optical_flow.retiming.shots import TimedFrame, neighbours
 
 HEIGHT, WIDTH, SIDE, Y = 48, 96, 16, 20
 RATE = 44100

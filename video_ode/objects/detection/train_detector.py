@@ -10,13 +10,13 @@ import torch
 
 from common.data.driving.scene import OBJECT_CLASSES
 from common.metrics.detection import AveragePrecision, Precisions
+from common.nn.shipped import write_weights
 from common.training.cli import run_command
 from video_ode.objects.detection.yolo import WEIGHTS, YOLO
 from video_ode.objects.shipped import (
     LabelledFrames,
     held_out_scenes,
     train_on_scenes,
-    write_weights,
 )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from common.errors import InputError, check_counts
 from common.files import is_file, shown
+from common.nn.shipped import with_weights
 from common.typing import Image
 from video_ode.objects.detection.anchors import AnchorDetector, Anchors
 
@@ -57,9 +57,7 @@ class YOLO(AnchorDetector):
         `python -m video_ode.objects.detection.train_detector` makes them again. It is in
         evaluation mode.
         """
-        detector = cls()
-        detector.load_state_dict({name: x.float() for name, x in load_file(WEIGHTS).items()})
-        return detector.eval()
+        return with_weights(cls(), WEIGHTS)
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from common.nn.shipped import write_weights
 from common.training.cli import run_command
 from video_ode.frames.base import channels_last
 from video_ode.objects.segmentation.segmenter import Segmenter
@@ -19,7 +20,6 @@ from video_ode.objects.shipped import (
     LabelledFrames,
     held_out_scenes,
     train_on_scenes,
-    write_weights,
 )
 
 

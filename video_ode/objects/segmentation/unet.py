@@ -5,12 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from common.data.streets.street import STREET_CLASSES
 from common.errors import InputError, check_counts
+from common.nn.shipped import with_weights
 from common.typing import Image
 from video_ode.frames.base import conv_block
 from video_ode.objects.segmentation.segmenter import Segmenter
@@ -46,12 +46,12 @@ class UNet(Segmenter):
         `python -m video_ode.objects.segmentation.train_segmenter` makes them again. It is in
         evaluation mode.
         """
-        return _shipped(cls())
+        return with_weights(cls(), WEIGHTS[True])
 
     @classmethod
     def pretrained_bottleneck(cls) -> "UNet":
         """The same without skip connections: the bottleneck is its only feature."""
-        return _shipped(cls(skips=False))
+        return with_weights(cls(skips=False), WEIGHTS[False])
 
     def __init__(
         self, classes: tuple[str, ...] = STREET_CLASSES, width: int = 12, skips: bool = True
@@ -90,12 +90,6 @@ class UNet(Segmenter):
             x = interpolate(x, scale_factor=2.0, mode="nearest")
             x = level(torch.cat([x, finer[k]], 1) if self.skips else x)
         return interpolate(self.head(x), scale_factor=2.0, mode="bilinear")
-
-
-def _shipped(network: UNet) -> UNet:
-    weights = load_file(WEIGHTS[network.skips])
-    network.load_state_dict({name: x.float() for name, x in weights.items()})
-    return network.eval()
 
 
 def _level(n_in: int, n: int, stride: int = 1) -> nn.Sequential:

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from common.data.formats.video_streams import VideoStream
 from common.errors import InputError, check_output
 from common.files import is_file, shown, written_whole
-from video_ode.optical_flow.movies import FORMATS, write_movie
-from video_ode.optical_flow.shots import Neighbours, TimedFrame, neighbours
+from video_ode.optical_flow.estimator import FlowEstimator
+from video_ode.optical_flow.retiming.movies import FORMATS, write_movie
+from video_ode.optical_flow.retiming.shots import Neighbours, TimedFrame, neighbours
 
 # (first [1 c h w], last [1 c h w], shares [t] in (0, 1)) -> frames [1 t c h w], all in [0, 1]. A
 # share of 0 would be the first frame, a share of 1 the last one.
@@ -28,8 +29,14 @@ MOST = 1000.0  # frames a second, and times faster or slower
 
 
 def shipped() -> Interpolator:
-    """Interpolator that comes with the project."""
-    raise NotImplementedError
+    """Interpolator that comes with the project, on the fastest device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = FlowEstimator.pretrained().to(device)
+
+    def between(first: Tensor, last: Tensor, shares: Tensor) -> Tensor:
+        return model.between(first.to(device), last.to(device), shares.to(device)).cpu()
+
+    return between
 
 
 def retime(

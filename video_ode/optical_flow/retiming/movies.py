@@ -11,7 +11,7 @@ import numpy as np
 from common.data.formats.video_streams import Colours, VideoStream
 from common.errors import InputError
 from video_ode.evaluation.pictures import h264_stream
-from video_ode.optical_flow.sound import Sound
+from video_ode.optical_flow.retiming.sound import Sound
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 CRF = 17  # differences to the original can hardly be seen
