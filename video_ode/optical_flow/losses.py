@@ -89,7 +89,7 @@ class MotionLoss(nn.Module):
     """Loss of a motion that is learned from frames alone: photometric loss and smoothness.
 
     Args:
-        photometric: Loss between warped frames and true ones. None: `LaplaceMixture`.
+        photometric: Loss between warped frames and true ones. None: `RobustLoss`.
         smooth: Weight of the edge-aware smoothness of the velocity.
         edge: How much an edge of the frame lowers the smoothness; 0: not at all.
         order: Order of the derivative of the velocity in the smoothness.
@@ -106,17 +106,17 @@ class MotionLoss(nn.Module):
     def __init__(
         self,
         photometric: PhotometricLoss | None = None,
-        smooth: float = 0.05,
+        smooth: float = 0.7,
         edge: float = 10.0,
         order: int = 1,
         check: float = 0.2,
         mixture: float = 1.0,
-        levels: int = 1,
+        levels: int = 3,
     ) -> None:
         super().__init__()
         check_counts(0, smooth=smooth, edge=edge, check=check, mixture=mixture)
         check_counts(1, order=order, levels=levels)
-        self.photometric = photometric or LaplaceMixture()
+        self.photometric = photometric or RobustLoss()
         self.smooth, self.edge, self.order = smooth, edge, order
         self.check, self.mixture, self.levels = check, mixture, levels
 

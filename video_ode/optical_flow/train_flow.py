@@ -28,9 +28,9 @@ TIMES = torch.tensor([0.0, 0.5, 1.0])
 
 
 def train(
-    steps: int = 1500,
+    steps: int = 1200,
     batch_size: int = 4,
-    lr: float = 0.003,
+    lr: float = 0.002,
     seed: int = 0,
     out: str = str(WEIGHTS),
 ) -> None:
