@@ -10,11 +10,10 @@ from torch import Tensor
 from common.errors import InputError
 from common.inputs import ArrayLike, as_pixels
 from common.nn.shipped import with_weights
-from common.ode.solve import Solver
-from common.typing import FlowField, Image, ImageShape, Times, Video, Videos
+from common.typing import FlowField, Image, ImageShape, Mask, Times, Video, Videos
 from video_ode.optical_flow.losses import MotionLoss, total, visible_both_ways
 from video_ode.optical_flow.motion import Motion
-from video_ode.optical_flow.network import MotionPyramid
+from video_ode.optical_flow.network import SOLVER, MotionPyramid
 from video_ode.optical_flow.warping import CoordinateWarping, Warping
 from video_ode.predictor import Request, TrainablePredictor, finite
 from video_ode.times import shared_times
@@ -157,15 +156,13 @@ class FlowEstimator(TrainablePredictor):
         """
         frames, at, _, seen_frames = self.checked(video, times, mask=mask)
         at = shared_times(at, type(self).__name__)
-        if len(at) < 2 or not bool(seen_frames.all()):
-            raise InputError(
-                f"got videos of {len(at)} frames, some of them unobserved or too few; "
-                f"{type(self).__name__} trains on 2 or more, all observed: set data.observed 1"
-            )
+        if len(at) < 2:
+            raise InputError("got videos of 1 frame; give 2 or more: raise data.n_frames")
+        check_observed(seen_frames)
         at = ((at - at[0]) / (at[-1] - at[0])).to(frames)
         both = self.network.pyramid(torch.cat([frames, frames.flip(1)]))
         motions = self.network.levels([level[:, [0, -1]] for level in both])
-        check = progress >= self.motion_loss.check
+        check = progress > self.motion_loss.check
         found = [
             self._level_loss(*each, at, check)
             for each in list(zip(both, motions, strict=True))[: self.motion_loss.levels]
@@ -251,9 +248,22 @@ def _mixed(
     return torch.lerp(one, two, share.unsqueeze(2))
 
 
+def check_observed(mask: Mask) -> None:
+    """Checks that a model may see all frames.
+
+    Raises:
+        InputError: It may not.
+    """
+    if not bool(mask.all()):
+        raise InputError(
+            f"got videos with {int((~mask).sum())} unobserved frames, but the motion needs all; "
+            "set data.observed 1"
+        )
+
+
 def default_warping() -> Warping:
-    """Warping by the coordinate map, in midpoint steps of 1/2."""
-    return CoordinateWarping(Solver("midpoint", step_size=0.5))
+    """Warping by the coordinate map, with the solver of the network."""
+    return CoordinateWarping(SOLVER)
 
 
 def _alike(asked: Request) -> Iterator[Request]:
@@ -263,6 +273,5 @@ def _alike(asked: Request) -> Iterator[Request]:
         yield Request(video[:, mask[0]], times[mask[0]], targets, mask)
         return
     for i, seen in enumerate(mask):
-        own = (x[i] if x.ndim == 2 else x for x in (times, targets))
-        one, target = own
-        yield Request(video[i : i + 1, seen], one[seen], target, mask[i : i + 1])
+        own, target = (x[i] if x.ndim == 2 else x for x in (times, targets))
+        yield Request(video[i : i + 1, seen], own[seen], target, mask[i : i + 1])

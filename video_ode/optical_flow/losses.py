@@ -3,6 +3,7 @@
 import abc
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +94,8 @@ class MotionLoss(nn.Module):
         smooth: Weight of the edge-aware smoothness of the velocity.
         edge: How much an edge of the frame lowers the smoothness; 0: not at all.
         order: Order of the derivative of the velocity in the smoothness.
-        check: Share of the training after which pixels that fail the forward-backward check don't
-            count; only the estimation mode has both directions. 1: they always count.
+        check: Share of the training from which on hidden pixels, by the forward-backward check,
+            are left out; only the estimation mode has both directions. 1: never.
         mixture: Weight of the mean absolute difference of frames that are warped from both given
             frames and mixed; it is what trains the confidence for `RobustLoss`.
         levels: Number of levels of the pyramid whose motions have a loss, finest first.
@@ -108,14 +109,15 @@ class MotionLoss(nn.Module):
         photometric: PhotometricLoss | None = None,
         smooth: float = 0.7,
         edge: float = 10.0,
-        order: int = 1,
+        order: Literal[1, 2] = 1,
         check: float = 0.2,
         mixture: float = 1.0,
         levels: int = 3,
     ) -> None:
         super().__init__()
-        check_counts(0, smooth=smooth, edge=edge, check=check, mixture=mixture)
-        check_counts(1, order=order, levels=levels)
+        check_counts(0, smooth=smooth, edge=edge, mixture=mixture)
+        check_shares(check=check)
+        check_counts(1, levels=levels)
         self.photometric = photometric or RobustLoss()
         self.smooth, self.edge, self.order = smooth, edge, order
         self.check, self.mixture, self.levels = check, mixture, levels
@@ -145,7 +147,7 @@ class MotionLoss(nn.Module):
 def total(
     photometric: Sequence[Tensor], smooth: Sequence[Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum of the mean losses of all levels, and its parts by name."""
+    """Training loss: photometric loss and smoothness, means over the levels; and both by name."""
     parts = [torch.stack(tuple(losses)).mean() for losses in (photometric, smooth)]
     names = ("photometric", "smoothness")
     return parts[0] + parts[1], {n: x.detach() for n, x in zip(names, parts, strict=True)}
@@ -159,7 +161,9 @@ def difference(x: Tensor, y: Tensor, structure: float) -> Tensor:
     return colour.mean(1, keepdim=True)
 
 
-def smoothness(motion: Tensor, frame: Tensor, edge: float = 10.0, order: int = 1) -> Tensor:
+def smoothness(
+    motion: Tensor, frame: Tensor, edge: float = 10.0, order: Literal[1, 2] = 1
+) -> Tensor:
     """Edge-aware smoothness: mean change of a motion from pixel to pixel, less so at edges.
 
     `|∂m| exp(-edge |∂I|)`, along rows and along columns (Heise et al. 2013); for order 2,
@@ -174,7 +178,7 @@ def smoothness(motion: Tensor, frame: Tensor, edge: float = 10.0, order: int = 1
     parts = []
     for axis in (-1, -2):
         steps, change = motion.diff(dim=axis), frame.diff(dim=axis).abs().mean(1, keepdim=True)
-        for _ in range(order - 1):
+        if order == 2 and change.shape[axis] > 1:
             steps, n = steps.diff(dim=axis), change.shape[axis] - 1
             change = torch.maximum(change.narrow(axis, 0, n), change.narrow(axis, 1, n))
         parts.append((steps.abs() * (-edge * change).exp()).mean())

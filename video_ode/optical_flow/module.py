@@ -15,8 +15,9 @@ from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
 from common.typing import Times
 from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
+from video_ode.evaluation.report import MODEL
 from video_ode.optical_flow.estimator import FlowEstimator
-from video_ode.optical_flow.evaluation import FlowEvaluation
+from video_ode.optical_flow.evaluation import FlowEvaluation, Rows, flow_table, write_flow_table
 from video_ode.predictor import to_pixels, to_unit
 
 
@@ -82,14 +83,13 @@ class OpticalFlowModule(AutomaticSystem):
         self._evaluation.update(batch)
 
     def test_step(self, batch: FlowClip | Clip, batch_idx: int) -> None:
-        assert self._evaluation is not None
-        self._evaluation.update(batch)
+        self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_start(self) -> None:
         self._evaluation = FlowEvaluation(self.estimator, baselines=False)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val")
+        self._logged("val")
 
     def on_test_epoch_start(self) -> None:
         self._evaluation = FlowEvaluation(self.estimator)
@@ -97,11 +97,11 @@ class OpticalFlowModule(AutomaticSystem):
     def on_test_epoch_end(self) -> None:
         # On every process, because `log_dir` communicates between processes.
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        evaluation = self._log_evaluation("test")
+        rows = self._logged("test")
         if self.trainer.is_global_zero:
-            print(f"\n{evaluation.table()}\n")
+            print(f"\n{flow_table(rows)}\n")
             if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-                print(f"test table: {evaluation.write(folder.resolve())}")
+                print(f"test table: {write_flow_table(rows, folder.resolve())}")
 
     def draw(
         self,
@@ -121,26 +121,38 @@ class OpticalFlowModule(AutomaticSystem):
         shares = (wanted - own[0]) / (own[-1] - own[0])
         frames = to_pixels(self.estimator.between(video[:, 0], video[:, -1], shares))
         velocities = self.estimator.velocities(video[:, 0], video[:, -1], shares)
-        ends = [abs(x) <= TOLERANCE or abs(x - 1) <= TOLERANCE for x in shares.tolist()]
+        ends = [min(abs(x), abs(x - 1)) <= TOLERANCE for x in shares.tolist()]
         kinds: list[Kind] = ["given" if end else "predicted" for end in ends]
         held = (torch.searchsorted(own, wanted + TOLERANCE, right=True) - 1).clamp(0)
+        within = (wanted >= own[0] - TOLERANCE) & (wanted <= own[-1] + TOLERANCE)
+        exact = (own[held] - wanted).abs() <= TOLERANCE
         scenes = []
         for i in range(len(video)):
-            truth = Row(clip.frames[i, held], ["true"] * len(kinds))
-            rows = [Row(frames[i], kinds), Row(flow_colours(velocities[i]), kinds)]
+            frame, longest = clip.frames[i, held], float(velocities[i].norm(dim=1).max())
+            colours = [velocities[i]]
             if isinstance(batch, FlowClip):
-                true = flow_colours(batch.flow[i], valid=batch.valid[i])
-                rows.append(Row(true.expand(len(kinds), -1, -1, -1), ["true"] * len(kinds)))
-            scenes.append(Scene(None, truth, truth, rows))
+                true = batch.flow[i] * batch.valid[i]
+                longest = max(longest, float(true.norm(dim=0).max()))
+                colours.append(true.expand(len(kinds), -1, -1, -1))
+            # One scale for all, so that they can be compared.
+            flows = [flow_colours(x, longest or None) for x in colours]
+            rows = [Row(frames[i], kinds), *(Row(x, kinds) for x in flows)]
+            scenes.append(Scene(None, _true(frame, within), _true(frame, exact), rows))
         return scenes
 
-    def _log_evaluation(self, stage: str) -> FlowEvaluation:
+    def _logged(self, stage: str) -> Rows:
+        """Scores of the evaluation, of which those of the model are logged."""
         assert self._evaluation is not None
-        evaluation, self._evaluation = self._evaluation, None
-        numbers = {f"{stage}/{name}": value for name, value in evaluation.numbers().items()}
+        rows, self._evaluation = self._evaluation.rows(), None
+        numbers = {f"{stage}/{name}": value for name, value in rows[MODEL].items()}
         self.log_dict(numbers, prog_bar=stage == "val", rank_zero_only=True)
-        return evaluation
+        return rows
 
 
 def _clip(batch: FlowClip | Clip) -> Clip:
     return batch.clip if isinstance(batch, FlowClip) else batch
+
+
+def _true(frames: Tensor, shown: Tensor) -> Row:
+    """Row of true frames, blank where they aren't shown."""
+    return Row(frames, ["true" if x else "none" for x in shown.tolist()])

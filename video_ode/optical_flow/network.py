@@ -14,8 +14,8 @@ from common.typing import Image, Video
 from video_ode.optical_flow.motion import Motion, check_map_times
 from video_ode.optical_flow.warping import moved, pixel_places
 
-COARSEST = 4  # least height and width of the coarsest level, in its pixels
-ENLARGED = 6.0
+COARSEST = 4  # least height and width of the coarsest feature map; of small frames, 1
+COST_SCALE = 6.0  # of neighbours, cosines differ little: the decoder would learn slowly
 SOLVER = Solver("midpoint", step_size=0.5)
 
 
@@ -95,7 +95,12 @@ class MotionPyramid(nn.Module):
 
         Height and width become multiples of a power of 2: the border is repeated.
         """
-        b, t, _, h, w = video.shape
+        b, t, c, h, w = video.shape
+        if c != self.channels:
+            raise InputError(
+                f"got frames of {c} channels, but the network takes {self.channels}; convert the "
+                "frames or set network.channels"
+            )
         n_levels = max(1, math.floor(math.log2(max(1, min(h, w) / COARSEST))))
         side = 2**n_levels
         padding = (0, -w % side, 0, -h % side)
@@ -133,7 +138,8 @@ class MotionPyramid(nn.Module):
 
     def _motion(self, maps: Tensor) -> Motion:
         k = len(self.times)
-        return Motion(maps[:, : 2 * k].unflatten(1, (k, 2)), maps[:, 2 * k :], self.times)
+        maps = maps.float()  # half precision does not hold the places of pixels
+        return Motion(maps[:, : 2 * k].unflatten(1, (k, 2)), maps[:, 2 * k :], self.times.float())
 
     def _finer(self, maps: Tensor) -> Tensor:
         """Maps of twice the size; velocities are counted in the smaller pixels."""
@@ -145,12 +151,11 @@ class MotionPyramid(nn.Module):
 def _correlation(x: Tensor, y: Tensor, radius: int) -> Tensor:
     """Cosines of features `[b c h w]` and each neighbour in another map, without their mean.
 
-    They are enlarged to about 1: of neighbours they differ little, and the decoder would learn
-    slowly.
+    They are scaled to numbers of about 1.
     """
     h, w = x.shape[-2:]
     padded = functional.pad(y, (radius,) * 4, mode="replicate")
     sides = range(2 * radius + 1)
     found = [(x * padded[..., i : i + h, j : j + w]).sum(1) for i in sides for j in sides]
     costs = torch.stack(found, 1)
-    return ENLARGED * (costs - costs.mean(1, keepdim=True))
+    return COST_SCALE * (costs - costs.mean(1, keepdim=True))

@@ -26,7 +26,7 @@ class WarpingPredictor(TrainablePredictor):
     Args:
         network: Network with the other frames at `[-1]`, or `[-1, -2]` and so on. None: one other
             frame, and maps at the times from -1 to 4.
-        warping: Solver of the warping ODE. None: coordinates by midpoint steps of 1/4.
+        warping: Solver of the warping ODE. None: coordinates by midpoint steps of 1/2.
         loss: Training loss. None: the default one.
         shape: Channels, height and width of the frames. None: any size.
 

@@ -21,6 +21,7 @@ from common.nn.shipped import write_weights
 from common.training.cli import run_command
 from video_ode.optical_flow.estimator import WEIGHTS, FlowEstimator
 from video_ode.optical_flow.evaluation import blended
+from video_ode.optical_flow.losses import MotionLoss
 from video_ode.predictor import to_unit
 
 SIZE = 96
@@ -28,7 +29,7 @@ TIMES = torch.tensor([0.0, 0.5, 1.0])
 
 
 def train(
-    steps: int = 1200,
+    steps: int = 1000,
     batch_size: int = 4,
     lr: float = 0.002,
     seed: int = 0,
@@ -45,7 +46,7 @@ def train(
     """
     check_counts(1, steps=steps, batch_size=batch_size)
     torch.manual_seed(seed)
-    model = FlowEstimator()
+    model = FlowEstimator(loss=MotionLoss(mixture=10.0))
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
     videos, bar = _videos(batch_size), trange(steps, desc="Training")
@@ -68,8 +69,8 @@ def _videos(batch_size: int) -> Iterator[Tensor]:
     clips = EmbeddedClips(size=SIZE, n_frames=3, batch_size=batch_size, flip=True)
     planes = HomographyFlow((SIZE, SIZE), most=10.0, flow=False, batch_size=batch_size)
     drives = DrivingFlow((SIZE, SIZE), flow=False, batch_size=batch_size)
-    served = [_served(data) for data in (clips, planes, clips, drives)]
-    for batches in cycle(served):
+    real = _served(clips)
+    for batches in cycle((real, _served(planes), real, _served(drives))):
         yield next(batches)
 
 

@@ -112,9 +112,10 @@ def moved(solver: Solver, velocity: Velocity, places: Tensor, start: float, end:
 
 
 def pixel_places(frame: Image) -> Tensor:
-    """Places of the pixels of frames `[b c h w]`, `[b 2 h w]`."""
+    """Places of the pixels of frames `[b c h w]`, `[b 2 h w]`, in single precision or better."""
     b, _, h, w = frame.shape
-    rows, columns = (torch.arange(n, dtype=frame.dtype, device=frame.device) for n in (h, w))
+    dtype = torch.promote_types(frame.dtype, torch.float32)  # half precision can't count to 257
+    rows, columns = (torch.arange(n, dtype=dtype, device=frame.device) for n in (h, w))
     places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
     return places.expand(b, -1, -1, -1)
 

@@ -151,7 +151,10 @@ class DrivingScene:
 
     def flow(self, start: float, end: float) -> Flow:
         """Optical flow from the picture at one time to that at another, earlier or later."""
-        first, last = self.at(start), self.at(end)
+        return self.flow_between(self.at(start), self.at(end), start, end)
+
+    def flow_between(self, first: Picture, last: Picture, start: float, end: float) -> Flow:
+        """Optical flow between the pictures at two times, which are known already."""
         rows, columns = np.indices(self.size) + 0.5
         at = np.stack([columns, rows])
         from_middle = at - self._middle[:, None, None]

@@ -26,7 +26,7 @@ class DrivingFlow(SyntheticFlow):
 
     Args:
         size: Height and width of a frame in pixels, 16 or more each.
-        span: Time between the first and the last frame; the unit is a frame of `DrivingScenes`.
+        span: Time between the first and the last frame, in frames of `DrivingScenes`.
 
     Raises:
         InputError: The size is too small for a scene, or `span` isn't above 0.
@@ -69,5 +69,6 @@ class Drives(FlowClips):
     def example(self, index: int) -> FlowExample:
         scene = self.scene(index)
         moments = [self.start(index) + time for time in self._times.tolist()]
-        frames = np.stack([scene.at(moment).image for moment in moments])
-        return FlowExample(frames, *scene.flow(moments[0], moments[-1]))
+        pictures = [scene.at(moment) for moment in moments]
+        flow = scene.flow_between(pictures[0], pictures[-1], moments[0], moments[-1])
+        return FlowExample(np.stack([picture.image for picture in pictures]), *flow)

@@ -130,7 +130,7 @@ class Planes(FlowClips):
         fine = photo.resize((FINE * width, FINE * height), Image.Resampling.BICUBIC, window)
         blurred = fine.filter(ImageFilter.GaussianBlur(FINE * BLUR))
         texture = torch.from_numpy(np.array(blurred, np.float32)).movedim(2, 0)
-        # From the middle of a frame's pixel to the left edge of the texture, and to its pixels.
+        # Pixel j of the texture has its centre at low + (j + 1/2) / FINE.
         points = FINE * (places - low[:, None, None]) - 0.5
         seen = sampled(texture.expand(len(points), -1, -1, -1), torch.from_numpy(points).float())
         return seen.round().byte().numpy()

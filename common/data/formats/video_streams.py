@@ -94,7 +94,9 @@ class VideoStream:
         self.start = (stamps[0] or 0) * tick
         self.stamps, gap = _timing(stamps, tick)
         known = gap is not None and (self.stamps is not None or abs(gap * usual - 1) > 0.01)
-        self.rate = Fraction(1 / gap).limit_denominator(1001) if known and gap else usual
+        self.rate = usual
+        if known and gap:
+            self.rate = max(Fraction(1 / gap).limit_denominator(1001), Fraction(1, 1001))
         self.gap = gap or float(1 / usual)
 
     def __len__(self) -> int:

@@ -105,6 +105,20 @@ def test_frames_of_different_sizes_are_refused(estimator):
         estimator.flows(torch.rand(1, 3, H, W), torch.rand(1, 3, H, W + 1))
 
 
+def test_frames_of_other_channels_are_refused(estimator):
+    with pytest.raises(InputError, match="channels"):
+        estimator.flows(torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16))
+
+
+def test_half_precision_gives_the_same_places(estimator):
+    pair = torch.rand(2, 1, 3, 16, 300)
+    exact = estimator.flows(*pair).flow
+    with torch.autocast("cpu", torch.bfloat16):
+        found = estimator.flows(*pair).flow
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, atol=0.1, rtol=0.1)
+
+
 def test_a_network_of_other_times_is_refused():
     with pytest.raises(InputError, match="others: "):
         FlowEstimator(MotionPyramid(others=(-1.0,), width=4))

@@ -10,9 +10,10 @@ from common.data.flow.driving import DrivingFlow
 from common.errors import InputError
 from common.metrics.flow import end_point_error
 from tests.video_ode.fakes import DiscData
+from video_ode.cli import main
 from video_ode.evaluation.pictures import Scene
 from video_ode.optical_flow.estimator import FlowEstimator
-from video_ode.optical_flow.evaluation import FlowEvaluation, blended, warped_between
+from video_ode.optical_flow.evaluation import FlowEvaluation, blended, warped
 from video_ode.optical_flow.module import OpticalFlowModule
 from video_ode.optical_flow.network import MotionPyramid
 
@@ -49,7 +50,8 @@ def test_the_test_compares_with_baselines(tmp_path, capsys):
     found = trainer(tmp_path).test(made, datamodule=videos, verbose=False)[0]
     rows = {r["row"]: r for r in csv.DictReader((tmp_path / "test_table.csv").open())}
     assert set(rows) == {"model", "zero flow, blend", "TV-L1", "iLK"}
-    assert all(row in capsys.readouterr().out for row in ["model"])
+    shown = capsys.readouterr().out
+    assert all(row in shown for row in rows)
     batch = next(iter(videos.test_dataloader()))
     error = end_point_error(torch.zeros_like(batch.flow), batch.flow)[batch.visible].mean()
     assert float(rows["zero flow, blend"]["epe"]) == pytest.approx(float(error), rel=1e-4)
@@ -78,6 +80,28 @@ def test_scenes_show_frames_and_velocities():
     assert torch.equal(frames.frames[2], batch.clip.frames[0, -1])
     assert velocities.frames.shape == truth.frames.shape == (3, 3, 24, 32)
     assert int(velocities.frames.min()) == 255  # white: no motion yet
+    assert scenes[0].truth.kinds == ["true", "true", "true"]
+    assert scenes[0].known.kinds == ["true", "none", "true"]
+
+
+def test_a_checkpoint_of_the_command_line_gives_its_model_back(tmp_path):
+    small = {"size": "[32,32]", "n_train": 4, "n_val": 2, "batch_size": 2, "num_workers": 0}
+    options = [word for k, v in small.items() for word in (f"--data.{k}", str(v))]
+    config = "video_ode/configs/optical_flow/flow_scenes.yaml"
+    run = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
+    main(["fit", "--config", config, *options, *run])
+    (path,) = tmp_path.rglob("last.ckpt")
+    estimator = OpticalFlowModule.load_from_checkpoint(path).estimator
+    assert estimator.motion_loss.smooth == 0.4
+    state = torch.load(path, weights_only=True)["state_dict"]
+    for name, weight in estimator.state_dict().items():
+        assert torch.equal(weight, state[f"estimator.{name}"])
+
+
+def test_frames_that_a_model_may_not_see_are_refused(tmp_path):
+    videos = DiscData(2, observed=0.3)
+    with pytest.raises(InputError, match="unobserved"):
+        trainer(tmp_path).test(module(1), datamodule=videos, verbose=False)
 
 
 def test_the_shape_of_the_data_is_checked(tmp_path):
@@ -97,7 +121,8 @@ def test_warping_by_the_true_flow_gives_the_frame_between():
         return sign * torch.tensor([4.0, 2.0])[None, :, None, None].expand(1, 2, 20, 24)
 
     shares = torch.tensor([0.25, 0.5])
-    found = warped_between(known)(at(0.0), at(1.0), shares)
+    flow, found = warped(known, at(0.0), at(1.0), shares)
+    assert flow.unique().tolist() == [2.0, 4.0]
     true = torch.stack([at(0.25)[0], at(0.5)[0]])[None]
     assert float((found - true)[..., 2:-2, 4:-4].abs().max()) < 0.01
     assert float((blended(at(0.0), at(1.0), shares) - true).abs().max()) > 0.05

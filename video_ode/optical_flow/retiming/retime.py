@@ -25,7 +25,7 @@ Interpolator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 SLACK = 0.01  # share of the time between two frames within which a time is that of a frame
 MOST_PIXELS = 2**23  # of frames that are interpolated at once
-MOST = 1000.0  # frames a second, and times faster or slower
+MOST_RATE = 1000.0  # frames a second, and times faster or slower
 
 
 def shipped() -> Interpolator:
@@ -166,8 +166,10 @@ def _target(
 ) -> Path:
     """File to write, once the options are known to be right."""
     for name, value in (("fps", fps), ("speed", speed)):
-        if value is not None and not 1 / MOST <= value <= MOST:
-            raise InputError(f"got {name} {value}; give a number from {1 / MOST:g} to {MOST:g}")
+        if value is not None and not 1 / MOST_RATE <= value <= MOST_RATE:
+            raise InputError(
+                f"got {name} {value}; give a number from {1 / MOST_RATE:g} to {MOST_RATE:g}"
+            )
     if fps is None and speed == 1 and not backward:
         raise InputError("nothing would change; give fps, speed or backward")
     if not is_file(path):

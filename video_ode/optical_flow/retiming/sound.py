@@ -46,7 +46,7 @@ class Sound:
                 self.note = "the video has no sound"
             elif stream.codec_context is None:
                 self.note = "the sound is left out, because its codec is unknown"
-            elif speed == 1 and stream.name in target.supported_codecs:
+            elif speed == 1 and _holds(target, stream.name):
                 self._stream, self._copied = target.add_stream_from_template(stream), True
                 self.note = "the sound is copied"
             else:
@@ -99,7 +99,8 @@ def _played(frames: Iterator[Any], stream: Any, speed: float) -> Iterator[tuple[
     """Decoded sound at another speed; each part comes with the original begin of all, in s."""
     graph, begin = av.filter.Graph(), 0.0
     tempos = [graph.add("atempo", str(factor)) for factor in _factors(speed)]
-    nodes = (graph.add_abuffer(template=stream), *tempos, graph.add("abuffersink"))
+    steady = graph.add("aresample", "async=1")  # silence where the time stamps have a gap
+    nodes = (graph.add_abuffer(template=stream), steady, *tempos, graph.add("abuffersink"))
     graph.link_nodes(*nodes).configure()
     for k, frame in enumerate(itertools.chain(frames, [None])):
         if k == 0 and frame is not None:
@@ -108,6 +109,12 @@ def _played(frames: Iterator[Any], stream: Any, speed: float) -> Iterator[tuple[
         with contextlib.suppress(av.BlockingIOError, av.EOFError):  # nothing more for now
             while True:
                 yield begin, graph.pull()
+
+
+def _holds(target: Any, codec: str) -> bool:
+    """Whether a file can hold a codec with its time stamps; MP4 loses the gaps of raw samples."""
+    raw = codec.startswith("pcm") and target.format.name != "matroska"
+    return codec in target.supported_codecs and not raw
 
 
 def _layout(stream: Any) -> str:

@@ -15,7 +15,7 @@ from common.data.formats.wheels import wheel_file
 from common.errors import InputError
 from tests.common.data.videos.test_video_files import corners
 from video_ode.cli import main
-from video_ode.optical_flow import retime as module
+from video_ode.optical_flow.retiming import retime as module
 from video_ode.optical_flow.retiming.retime import frames_at, retimed
 from video_ode.optical_flow.retiming.shots import TimedFrame, neighbours
 
@@ -319,6 +319,34 @@ def only_sound(path):
         samples.sample_rate = RATE
         container.mux(stream.encode(samples))
         container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.5])
+def test_a_gap_in_the_sound_stays_a_gap(speed, tmp_path):
+    """Two parts of 0.5 s, the second one from 1.2 s on, in a codec that MP4 can't hold."""
+    path = tmp_path / "gap.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for k in range(50):
+            picture = av.VideoFrame.from_ndarray(square(k), format="rgb24")
+            picture.pts, picture.time_base = k, Fraction(1, 25)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+        for begin in (0.0, 1.2):
+            part = (2**14 * tone(0.5)).astype(np.int16)
+            samples = av.AudioFrame.from_ndarray(part[None], "s16", "mono")
+            samples.sample_rate, samples.time_base = RATE, Fraction(1, RATE)
+            samples.pts = round(begin * RATE)
+            container.mux(sound.encode(samples))
+        container.mux(sound.encode())
+    new = retimed(path, moved, fps=20.0, speed=speed, out=tmp_path / "new.mp4")
+    with av.open(str(new)) as container:
+        parts = [(f.time, f.to_ndarray(), f.samples) for f in container.decode(audio=0)]
+    loud = [time for time, samples, _ in parts if np.abs(samples).max() > 0.1]
+    assert loud[-1] == pytest.approx(1.7 / speed, abs=0.1)
+    assert not [time for time in loud if 0.6 / speed < time < 1.1 / speed]
 
 
 @pytest.mark.parametrize(
