@@ -93,6 +93,8 @@ class MotionLoss(nn.Module):
         photometric: Loss between warped frames and true ones. None: `RobustLoss`.
         smooth: Weight of the edge-aware smoothness of the velocity.
         edge: How much an edge of the frame lowers the smoothness; 0: not at all.
+        steady: Weight of the mean change of the velocity from one map to the next in time. The
+            frames alone don't tell how fast the pixels move at each moment between them.
         order: Order of the derivative of the velocity in the smoothness.
         check: Share of the training from which on hidden pixels, by the forward-backward check,
             are left out; only the estimation mode has both directions. 1: never.
@@ -109,17 +111,18 @@ class MotionLoss(nn.Module):
         photometric: PhotometricLoss | None = None,
         smooth: float = 0.7,
         edge: float = 10.0,
+        steady: float = 0.05,
         order: Literal[1, 2] = 1,
         check: float = 0.2,
         mixture: float = 1.0,
         levels: int = 3,
     ) -> None:
         super().__init__()
-        check_counts(0, smooth=smooth, edge=edge, mixture=mixture)
+        check_counts(0, smooth=smooth, edge=edge, steady=steady, mixture=mixture)
         check_shares(check=check)
         check_counts(1, levels=levels)
         self.photometric = photometric or RobustLoss()
-        self.smooth, self.edge, self.order = smooth, edge, order
+        self.smooth, self.edge, self.steady, self.order = smooth, edge, steady, order
         self.check, self.mixture, self.levels = check, mixture, levels
 
     def forward(self, warped: Video, truth: Video, confidence: Tensor, visible: Tensor) -> Tensor:
@@ -141,7 +144,10 @@ class MotionLoss(nn.Module):
     def smoothness(self, motion: Motion, frame: Image) -> Tensor:
         """Weighted smoothness of all maps of the velocity, on the grid of the anchor."""
         maps = motion.velocity.flatten(1, 2)
-        return self.smooth * smoothness(maps, frame, self.edge, self.order)
+        loss = self.smooth * smoothness(maps, frame, self.edge, self.order)
+        if len(motion.times) > 1:
+            loss = loss + self.steady * motion.velocity.diff(dim=1).abs().mean()
+        return loss
 
 
 def total(
@@ -173,6 +179,8 @@ def smoothness(
         motion: Flow or velocity `[b m h w]`.
         frame: Frame `[b c h w]` in `[0, 1]` on the same grid.
         edge: How much an edge of the frame lowers the loss; 0: not at all.
+        steady: Weight of the mean change of the velocity from one map to the next in time. The
+            frames alone don't tell how fast the pixels move at each moment between them.
         order: Order of the derivative of the motion.
     """
     parts = []

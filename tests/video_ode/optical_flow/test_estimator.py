@@ -1,8 +1,11 @@
 """Optical flow and frames at any times from two frames: laws of the estimation mode."""
 
+import math
+
 import pytest
 import torch
 
+from common.data.images.embedded import EmbeddedPhotos
 from common.errors import InputError
 from common.ode.solve import Solver
 from video_ode.optical_flow.estimator import FlowEstimator
@@ -103,6 +106,14 @@ def test_one_frame_is_refused(estimator):
 def test_frames_of_different_sizes_are_refused(estimator):
     with pytest.raises(InputError, match="equal shape"):
         estimator.flows(torch.rand(1, 3, H, W), torch.rand(1, 3, H, W + 1))
+
+
+def test_the_model_that_ships_finds_the_motion_of_photographs():
+    photos = EmbeddedPhotos(size=64, crops_per_photo=8).images("test")
+    with torch.no_grad():
+        found = FlowEstimator.pretrained().flows(photos[:, :, :60, :60], photos[:, :, 2:62, 3:63])
+    error = (found.flow - torch.tensor([-3.0, -2.0])[:, None, None]).norm(dim=1)[:, 4:-4, 4:-4]
+    assert float(error.mean()) < 0.3 * math.hypot(3, 2)
 
 
 def test_frames_of_other_channels_are_refused(estimator):

@@ -14,6 +14,7 @@ from video_ode.optical_flow.losses import (
     smoothness,
     visible_both_ways,
 )
+from video_ode.optical_flow.motion import Motion
 
 ONES = torch.ones(1, 1, 6, 8)
 
@@ -67,6 +68,16 @@ def test_smoothness_of_order_two_ignores_even_changes():
     assert float(smoothness(motion, frame, edge=0.0)) == pytest.approx((2 + 0) / 2 + (0 + 1) / 2)
     assert float(smoothness(motion, frame, order=2)) == pytest.approx(0.0, abs=1e-6)
     assert float(smoothness(motion.square(), frame, edge=0.0, order=2)) == pytest.approx(8 / 2 + 1)
+
+
+def test_of_motions_with_equal_ends_the_steady_one_has_the_least_loss():
+    frame, times = torch.rand(1, 3, 6, 8), torch.tensor([0.0, 0.5, 1.0])
+    steady, unsteady = torch.ones(2, 1, 3, 2, 6, 8)
+    unsteady[:, 1], unsteady[:, [0, 2]] = 2, 0  # the same way from 0 to 1, and from 0 to 1/2
+    first, second = (Motion(x, x[:, :, 0], times) for x in (steady, unsteady))
+    loss = MotionLoss(steady=0.3)
+    assert float(loss.smoothness(first, frame)) == 0
+    assert float(loss.smoothness(second, frame)) == pytest.approx(0.3 * 2)
 
 
 def test_edges_allow_changes_of_the_motion():
