@@ -143,7 +143,7 @@ class FlowEstimator(TrainablePredictor):
         There is no randomness: all samples are equal.
         """
         asked = self.checked(video, times, target_times, n_samples, mask)
-        return torch.cat([self._video(*each) for each in _alike(asked)]).expand(
+        return torch.cat([self._video(*each[:3]) for each in _alike(asked)]).expand(
             n_samples, -1, -1, -1, -1, -1
         )
 
@@ -219,7 +219,7 @@ class FlowEstimator(TrainablePredictor):
         two = self.warping(last, backward.field, 0.0, 1 - shares).frames
         return _mixed(one, two, forward.confident(shares), backward.confident(1 - shares), shares)
 
-    def _video(self, video: Video, times: Tensor, target_times: Tensor, mask: Tensor) -> Video:
+    def _video(self, video: Video, times: Tensor, target_times: Tensor) -> Video:
         """Frames at the target times, from videos whose frames are all observed."""
         if len(times) < 2:
             raise InputError(

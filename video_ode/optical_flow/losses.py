@@ -179,8 +179,6 @@ def smoothness(
         motion: Flow or velocity `[b m h w]`.
         frame: Frame `[b c h w]` in `[0, 1]` on the same grid.
         edge: How much an edge of the frame lowers the loss; 0: not at all.
-        steady: Weight of the mean change of the velocity from one map to the next in time. The
-            frames alone don't tell how fast the pixels move at each moment between them.
         order: Order of the derivative of the motion.
     """
     parts = []

@@ -55,7 +55,8 @@ class WarpingPredictor(TrainablePredictor):
 
     def motion(self, video: Video, anchor: int) -> Motion:
         """Motion around a frame of videos `[b t c h w]`, at time 0, from it and those before."""
-        return self.network(video[:, anchor], [video[:, anchor - 1 - k] for k in range(self.past)])
+        own, *others = (video[:, k] for k in self._seen(anchor))
+        return self.network(own, others)
 
     @torch.no_grad()
     @finite(axis=2)

@@ -156,7 +156,7 @@ class FlowFiles(FlowData):
         return PairFiles(pairs, self.size, training, training and self.flip)
 
     def wanted(self) -> str:
-        """What to do about a folder of another layout, for error messages."""
+        """Advice of error messages about a folder of another layout: which files it must hold."""
         return f"give data.root as the folder that holds {self.layout}"
 
 

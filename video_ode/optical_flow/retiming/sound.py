@@ -112,7 +112,8 @@ def _played(frames: Iterator[Any], stream: Any, speed: float) -> Iterator[tuple[
 
 
 def _holds(target: Any, codec: str) -> bool:
-    """Whether a file can hold a codec with its time stamps; MP4 loses the gaps of raw samples."""
+    """True if the packets of a codec can be copied into a file and keep their time stamps."""
+    # MP4 and MOV hold raw samples (PCM) without time stamps: a gap in the sound would be lost.
     raw = codec.startswith("pcm") and target.format.name != "matroska"
     return codec in target.supported_codecs and not raw
 
