@@ -10,16 +10,18 @@ from torch import Tensor
 from common.errors import InputError
 from common.inputs import ArrayLike, as_pixels
 from common.nn.shipped import with_weights
+from common.ode.solve import Solver
 from common.typing import FlowField, Image, ImageShape, Mask, Times, Video, Videos
 from video_ode.optical_flow.losses import MotionLoss, total, visible_both_ways
 from video_ode.optical_flow.motion import Motion
-from video_ode.optical_flow.network import SOLVER, MotionPyramid
+from video_ode.optical_flow.network import MotionPyramid
 from video_ode.optical_flow.warping import CoordinateWarping, Warping
 from video_ode.predictor import Request, TrainablePredictor, finite
 from video_ode.times import shared_times
 
 WEIGHTS = Path(__file__).with_name("flow.safetensors")
-LEAST = 1e-3  # least weight of a warped frame, so that weights are never all 0
+ONE_STEP = Solver("euler", step_size=1.0)
+LEAST = 1e-3  # least weight of the unmoved frames, so that weights are never all 0
 
 
 class Flows(NamedTuple):
@@ -47,7 +49,9 @@ class FlowEstimator(TrainablePredictor):
 
     Args:
         network: Network with the one other frame at the time 1. None: the default one.
-        warping: Solver of the warping ODE. None: coordinates by midpoint steps of 1/2.
+        warping: Solver of the warping ODE. None: coordinates by one Euler step, as for the network
+            by default; a frame at time t is then moved by t times the map of its own time. The
+            maps suit the solver that they were trained with.
         loss: Training loss. None: the default one.
         shape: Channels, height and width of the frames. None: any size.
 
@@ -72,13 +76,13 @@ class FlowEstimator(TrainablePredictor):
         shape: ImageShape | None = None,
     ) -> None:
         super().__init__()
-        self.network = network or MotionPyramid()
+        self.network = network or MotionPyramid(solver=ONE_STEP)
         if self.network.others != (1.0,):
             raise InputError(
                 f"got a network with other frames at {list(self.network.others)}; the estimation "
                 "needs others: [1]"
             )
-        self.warping = warping or default_warping()
+        self.warping = warping or CoordinateWarping(ONE_STEP)
         self.motion_loss = loss or MotionLoss()
         self.shape = shape
 
@@ -199,8 +203,10 @@ class FlowEstimator(TrainablePredictor):
             between.append((later.frames[:, :-1], sure[:, :-1]))
         if len(at) > 2:
             (one, nearer), (two, later_sure) = between
-            found = _mixed(one, two.flip(1), nearer, later_sure.flip(1), at[1:-1])
-            losses.append(self.motion_loss.mixed(found, both[: len(found), 1:-1]))
+            video, shares = sides[0][0], at[1:-1]
+            still = blended(video[:, 0], video[:, -1], shares)
+            found = _mixed(one, two.flip(1), still, nearer, later_sure.flip(1), shares)
+            losses.append(self.motion_loss.mixed(found, video[:, 1:-1]))
         return torch.stack(losses).sum(), self.motion_loss.smoothness(motion, both[:, 0])
 
     def _pair(self, first: ArrayLike, last: ArrayLike) -> tuple[Image, Image]:
@@ -217,7 +223,9 @@ class FlowEstimator(TrainablePredictor):
         shares = shares.to(first)
         one = self.warping(first, forward.field, 0.0, shares).frames
         two = self.warping(last, backward.field, 0.0, 1 - shares).frames
-        return _mixed(one, two, forward.confident(shares), backward.confident(1 - shares), shares)
+        still = blended(first, last, shares.clamp(0, 1))
+        sure = forward.confident(shares), backward.confident(1 - shares)
+        return _mixed(one, two, still, *sure, shares)
 
     def _video(self, video: Video, times: Tensor, target_times: Tensor) -> Video:
         """Frames at the target times, from videos whose frames are all observed."""
@@ -234,18 +242,23 @@ class FlowEstimator(TrainablePredictor):
         return found
 
 
+def blended(first: Image, last: Image, shares: Times) -> Video:
+    """Frames `[b t c h w]` between two frames `[b c h w]`: mixtures of both, without motion."""
+    return torch.lerp(first[:, None], last[:, None], shares[:, None, None, None].to(first))
+
+
 def _mixed(
-    one: Video, two: Video, sure_of_one: Tensor, sure_of_two: Tensor, shares: Times
+    one: Video, two: Video, still: Video, sure_of_one: Tensor, sure_of_two: Tensor, shares: Times
 ) -> Video:
     """Mixture of frames that were warped from the first (0) and from the last frame (1).
 
     The weights are nearness in time times confidence; beyond the ends, the nearer frame counts
-    alone.
+    alone. Where neither is sure, the frames `still`, which are mixed without motion, count.
     """
     near = shares.clamp(0, 1)[:, None, None]
-    weight_of_one, weight_of_two = (1 - near) * (LEAST + sure_of_one), near * (LEAST + sure_of_two)
-    share = weight_of_two / (weight_of_one + weight_of_two)
-    return torch.lerp(one, two, share.unsqueeze(2))
+    neither = LEAST + (1 - sure_of_one) * (1 - sure_of_two)
+    weights = torch.stack([(1 - near) * sure_of_one, near * sure_of_two, neither]).unsqueeze(3)
+    return (weights * torch.stack([one, two, still])).sum(0) / weights.sum(0)
 
 
 def check_observed(mask: Mask) -> None:
@@ -259,11 +272,6 @@ def check_observed(mask: Mask) -> None:
             f"got videos with {int((~mask).sum())} unobserved frames, but the motion needs all; "
             "set data.observed 1"
         )
-
-
-def default_warping() -> Warping:
-    """Warping by the coordinate map, with the solver of the network."""
-    return CoordinateWarping(SOLVER)
 
 
 def _alike(asked: Request) -> Iterator[Request]:

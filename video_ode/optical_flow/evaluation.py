@@ -17,7 +17,7 @@ from common.nn.warping import inverted_flow, sampled
 from common.typing import FlowField, Image, Times, Video
 from video_ode.evaluation.report import MODEL, number, text_table, write_csv
 from video_ode.optical_flow.baselines import FlowMethod, ilk, tvl1, zero_flow
-from video_ode.optical_flow.estimator import FlowEstimator, check_observed
+from video_ode.optical_flow.estimator import FlowEstimator, blended, check_observed
 from video_ode.optical_flow.warping import pixel_places
 from video_ode.times import shared_times
 
@@ -35,11 +35,6 @@ COLUMNS = {
     "psnr": ".2f",
     "ssim": ".4f",
 }
-
-
-def blended(first: Image, last: Image, shares: Times) -> Video:
-    """Frames `[b t c h w]` between two frames `[b c h w]`: mixtures of both, without motion."""
-    return torch.lerp(first[:, None], last[:, None], shares[:, None, None, None].to(first))
 
 
 def still(first: Image, last: Image, shares: Times) -> tuple[FlowField, Video]:

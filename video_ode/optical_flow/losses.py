@@ -16,6 +16,7 @@ from video_ode.optical_flow.motion import Motion
 from video_ode.optical_flow.warping import inside, pixel_places
 
 CHARBONNIER = 1e-3  # differences well below it count as squares
+LEAST_ERROR = 1e-6  # added to mean squared errors: PSNR above 60 dB is worth little
 SSIM_1, SSIM_2 = 0.01**2, 0.03**2
 
 
@@ -98,8 +99,8 @@ class MotionLoss(nn.Module):
         order: Order of the derivative of the velocity in the smoothness.
         check: Share of the training from which on hidden pixels, by the forward-backward check,
             are left out; only the estimation mode has both directions. 1: never.
-        mixture: Weight of the mean absolute difference of frames that are warped from both given
-            frames and mixed; it is what trains the confidence for `RobustLoss`.
+        mixture: Weight of the negative PSNR, in units of 10 dB, of frames that are warped from
+            both given frames and mixed; it is what trains the confidence for `RobustLoss`.
         levels: Number of levels of the pyramid whose motions have a loss, finest first.
 
     Raises:
@@ -114,7 +115,7 @@ class MotionLoss(nn.Module):
         steady: float = 0.05,
         order: Literal[1, 2] = 1,
         check: float = 0.2,
-        mixture: float = 1.0,
+        mixture: float = 0.3,
         levels: int = 3,
     ) -> None:
         super().__init__()
@@ -138,8 +139,9 @@ class MotionLoss(nn.Module):
         return self.photometric(*(x.flatten(0, 1) for x in (warped, truth, *rows)))
 
     def mixed(self, found: Video, truth: Video) -> Tensor:
-        """Weighted mean absolute difference of frames that were mixed from both given ones."""
-        return self.mixture * (found - truth).abs().mean()
+        """Weighted loss of frames that were mixed from both given ones: their negative PSNR."""
+        error = (found - truth).square().flatten(2).mean(2)
+        return self.mixture * (error + LEAST_ERROR).log10().mean()
 
     def smoothness(self, motion: Motion, frame: Image) -> Tensor:
         """Weighted smoothness of all maps of the velocity, on the grid of the anchor."""

@@ -6,11 +6,10 @@ from torch import Tensor
 from common.errors import InputError
 from common.inputs import ArrayLike
 from common.typing import ImageShape, Times, Video, Videos
-from video_ode.optical_flow.estimator import default_warping
 from video_ode.optical_flow.losses import MotionLoss, total
 from video_ode.optical_flow.motion import Motion
-from video_ode.optical_flow.network import MotionPyramid
-from video_ode.optical_flow.warping import Warping
+from video_ode.optical_flow.network import SOLVER, MotionPyramid
+from video_ode.optical_flow.warping import CoordinateWarping, Warping
 from video_ode.predictor import TrainablePredictor, finite
 
 
@@ -49,7 +48,7 @@ class WarpingPredictor(TrainablePredictor):
                 f"got a network with other frames at {list(self.network.others)}; the prediction "
                 "needs others: [-1], or [-1, -2] and so on"
             )
-        self.warping = warping or default_warping()
+        self.warping = warping or CoordinateWarping(SOLVER)
         self.motion_loss = loss or MotionLoss()
         self.shape = shape
 

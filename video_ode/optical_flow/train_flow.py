@@ -21,9 +21,7 @@ from common.errors import check_counts
 from common.metrics.frames import psnr
 from common.nn.shipped import write_weights
 from common.training.cli import run_command
-from video_ode.optical_flow.estimator import WEIGHTS, FlowEstimator
-from video_ode.optical_flow.evaluation import blended
-from video_ode.optical_flow.losses import MotionLoss
+from video_ode.optical_flow.estimator import WEIGHTS, FlowEstimator, blended
 from video_ode.predictor import to_unit
 
 SIZE = 96
@@ -48,7 +46,7 @@ def train(
     """
     check_counts(1, steps=steps, batch_size=batch_size)
     torch.manual_seed(seed)
-    model = FlowEstimator(loss=MotionLoss(mixture=10.0))
+    model = FlowEstimator()
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
     videos, bar = _videos(batch_size), trange(steps, desc="Training")

@@ -20,13 +20,16 @@ H, W = 20, 27  # no multiples of the pyramid's factors
 class Translation(MotionPyramid):
     """Network that knows that everything moves by (2, 1) pixels, or back if the order is so."""
 
+    confidence = 20.0
+
     def levels(self, pyramid):
         found = []
         for k, video in enumerate(pyramid):
             b, _, _, h, w = video.shape
             velocity = torch.tensor([2.0, 1.0])[:, None, None].expand(b, 3, 2, h, w) / 2**k
             velocity = torch.cat([velocity[: b // 2], -velocity[b // 2 :]])  # the way back
-            found.append(Motion(velocity, torch.zeros(b, 3, h, w), self.times))
+            sure = torch.full((b, 3, h, w), self.confidence)
+            found.append(Motion(velocity, sure, self.times))
         return found
 
 
@@ -58,6 +61,16 @@ def test_frames_between_and_beyond_move_along():
         )
     torch.testing.assert_close(found[1], picture()[0])
     torch.testing.assert_close(found[3], picture(1.0)[0])
+
+
+def test_an_unsure_network_gives_blends_without_motion():
+    network = Translation(width=4, radius=1)
+    network.confidence = -20.0
+    shares = torch.tensor([-0.5, 0.25, 1.5])
+    found = FlowEstimator(network).between(picture(), picture(1.0), shares)
+    blend = 0.75 * picture() + 0.25 * picture(1.0)
+    truth = torch.stack([picture(), blend, picture(1.0)], 1)
+    torch.testing.assert_close(found, truth, atol=1e-5, rtol=0)
 
 
 def test_flow_has_the_direction_of_the_motion():

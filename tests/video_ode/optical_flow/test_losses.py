@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 
 from common.errors import InputError
 from video_ode.optical_flow.losses import (
@@ -24,6 +26,18 @@ def test_charbonnier_is_the_absolute_difference_away_from_zero():
     found = RobustLoss(structure=0.0)(x, y, ONES, ONES)
     assert float(found) == pytest.approx(math.hypot(0.3, 1e-3), rel=1e-5)
     assert float(difference(x, x, 0.85).abs().max()) < 2e-4
+
+
+def test_the_loss_of_mixed_frames_is_their_negative_psnr_in_units_of_10_dB():
+    torch.manual_seed(0)
+    found, truth = torch.rand(2, 2, 3, 3, 6, 8, dtype=torch.float64)
+    scores = [
+        peak_signal_noise_ratio(y.numpy(), x.numpy(), data_range=1.0)
+        for x, y in zip(found.flatten(0, 1), truth.flatten(0, 1), strict=True)
+    ]
+    loss = MotionLoss(mixture=0.5).mixed(found, truth)
+    assert float(loss) == pytest.approx(-0.5 * np.mean(scores) / 10, rel=1e-4)
+    assert math.isfinite(float(MotionLoss().mixed(truth, truth)))
 
 
 def test_structure_is_that_of_a_window_of_nine_pixels():
