@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,24 @@ class RunError(RuntimeError):
 def reason(error: Exception) -> str:
     """First line of an error message, or the type of the error if it has no message."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Context in which packages of an extra of this project are imported.
+
+    Args:
+        name: Name of the extra in `pyproject.toml`.
+
+    Raises:
+        InputError: One of the packages is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"{error}; install the extra {name}: pip install -e '.[{name}]'"
+        ) from error
 
 
 def check_counts(least: int | float, **counts: int | float | Sequence[int | float] | None) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.stats import rankdata
-from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 from torch.nn.functional import dropout, leaky_relu, one_hot
 
@@ -160,12 +158,9 @@ def _fitted(
 
     Independent channels are one of the states: ratios of zero.
     """
-    covariances = [
-        torch.from_numpy(LedoitWolf(assume_centered=True).fit(scored.x[part].numpy()).covariance_)
-        for part in train
-    ]
+    covariances = [shrunk_covariance(scored.x[part]) for part in train]
     allowed = before | before.mT | torch.eye(before.shape[1], dtype=torch.bool)
-    covariance = torch.where(allowed, torch.stack(covariances).float(), 0)
+    covariance = torch.where(allowed, torch.stack(covariances), 0)
     n_context = scored.seen.shape[1] - scored.x.shape[1]
     net = Conditionals(covariance, before, shares, n_context)
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3, weight_decay=0.3)
@@ -191,6 +186,20 @@ def _fitted(
     return kept
 
 
+def shrunk_covariance(x: Tensor) -> Tensor:
+    """Covariance of centred rows `[n c]` shrunk towards a multiple of the identity, `[c c]`.
+
+    The share of the target is Ledoit & Wolf's estimate of the best one (2004).
+    """
+    x = x.double()
+    sample = x.T @ x / len(x)
+    target = sample.diagonal().mean() * torch.eye(x.shape[1], dtype=x.dtype)
+    apart = (sample - target).square().sum()
+    noise = (x.square().sum(1).square().mean() - sample.square().sum()) / len(x)
+    share = (noise / apart).nan_to_num(0).clamp(0, 1)
+    return ((1 - share) * sample + share * target).float()
+
+
 def _scored(rows: Rows, n_classes: int | None) -> tuple[Scored, Tensor]:
     """Coordinates of rows for a density, and the shares of atoms."""
     z = rows.z.detach().cpu()
@@ -209,7 +218,10 @@ def _scored(rows: Rows, n_classes: int | None) -> tuple[Scored, Tensor]:
 
 def _ranked(z: Tensor, shuffled: bool = False) -> Tensor:
     """Normal scores of values; equal ones get the middle of their scores, or one at random."""
-    first, last = (torch.from_numpy(rankdata(z.numpy(), way, axis=0)) for way in ("min", "max"))
+    columns = z.movedim(0, -1).contiguous()
+    ordered = columns.sort(-1).values
+    counts = [torch.searchsorted(ordered, columns, right=right) for right in (False, True)]
+    before, last = (count.movedim(-1, 0) for count in counts)
     share = torch.rand(z.shape, dtype=torch.float64) if shuffled else 0.5
-    share = torch.where(last > first, share, 0.5)
-    return torch.special.ndtri((first - 1 + share * (last - first + 1)) / len(z)).float()
+    share = torch.where(last - before > 1, share, 0.5)
+    return torch.special.ndtri((before + share * (last - before)) / len(z)).float()

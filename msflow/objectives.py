@@ -15,6 +15,7 @@ from common.inputs import ArrayLike
 from common.ode.regularize import Regularizer
 from common.ode.solve import Solver
 from common.typing import Image, PerSample
+from msflow.coupling import matched_noise
 from msflow.flow import MultiScaleFlow
 from msflow.scale import ScaleFlow
 
@@ -136,22 +137,30 @@ class FlowMatching(Objective):
             more often, which matter most for the likelihood.
         time_std: Standard deviation of that normal distribution.
         uniform: Share of the times that are drawn uniformly instead; 1 gives the plain objective.
+        coupling: Weight of the context in an optimal transport of the noise to the data of each
+            batch, see `matched_noise`. None: noise that is independent of the data.
 
     Raises:
-        InputError: `uniform` is outside `[0, 1]`, `time_std` is negative, or `time_mean` infinite.
+        InputError: `uniform` is outside `[0, 1]`, `time_std` or `coupling` is negative, or
+            `time_mean` infinite.
     """
 
     solves = False
 
     def __init__(
-        self, time_mean: float = 0.0, time_std: float = 1.0, uniform: float = 1.0
+        self,
+        time_mean: float = 0.0,
+        time_std: float = 1.0,
+        uniform: float = 1.0,
+        coupling: float | None = None,
     ) -> None:
         if not 0 <= uniform <= 1:
             raise InputError(f"got uniform {uniform}; give a share from 0 to 1")
-        check_counts(0, time_std=time_std)
+        check_counts(0, time_std=time_std, coupling=coupling)
         if not math.isfinite(time_mean):
             raise InputError(f"got time_mean {time_mean}; give a finite number, such as 0")
         self.time_mean, self.time_std, self.uniform = time_mean, time_std, uniform
+        self.coupling = coupling
 
     def __call__(
         self,
@@ -165,6 +174,8 @@ class FlowMatching(Objective):
         for s in scales:
             x, context, _ = flow.scales[s].standardize(levels[s])
             t, eps = self._times(x), torch.randn_like(x)
+            if self.coupling is not None:
+                eps = matched_noise(x, eps, context, self.coupling)
             terms[f"flow_matching_scale_{s}"] = _path_error(flow.scales[s], x, eps, t, context)
         loss = torch.stack(list(terms.values())).sum()
         return Loss(loss, {name: term.detach() for name, term in terms.items()})

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from common.errors import InputError, check_counts
+from common.errors import InputError, check_counts, extra
 from mimic.features.inputs import Numbers
 from mimic.metrics.base import (
     CodesAndFactors,
@@ -213,7 +212,15 @@ class BetaVAEScore(_DrawingMetric):
     The test accuracy of a logistic regression on `mean |z - z'|` over pairs of rows that share the
     value of one factor. Chance is `1 / k`. It depends on the codes' scale because of the
     regression's penalty, which is scikit-learn's default.
+
+    Raises:
+        InputError: scikit-learn is missing.
     """
+
+    def __init__(self, **options: Any) -> None:
+        with extra("disentanglement"):  # told before a training whose end needs it
+            import sklearn  # noqa: F401
+        super().__init__(**options)
 
     def compute(self) -> Tensor:
         rows = self.collected()
@@ -224,6 +231,8 @@ class BetaVAEScore(_DrawingMetric):
             raise InputError(
                 f"got n_train {self.n_train}, draws that all hold the same factor; raise n_train"
             )
+        from sklearn.linear_model import LogisticRegression
+
         model = LogisticRegression(max_iter=1000).fit(x.numpy(), v.numpy())
         return self.result(torch.tensor(model.score(x_test.numpy(), v_test.numpy())))
 

@@ -8,13 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from common.errors import InputError, check_counts
+from common.errors import InputError, check_counts, extra
 from mimic.metrics.base import (
     CodesAndFactors,
     DisentanglementMetric,
@@ -38,6 +34,8 @@ def importance_matrix(
     Returns:
         Importances `[d k]`, each column summing to one, and the mean test accuracy.
     """
+    with extra("disentanglement"):
+        from sklearn.ensemble import GradientBoostingClassifier
     _check(train, test)
     columns, accuracies = [], []
     for v, v_test in zip(train.factors.T.numpy(), test.factors.T.numpy(), strict=True):
@@ -135,9 +133,14 @@ class _PredictiveMetric(DisentanglementMetric):
         n_test: Number of rows to evaluate on. If fewer rows than `n_train + n_test` were
             collected, they are split in the same proportions.
         **options: Options of `DisentanglementMetric`.
+
+    Raises:
+        InputError: scikit-learn is missing.
     """
 
     def __init__(self, n_test: int = 5000, **options: Any) -> None:
+        with extra("disentanglement"):  # told before a training whose end needs it
+            import sklearn  # noqa: F401
         super().__init__(**options)
         check_counts(1, n_test=n_test)
         self.n_test = n_test
@@ -199,6 +202,8 @@ def _check(train: CodesAndFactors, test: CodesAndFactors) -> None:
 
 def _accuracies(codes: Tensor, v: Tensor, test: Tensor, v_test: Tensor, seed: int) -> Tensor:
     """Test accuracy `[d]` of each code for one factor."""
+    with extra("disentanglement"):
+        from sklearn.svm import LinearSVC
     found = []
     for x, x_test in zip(codes.T.numpy(), test.T.numpy(), strict=True):
         model = LinearSVC(C=0.01, class_weight="balanced", random_state=seed)
@@ -208,6 +213,9 @@ def _accuracies(codes: Tensor, v: Tensor, test: Tensor, v_test: Tensor, seed: in
 
 
 def _area(x: np.ndarray, v: np.ndarray, x_test: np.ndarray, v_test: np.ndarray) -> float:
+    with extra("disentanglement"):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import roc_auc_score
     model = LogisticRegression(max_iter=1000).fit(x, v)
     scores = model.predict_proba(x_test)
     areas = [

@@ -12,13 +12,10 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import seed_everything
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import check_counts, check_output
+from common.errors import check_counts, check_output, extra
 from common.experiments import Scores, compared_table, run_grid, write_report, write_results
 from common.training.cli import run_command
 from common.typing import Pixels
@@ -108,6 +105,10 @@ def few(data: ClassData, shots: int, seed: int) -> tuple[Pixels, Tensor]:
 
 def probe(network: nn.Sequential, images: Pixels, labels: Tensor, data: ClassData) -> float:
     """Accuracy in percent of a logistic regression on the standardised last feature."""
+    with extra("embedded"):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
     body = nn.Sequential(*list(network)[:-1])  # of any kind of nn.Sequential
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(on_images(body, images).numpy(), labels.numpy())

@@ -6,9 +6,10 @@ import warnings
 
 import pytest
 import torch
+from sklearn.covariance import LedoitWolf
 
 from mimic import measure_total_correlation, mutual_information
-from mimic.density import Reading, read_density
+from mimic.density import Reading, read_density, shrunk_covariance
 from mimic.features.normal_scores import NormalScores
 from mimic.features.rows import Rows, standardize
 from mimic.features.ties import atoms, copies
@@ -157,3 +158,10 @@ def test_mutual_information_has_both_readings():
     found = mutual_information(z[:, 0], z[:, 1], steps=150, noise=0.0)
     assert found.value == pytest.approx(1, rel=0.1)
     assert found.critic == pytest.approx(1, rel=0.25)
+
+
+@pytest.mark.parametrize(("n", "c"), [(50, 7), (30, 60), (1000, 3), (20, 1)])
+def test_covariances_are_shrunk_as_by_scikit_learn(n, c):
+    x = torch.randn(n, c) @ torch.randn(c, c)
+    expected = LedoitWolf(assume_centered=True).fit(x.double().numpy()).covariance_
+    torch.testing.assert_close(shrunk_covariance(x), torch.from_numpy(expected).float())

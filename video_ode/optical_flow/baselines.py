@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from skimage.registration import optical_flow_ilk, optical_flow_tvl1
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, extra
 from common.inputs import as_pixels
 from common.typing import FlowField, Image
 
@@ -34,13 +33,18 @@ def tvl1(first: Image, second: Image) -> FlowField:
         second: Second pictures of the same shape.
 
     Raises:
-        InputError: The pictures aren't of this kind, or differ in shape.
+        InputError: The pictures aren't of this kind or differ in shape, or scikit-image is
+            missing.
     """
+    with extra("embedded"):
+        from skimage.registration import optical_flow_tvl1
     return _of_grey(optical_flow_tvl1, first, second)
 
 
 def ilk(first: Image, second: Image) -> FlowField:
     """Iterative Lucas-Kanade optical flow (Le Besnerais 2005) of scikit-image, as `tvl1`."""
+    with extra("embedded"):
+        from skimage.registration import optical_flow_ilk
     return _of_grey(optical_flow_ilk, first, second)
 
 

@@ -12,7 +12,7 @@ from common.data.cache import cache_path, cached
 from common.data.fields.sea import SIDE, SeaSurface, zone_file
 from common.data.fields.waves import runge_kutta
 from common.data.formats.netcdf import check_variables
-from common.errors import InputError, check_counts
+from common.errors import InputError, check_counts, extra
 from common.files import written_whole
 
 YEAR = 365  # days
@@ -193,7 +193,8 @@ def climatology(values: np.ndarray) -> np.ndarray:
 @contextlib.contextmanager
 def _new_file(path: Path, days: int) -> Iterator[Any]:
     """Variables of a new netCDF file of a zone; it gets its name when all of it is written."""
-    import netCDF4  # here, so that the command lines that need no netCDF start faster
+    with extra("files"):
+        import netCDF4
 
     try:
         with written_whole(path) as new, netCDF4.Dataset(new, "w") as file:

@@ -12,7 +12,7 @@ from common.data.base import Split
 from common.data.formats.footage import Footage, MemoryVideo
 from common.data.videos.base import VideoData
 from common.data.videos.windows import ClipStart, Windows, check_val_fraction
-from common.errors import InputError, check_words, reason
+from common.errors import InputError, check_words, extra, reason
 
 YEARS = (13, 14, 15, 16)
 SHAPE = (2, 32, 32)  # inflow and outflow of each district
@@ -154,7 +154,8 @@ def read_traffic(root: Path) -> Traffic:
 
 def _read(path: Path) -> tuple[np.ndarray, list[str]]:
     """Flows `float64 [n 2 32 32]` and dates of a file."""
-    import h5py  # here, so that the command lines that need no h5 files start faster
+    with extra("files"):
+        import h5py
 
     if not path.is_file():
         raise InputError(f"found no file {path}; give the folder of BJ13 to BJ16 as data.root")

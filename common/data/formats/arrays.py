@@ -112,6 +112,8 @@ def loaded(path: Path, read: Callable[[], Any]) -> Any:
         raise InputError(f"found no file {path}; give the path of the downloaded one")
     try:
         return read()
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{path} lacks an array: {error.args[0]}; give another file") from error
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, struct.error) as error:

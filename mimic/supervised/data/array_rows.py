@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
 from common.data.formats.arrays import layout, loaded, opened
+from common.errors import extra
 
 ROWS_AT_ONCE = 4096  # rows in memory at once: 50 MB of colour images of 64x64
 
@@ -24,7 +24,7 @@ def array_layout(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     def found() -> tuple[tuple[int, ...], np.dtype[Any]]:
         if path.suffix == ".npz":
             return layout(path, key)[:2]
-        with h5py.File(path) as file:
+        with _hdf5_file(path) as file:
             return file[key].shape, file[key].dtype
 
     return loaded(path, found)
@@ -44,12 +44,18 @@ def array_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:
 
 
 def _hdf5_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:
-    with h5py.File(path) as file:
+    with _hdf5_file(path) as file:
         array = file[key]
         # Whole chunks, each unpacked once: array[rows] of h5py takes up to seven times as long.
         chunk = array.chunks[0] if array.chunks else 1
         size = chunk * max(1, ROWS_AT_ONCE // chunk)
         return _gathered(lambda start: array[start : start + size], rows, size, path)
+
+
+def _hdf5_file(path: Path) -> Any:
+    with extra("files"):
+        import h5py
+    return h5py.File(path)
 
 
 def _npz_rows(path: Path, key: str, rows: np.ndarray) -> np.ndarray:
