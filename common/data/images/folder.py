@@ -126,12 +126,13 @@ class ImageFolder(ImageData):
         held = {*inside["val"], *inside["test"]}
         shares = sorted((self._share(name), name) for name in self.files if name not in held)
         taken, end = 0, 0.0
-        for split, fraction in self.fractions.items():
-            if fraction and not inside[split]:
-                end += fraction
-                stop = max(bisect.bisect(shares, (end,)), taken + 1)
-                inside[split] = sorted(name for _, name in shares[taken:stop])
-                taken = stop
+        drawn = [split for split, share in self.fractions.items() if share and not inside[split]]
+        for k, split in enumerate(drawn):
+            end += self.fractions[split]
+            most = len(shares) - len(drawn) + k  # one is left for each of the others
+            stop = max(taken, min(most, max(taken + 1, bisect.bisect(shares, (end,)))))
+            inside[split] = sorted(name for _, name in shares[taken:stop])
+            taken = stop
         inside["train"] = sorted(name for _, name in shares[taken:])
         return inside
 
@@ -181,6 +182,8 @@ class ImageFolder(ImageData):
         finally:
             pool.shutdown(cancel_futures=True)
         if broken := [words for words in told if words is not None]:
+            if self.strict and part != "all":
+                self._part("all")  # which names the broken files of the other splits too
             self._report(broken, len(names))
             pixels = pixels[[words is None for words in told]]
         whole = [name for name, words in zip(names, told, strict=True) if words is None]
