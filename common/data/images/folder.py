@@ -200,7 +200,7 @@ class ImageFolder(ImageData):
                 "leaves them out"
             )
         if len(broken) == count:
-            raise InputError(f"can't read any {told}; give images")
+            raise InputError(f"no image can be read: {told}; give others")
         rank_zero_warn(f"left out {told}")
 
 

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -42,8 +41,8 @@ class PredictionTable(BasePredictionWriter):
         path = Path(trainer.log_dir or trainer.default_root_dir) / f"predictions{suffix}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         indices = [i for batch in batch_indices[0] for i in batch]
-        loader: Any = trainer.predict_dataloaders
-        names = getattr(loader.dataset, "names", None)
+        dataset = getattr(trainer.predict_dataloaders, "dataset", None)
+        names = getattr(dataset, "names", None)
         first = indices if names is None else [names[i] for i in indices]
         # Names of files may hold bytes that are no UTF-8.
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:

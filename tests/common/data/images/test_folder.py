@@ -417,7 +417,7 @@ def test_good_files_raise_no_warning(tmp_path):
 
 def test_nothing_usable_is_refused_even_if_lenient(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"can't read any 1 of 1 images .*a\.png"):
+    with pytest.raises(InputError, match=r"no image can be read: 1 of 1 .*a\.png"):
         ImageFolder(tmp_path, strict=False).setup("predict")
 
 
