@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from common.data.images import embedded, files  # noqa: F401  for short names of data sets
+from common.data.images import embedded, files, folder  # noqa: F401  for short names of data sets
 from common.data.images.base import ImageData
 from common.errors import InputError, check_counts, check_output
 from common.flows.pixel import reduce_bits

@@ -26,6 +26,7 @@ from common.data.flow.kitti import KITTIFlow
 from common.data.flow.sintel import Sintel
 from common.data.images.embedded import EmbeddedDigits, EmbeddedPhotos
 from common.data.images.files import CIFAR10, MNIST
+from common.data.images.folder import ImageFolder
 from common.data.videos.bair import BAIR
 from common.data.videos.balls import BouncingBalls
 from common.data.videos.embedded_clips import EmbeddedClips
@@ -165,6 +166,7 @@ IMAGE_SETS = [
     SmallSet(EmbeddedPhotos, small.in_memory(crops_per_photo=10)),
     SmallSet(MNIST, small.mnist),
     SmallSet(CIFAR10, small.cifar),
+    SmallSet(ImageFolder, small.image_folder),
 ]
 VIDEO_SETS = [
     SmallSet(MovingDigits, small.simulated, fixed=NO_FLIP),

@@ -209,6 +209,11 @@ OPTIONS = [
     case("msflow", "size 48", "--data", "EmbeddedPhotos", "--data.size", "48"),
     case("msflow", "crops_per_photo 0 1", "--data", "EmbeddedPhotos",
          "--data.crops_per_photo", "0"),
+    case("msflow", "size 0 1", "--data", "ImageFolder", "--data.root", ".", "--data.size", "0"),
+    case("msflow", "crops_per_image 0 1", "--data", "ImageFolder", "--data.root", ".",
+         "--data.crops_per_image", "0"),
+    case("msflow", "val_fraction 1 test_fraction", "--data", "ImageFolder", "--data.root", ".",
+         "--data.val_fraction", "1"),
     case("msflow", "val_fraction 1", "--data", "MNIST", "--data.root", ".",
          "--data.val_fraction", "1"),
     # NaN
@@ -503,6 +508,7 @@ def npz_bomb(folder):
 
 BOMBS = [
     ("msflow", "MNIST", mnist_bomb, "67108864 bytes"),
+    ("msflow", "ImageFolder", png_bomb, "png pixels"),
     ("video_ode", "VideoFolder", png_bomb, "png pixels"),
     ("video_ode", "Human36M", npz_bomb, "S1-walk_ bytes"),
 ]

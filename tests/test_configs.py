@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.common.data.mixed_images import write_mixed
 from tests.common.data.small_files import taxi, write_taxi
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,8 @@ DRIVES = [
 # images in files of the same format; sets that are drawn first are made small.
 DATA = {
     "msflow/cifar10": ["--data", PHOTOS, "--data.crops_per_photo", "20"],
+    "msflow/images": ["--data.root", "{images}"],
+    "msflow/images_large": ["--data.root", "{images}"],
     "video_ode/srvp_mmnist": ["--data.root", "null"],
     "video_ode/srvp_mmnist_deterministic": ["--data.root", "null"],
     "video_ode/srvp_kth": [*CLIPS, "--data.channels", "1"],
@@ -101,6 +104,9 @@ def arguments(configs, folder):
         write_taxi(folder, taxi((8, 8, 8, 40)))
     if base == "cifar10":
         write_cifar10(folder)
+    if "{images}" in data:
+        write_mixed(folder / "images", 24)
+        data = ["--data.root", str(folder / "images")]
     data = [re.sub("{folder}|{taxis}", str(folder), word) for word in data]
     return [*files, *given, *data]
 

@@ -22,6 +22,7 @@ from common.errors import InputError, check_counts
 from common.signals import STOPPING
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 STAGES: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -123,7 +124,7 @@ class Data(LightningDataModule, abc.ABC):
         check_counts(1, batch_size=batch_size)
         check_counts(0, num_workers=num_workers)
         self.batch_size, self.num_workers, self.flip = batch_size, num_workers, flip
-        self._datasets: dict[Split, Dataset[Any]] = {}
+        self._datasets: dict[str, Dataset[Any]] = {}
 
     @abc.abstractmethod
     def dataset(self, split: Split) -> Dataset[Any]:
@@ -163,9 +164,9 @@ class Data(LightningDataModule, abc.ABC):
     def predict_dataloader(self) -> StatefulDataLoader[Any]:
         return self._loader("test")
 
-    def _ready(self, split: Split) -> Dataset[Any]:
+    def _ready(self, split: str) -> Dataset[Any]:
         if split not in self._datasets:
-            stage = next(s for s, splits in STAGES.items() if split in splits)
+            stage = next((s for s, splits in STAGES.items() if split in splits), split)
             raise InputError(
                 f"the {split} {self.examples} aren't loaded yet; call setup('{stage}') first"
             )
@@ -180,9 +181,7 @@ class Data(LightningDataModule, abc.ABC):
         epoch = getattr(progress, "processed", 0)
         return Shuffle(self._ready("train"), self.flip, n_devices, rank, seed, epoch, self.endless)
 
-    def _loader(
-        self, split: Split, sampler: Sampler[int] | None = None
-    ) -> StatefulDataLoader[Any]:
+    def _loader(self, split: str, sampler: Sampler[int] | None = None) -> StatefulDataLoader[Any]:
         # Arguments by name: Lightning rebuilds the loader from them with another sampler.
         return StatefulDataLoader(
             self._ready(split),
@@ -197,6 +196,15 @@ class Data(LightningDataModule, abc.ABC):
             # a resume has restored that state.
             generator=torch.Generator().manual_seed(0),
             worker_init_fn=_begin_worker,
+        )
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Raises an `InputError` if a share is below 0, or both together are 1 or more."""
+    if not (min(val_fraction, test_fraction) >= 0 and val_fraction + test_fraction < 1):
+        raise InputError(
+            f"got val_fraction {val_fraction} and test_fraction {test_fraction}; give 0 or more "
+            "each and less than 1 together"
         )
 
 

@@ -1,5 +1,7 @@
 """The real command line, in process, on a small flow and few real digits."""
 
+import csv
+import os
 import re
 import signal
 import subprocess
@@ -9,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.errors import InputError
 from msflow.cli import main
 from msflow.module import MultiScaleFlowModule
+from tests.common.data.mixed_images import write_mixed
 from tests.tiny import FLOW
 
 CONFIG = (
@@ -34,6 +38,8 @@ trainer:
     - {class_path: pytorch_lightning.callbacks.EMAWeightAveraging, init_args: {decay: 0.5}}
 """
 )
+
+OWN = "ImageFolder, init_args: {size: 28, channels: 1, strict: false, "
 
 
 @pytest.fixture
@@ -107,6 +113,46 @@ def test_fit_leaves_checkpoints_samples_and_logs_and_the_rest_uses_them(config, 
     call(config, "sample", "--ckpt_path", "best", "--n", "3", "--out", str(picture))
     assert f"samples: {picture}" in capfd.readouterr().out
     assert picture.is_file()
+
+
+def table(out):
+    """Rows of the table whose path a command printed."""
+    path = re.search(r"predictions: (.*)", out)[1]
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.reader(file))
+
+
+def test_a_folder_of_mixed_images_is_trained_sampled_and_scored(config, capfd):
+    """Three commands and one configuration; every whole image gets a score under its name."""
+    names = write_mixed(config.parent / "own", 300, broken=9)
+    lines = CONFIG.replace("EmbeddedDigits, init_args: {", OWN).replace("limit_predict", "limit_x")
+    config.write_text("\n".join(x for x in lines.splitlines() if "limit_x" not in x))
+    root = ["--data.root", str(config.parent / "own")]
+    call(config, "fit", *root)
+    picture = config.parent / "grid.png"
+    call(config, "sample", *root, "--ckpt_path", "best", "--n", "3", "--out", str(picture))
+    assert picture.is_file()
+    capfd.readouterr()
+    call(config, "predict", *root, "--ckpt_path", "best", "--model.n_draws", "1")
+    head, *rows = table(capfd.readouterr().out)
+    assert head == ["name", "bpd"]
+    assert [name for name, _ in rows] == names
+    assert all(0 < float(bits) < 40 for _, bits in rows)
+
+
+def test_the_table_has_the_number_of_each_image_beside_its_name(trained, capfd, monkeypatch):
+    greys = {"b.png": 9, "a/c, d.png": 200, 'a/"e".png': 3, os.fsdecode(b"\xff.png"): 77}
+    for name, grey in greys.items():
+        path = trained.parent / "own" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (5, 7), grey).save(path)
+    mean = lambda self, pixels, batch_idx: pixels.float().mean((1, 2, 3))
+    monkeypatch.setattr(MultiScaleFlowModule, "predict_step", mean)
+    data = ["--data", "ImageFolder", "--data.size", "28", "--data.channels", "1"]
+    root = ["--data.root", str(trained.parent / "own"), "--data.batch_size", "3"]
+    options = [*data, *root, "--trainer.limit_predict_batches", "2", "--ckpt_path", "best"]
+    call(trained, "predict", *options)
+    assert {name: float(x) for name, x in table(capfd.readouterr().out)[1:]} == greys
 
 
 def test_a_killed_run_continues_as_if_it_had_not_been(config):

@@ -93,7 +93,7 @@ class MemoryVideo(Footage):
 class FrameFormat(NamedTuple):
     """Size and colours that all frames of a data set are converted to.
 
-    Transparent pixels show a black background.
+    Transparent pixels show the background. Colour profiles are not applied.
 
     Attributes:
         height: Height in pixels.
@@ -101,12 +101,45 @@ class FrameFormat(NamedTuple):
         channels: 3: colour; 1: grey, with the weights of Rec. 601.
         crop: `centre`: cut the frame to the aspect ratio of `height` and `width`, around its
             centre; `none`: keep the whole frame and change its aspect ratio.
+        background: Colour behind transparent pixels.
     """
 
     height: int
     width: int
     channels: int = 3
     crop: Literal["centre", "none"] = "centre"
+    background: Literal["black", "white"] = "black"
+
+    @classmethod
+    def checked(
+        cls,
+        size: int | tuple[int, int],
+        channels: int,
+        crop: Literal["centre", "none"] = "centre",
+        background: Literal["black", "white"] = "black",
+    ) -> "FrameFormat":
+        """Format from the options of a user.
+
+        Args:
+            size: Height and width in pixels, or one number for both.
+            channels: 3: colour; 1: grey.
+            crop: As the attribute.
+            background: As the attribute.
+
+        Raises:
+            InputError: The size is below 1, or another number of channels.
+        """
+        height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1:
+            raise InputError(f"got size {size}; give 1 or more pixels")
+        if channels not in (1, 3):
+            raise InputError(f"got channels {channels}; give 3 (colour) or 1 (grey)")
+        return cls(height, width, channels, crop, background)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
 
     def convert(self, image: Image.Image, aspect: float = 1.0) -> np.ndarray:
         """Image in this format, `uint8 [c h w]`, scaled with antialiasing (Lanczos filter).
@@ -115,28 +148,58 @@ class FrameFormat(NamedTuple):
             image: The image.
             aspect: Width of a pixel of the image, divided by its height.
         """
+        return self.cut(self.coloured(image), aspect)
+
+    def coloured(self, image: Image.Image) -> Image.Image:
+        """Image in the colours of this format, with 8 bits a channel, before it is scaled.
+
+        Raises:
+            InputError: It holds floats, or integers that don't fit into 16 bits.
+        """
         if image.mode == "F":
             raise InputError("it holds floats of unknown range; convert it to 8 or 16 bits")
         if image.mode.startswith("I"):  # Pillow would clip the 16 bits instead of scaling them
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            deep = np.asarray(image)
+            if deep.size and not 0 <= deep.min() <= deep.max() < 2**16:
+                raise InputError("it holds integers of 32 bits; convert it to 8 or 16 bits")
+            image = Image.fromarray((deep >> 8).astype(np.uint8))
         if image.has_transparency_data:
-            black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-            image = Image.alpha_composite(black, image.convert("RGBA"))
-        image = image.convert("L" if self.channels == 1 else "RGB")
-        window = self._window(image.width, image.height, aspect)
+            behind = Image.new("RGBA", image.size, self.background)
+            image = Image.alpha_composite(behind, image.convert("RGBA"))
+        return image.convert("L" if self.channels == 1 else "RGB")
+
+    def cut(
+        self,
+        image: Image.Image,
+        aspect: float = 1.0,
+        zoom: float = 1.0,
+        place: tuple[float, float] = (0.5, 0.5),
+    ) -> np.ndarray:
+        """Window of an image in this size, `uint8 [c h w]`; the default is the whole `crop`.
+
+        Args:
+            image: Result of `coloured`.
+            aspect: Width of a pixel of the image, divided by its height.
+            zoom: Height of the window, as a share of that of the largest window.
+            place: Place of the window from left (0) to right (1), and from top to bottom.
+        """
+        width, height = self._largest(image.width, image.height, aspect)
+        width, height = zoom * width, zoom * height
+        left, top = place[0] * (image.width - width), place[1] * (image.height - height)
+        # Rounding may take the border out of the image, which Pillow refuses.
+        right, bottom = min(left + width, image.width), min(top + height, image.height)
+        window = (max(left, 0.0), max(top, 0.0), right, bottom)
         pixels = np.asarray(scaled(image, self.width, self.height, window))
         if self.channels == 1:
             return pixels[None]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def _window(self, width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom border of the part of an image that is kept."""
+    def _largest(self, width: int, height: int, aspect: float) -> tuple[float, float]:
+        """Width and height of the part of an image that is kept."""
         if self.crop == "none":
-            return 0.0, 0.0, float(width), float(height)
+            return float(width), float(height)
         scale = min(width * aspect / self.width, height / self.height)
-        left = (width - scale * self.width / aspect) / 2
-        top = (height - scale * self.height) / 2
-        return left, top, width - left, height - top
+        return scale * self.width / aspect, scale * self.height
 
 
 class FrameFolder(Footage):

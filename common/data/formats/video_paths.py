@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -33,26 +34,53 @@ def videos_under(root: Path) -> dict[str, Path]:
         InputError: `root` is no folder.
     """
     root = root.expanduser()
-    if not root.is_dir():
-        raise InputError(
-            f"got data.root {root}, which is no folder; give the folder that has the videos"
-        )
     found: list[Path] = []
     unread: list[str] = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        folders[:] = [name for name in folders if not _is_skipped(here / name)]
-        videos = [f for f in files if f.lower().endswith(VIDEO_SUFFIXES) and f[0] != "."]
+    for here, files in folders_under(root, "videos"):
+        videos = [f for f in files if f.lower().endswith(VIDEO_SUFFIXES)]
         found += [here / f for f in videos]
         found += [] if videos else _frame_videos(here, files)
-        unread += [f for f in files if f.lower().endswith(UNREAD_SUFFIXES) and f[0] != "."]
+        unread += [f for f in files if f.lower().endswith(UNREAD_SUFFIXES)]
+    warn_of_unread(root, unread, VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+    return dict(sorted((path.relative_to(root).as_posix(), path) for path in found))
+
+
+def folders_under(root: Path, content: str) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all folders under it, each with the names of its files.
+
+    Links are followed, but not round in circles. Hidden files and folders are left out, and
+    folders that can't be read with a warning.
+
+    Args:
+        root: The folder.
+        content: Plural noun for what it should hold, used in error messages.
+
+    Raises:
+        InputError: `root` is no folder.
+    """
+    if not root.is_dir():
+        raise InputError(
+            f"got data.root {root}, which is no folder; give the folder that has the {content}"
+        )
+    tell = lambda error: rank_zero_warn(f"left out {error.filename}: {error.strerror}")
+    for folder, folders, files in os.walk(root, onerror=tell, followlinks=True):
+        folders[:] = [name for name in folders if not _is_skipped(Path(folder, name))]
+        yield Path(folder), [name for name in files if name[0] != "."]
+
+
+def warn_of_unread(root: Path, unread: list[str], kinds: tuple[str, ...]) -> None:
+    """Warns of files that are left out because of their kind.
+
+    Args:
+        root: Folder of the files.
+        unread: Names of the files.
+        kinds: Endings of the names of files that can be read.
+    """
     if unread:
-        kinds = " ".join(VIDEO_SUFFIXES + IMAGE_SUFFIXES)
         rank_zero_warn(
             f"left out {len(unread)} files in {root} of kinds that can't be read, such as "
-            f"{unread[0]}; convert them to one of {kinds}"
+            f"{unread[0]}; convert them to one of {' '.join(kinds)}"
         )
-    return dict(sorted((path.relative_to(root).as_posix(), path) for path in found))
 
 
 def frame_files(path: Path) -> list[Path]:
@@ -103,4 +131,6 @@ def _is_frame(name: str) -> bool:
 
 def _is_skipped(folder: Path) -> bool:
     """True for a hidden folder, or a link to a folder that contains it (an endless loop)."""
-    return folder.name[0] == "." or (folder.is_symlink() and folder.resolve() in folder.parents)
+    if folder.name[0] == "." or not folder.is_symlink():
+        return folder.name[0] == "."
+    return folder.resolve() in [parent.resolve() for parent in folder.parents]

@@ -11,10 +11,15 @@ from common.typing import Pixels
 
 
 class ImageStack(Dataset[Tensor]):
-    """Data set over one tensor of `n` images; index `n + i` is the mirror image of image `i`."""
+    """Data set over one tensor of `n` images; index `n + i` is the mirror image of image `i`.
 
-    def __init__(self, images: Pixels) -> None:
-        self.images = images
+    Args:
+        images: The images.
+        names: Name of each image. None: they have no names.
+    """
+
+    def __init__(self, images: Pixels, names: list[str] | None = None) -> None:
+        self.images, self.names = images, names
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,5 +51,9 @@ class ImageData(Data):
         same tensor again, so do not write into it.
         """
 
+    def names(self, split: Split) -> list[str] | None:
+        """Names of the images of a split, in their order. None: they have no names."""
+        return None
+
     def dataset(self, split: Split) -> ImageStack:
-        return ImageStack(self.images(split))
+        return ImageStack(self.images(split), self.names(split))

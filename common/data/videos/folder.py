@@ -7,14 +7,12 @@ from typing import Any, Literal
 
 import torch
 
-from common.data.base import Split
+from common.data.base import SPLITS, Split, check_fractions
 from common.data.formats.footage import Footage, FrameFormat
 from common.data.formats.video_files import open_video
 from common.data.formats.video_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, videos_under
 from common.data.videos.windows import VideoOpener, WindowData
 from common.errors import InputError
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class VideoFolder(WindowData):
@@ -55,20 +53,11 @@ class VideoFolder(WindowData):
         **serving: Any,
     ) -> None:
         super().__init__(**serving)
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1:
-            raise InputError(f"got size {size}; give 1 or more pixels")
-        if channels not in (1, 3):
-            raise InputError(f"got channels {channels}; give 3 (colour) or 1 (grey)")
-        if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
-            raise InputError(
-                f"got val_fraction {val_fraction} and test_fraction {test_fraction}; give 0 or "
-                "more each and less than 1 together"
-            )
+        self.frame_format = FrameFormat.checked(size, channels, crop)
+        check_fractions(val_fraction, test_fraction)
         self.root, self.timing = Path(root).expanduser(), timing
-        self.frame_format = FrameFormat(height, width, channels, crop)
         self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-        self.split_seed, self.shape = split_seed, (channels, height, width)
+        self.split_seed, self.shape = split_seed, self.frame_format.shape
 
     def openers(self, split: Split) -> Sequence[VideoOpener]:
         return [functools.partial(self._open, path) for path in self.paths(split)]

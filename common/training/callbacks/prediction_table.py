@@ -13,6 +13,9 @@ from torch import Tensor
 class PredictionTable(BasePredictionWriter):
     """Writes one number for each image to `predictions.csv`, in the order of the data.
 
+    Images are named by the `names` of their data set, such as the paths of files; without names,
+    by their numbers.
+
     If there are several processes, each one writes its share to `predictions_<rank>.csv`.
 
     Args:
@@ -38,8 +41,12 @@ class PredictionTable(BasePredictionWriter):
         path = Path(trainer.log_dir or trainer.default_root_dir) / f"predictions{suffix}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         indices = [i for batch in batch_indices[0] for i in batch]
-        with path.open("w", newline="") as file:
+        dataset = getattr(trainer.predict_dataloaders, "dataset", None)
+        names = getattr(dataset, "names", None)
+        first = indices if names is None else [names[i] for i in indices]
+        # Names of files may hold bytes that are no UTF-8.
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(["index", self.title(pl_module)])
-            writer.writerows(zip(indices, torch.cat(list(predictions)).tolist(), strict=True))
+            writer.writerow(["index" if names is None else "name", self.title(pl_module)])
+            writer.writerows(zip(first, torch.cat(list(predictions)).tolist(), strict=True))
         print(f"predictions: {path.resolve()}")

@@ -5,6 +5,7 @@ import numpy as np
 from common.data.driving.export import write_bdd100k, write_kitti
 from common.data.driving.scene import DrivingScene
 from tests.common.data.flow_files import write_flying_chairs, write_kitti_flow, write_sintel
+from tests.common.data.mixed_images import write_mixed
 from tests.common.data.small_files import (
     noise,
     sea,
@@ -91,6 +92,12 @@ def mnist(folder):
 def cifar(folder):
     write_cifar(folder, noise(15, 3072), noise(3, 3072, seed=1))
     return {"root": str(folder), "val_fraction": 0.2}
+
+
+def image_folder(folder):
+    for split, count in (("train", 8), ("val", 3), ("test", 3)):
+        write_mixed(folder / split, count)
+    return {"root": str(folder), "size": 12}
 
 
 def video_folder(folder):
