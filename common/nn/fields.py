@@ -246,9 +246,9 @@ def as_field(module: nn.Module) -> nn.Module:
     return module if _n_arguments(module) > 2 else ModuleField(module)
 
 
-def _n_arguments(module: nn.Module) -> float:
-    """Largest number of arguments that the module's forward takes by position."""
+def _n_arguments(module: nn.Module) -> int:
+    """Largest number of arguments, up to 3, that the module's forward takes by position."""
     kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return math.inf
-    return sum(kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+        return 3
+    return min(3, sum(kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds))

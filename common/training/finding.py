@@ -91,7 +91,7 @@ def _implied(arguments: list[str], configs: Path) -> list[str]:
         for option, equals, value in [argument.partition("=")]
         if option == "--ckpt_path"
     ]
-    if not asked or asked[-1] in NEWEST:
+    if not asked or asked[-1] in ("", *NEWEST):
         return []
     path = _file(asked[-1], shipped_models(configs.parent))
     if path.suffix == ENDING:

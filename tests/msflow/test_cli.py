@@ -316,3 +316,16 @@ def test_a_checkpoint_of_another_model_is_refused(trained, subcommand, capfd):
     error = capfd.readouterr().err
     assert "the checkpoint is of another model" in error
     assert "weights differ, the first is flow.scales.0.blocks.0.field." in error
+
+
+def test_the_path_of_a_checkpoint_is_enough(config, tmp_path, monkeypatch, capsys):
+    call(config, "fit", "--trainer.max_epochs", "1")
+    best = version(config) / "checkpoints" / "best.ckpt"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(["sample", "--ckpt_path", str(best), "--n", "4", "--out", "grid.png"])
+    assert (tmp_path / "elsewhere" / "grid.png").is_file()
+    main(["predict", f"--ckpt_path={best}"])
+    assert (version(config) / "predictions.csv").is_file()
+    assert not (tmp_path / "elsewhere" / "lightning_logs").exists()
+    assert not (version(config).parent / "version_1").exists()
