@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from pytorch_lightning.cli import instantiate_module
 from torch import nn
 
 import msflow.cli
@@ -78,8 +79,6 @@ def test_presets_are_the_models_of_the_shipped_configurations(name):
     package, _, file = name.partition("/")
     config = yaml.safe_load((ROOT / package / "configs" / file).read_text())["model"]
     record = {"_class_path": config["class_path"], **config["init_args"]}
-    from pytorch_lightning.cli import instantiate_module
-
     made = instantiate_module(System, record)
     model = made.flow if package == "msflow" else made.predictor
     (shapes, own), (wanted_shapes, wanted) = settings(PRESETS[name]()), settings(model)

@@ -97,8 +97,9 @@ def _implied(arguments: list[str], configs: Path) -> list[str]:
     if path.suffix == ENDING:
         known = {file.stem: file for file in configs.glob("**/*.yaml")}
         names = str(read_model_file(path).get(CONFIGURATION)).split("+")
-        files = [str(known[name]) for name in names if name in known]
-        return [word for file in files for word in ("--config", file)]
+        if not known.keys() >= set(names):
+            return []
+        return [word for name in names for word in ("--config", str(known[name]))]
     own = runs.configuration_of(path)
     if own is None:
         return []

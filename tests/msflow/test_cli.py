@@ -12,6 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.errors import InputError
+from common.training.checkpoints import export
 from msflow.cli import main
 from msflow.module import MultiScaleFlowModule
 from tests.tiny import FLOW
@@ -329,3 +330,9 @@ def test_the_path_of_a_checkpoint_is_enough(config, tmp_path, monkeypatch, capsy
     assert (version(config) / "predictions.csv").is_file()
     assert not (tmp_path / "elsewhere" / "lightning_logs").exists()
     assert not (version(config).parent / "version_1").exists()
+    export(str(best), "model.safetensors")
+    call(config, "test", "--ckpt_path", "model.safetensors")
+    assert "uniform dequantization" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["sample", "--ckpt_path", "model.safetensors"])
+    assert "sample needs --config FILE" in capsys.readouterr().err  # its own isn't a shipped one
