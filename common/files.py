@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from common.errors import InputError
@@ -69,6 +70,26 @@ def read_torch(path: str | Path) -> Any:
     except Exception as error:  # a damaged file may raise any exception
         raise InputError(
             f"{shown(path)} can't be read: {_why(error)}; take another file"
+        ) from error
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, on the CPU, and metadata of a safetensors file.
+
+    Raises:
+        InputError: There is no such file, or it is damaged.
+    """
+    if not is_file(path):
+        raise InputError(f"there is no file {shown(path)}; give the path of a local file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Copies, because the tensors are the file itself, which may change.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except Exception as error:  # a damaged file may raise any exception
+        raise InputError(
+            f"{shown(path)} can't be read: it is damaged, or no safetensors file; take another "
+            "file"
         ) from error
 
 

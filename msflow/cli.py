@@ -43,7 +43,8 @@ class FlowTrainer(Trainer):
         Args:
             model: System with a method `sample(n, temperature)`.
             datamodule: Not used.
-            ckpt_path: Weights of the model: best, last or the path of a file.
+            ckpt_path: Weights of the model: best, last, the path of a file, or the name of a
+                model that ships.
             n: Number of images.
             temperature: Scale of the base noise; below 1 the images are more likely and less
                 varied.

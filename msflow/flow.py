@@ -6,15 +6,25 @@ each scale of a pyramid; its context is the next coarser image (eq. 6.4-6.7).
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import check_counts
-from common.flows.pixel import PixelMap, bits_per_dim, dequantize, reduce_bits, to_bytes
-from common.flows.pyramid import Level, Pyramid
+from common.errors import InputError, check_counts
+from common.flows.pixel import (
+    InkMap,
+    Logit,
+    PixelMap,
+    bits_per_dim,
+    dequantize,
+    reduce_bits,
+    to_bytes,
+)
+from common.flows.pyramid import Level, Pyramid, UnimodularPyramid
 from common.inputs import ArrayLike, as_bytes
+from common.nn.fields import ResidualField
 from common.ode.divergence import Divergence
 from common.ode.solve import Solver
 from common.typing import FieldFactory, Image, ImageShape, PerSample, Pixels
@@ -90,6 +100,27 @@ class MultiScaleFlow(nn.Module):
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.scales: Sequence[ScaleFlow] = scales  # type: ignore[assignment]
         self.register_buffer("fitted", torch.tensor(False))
+
+    @classmethod
+    def small(cls, shape: ImageShape, pixel_map: PixelMap | None = None) -> "MultiScaleFlow":
+        """Flow for two CPU cores: that of `configs/digits.yaml` and `configs/photos.yaml`.
+
+        Args:
+            shape: Channels, height and width of the images; the sides are halved down to 7 or
+                less, as long as they are even.
+            pixel_map: None: `InkMap` for one channel (digits), else `Logit` (photographs).
+        """
+        check_counts(1, shape=shape)
+        n_scales, sides = 1, math.gcd(*shape[1:])
+        while sides % 2 == 0 and max(shape[1:]) >> (n_scales - 1) > 7:
+            n_scales, sides = n_scales + 1, sides // 2
+        return cls(
+            shape,
+            pixel_map or (InkMap() if shape[0] == 1 else Logit(alpha=0.05)),
+            UnimodularPyramid(n_scales),
+            partial(ResidualField, width=32, blocks=3),
+            Solver("rk4", step_size=0.125),
+        )
 
     @property
     def exact(self) -> bool:
@@ -230,14 +261,50 @@ class MultiScaleFlow(nn.Module):
         check_counts(0, temperature=temperature)
         x: Image | None = None
         for s, scale in enumerate(self.scales):
-            noise = torch.randn(
-                n, *scale.shape.detail, device=self.fitted.device, dtype=self.dtype
-            )
             context = None if x is None else self.pyramid.context(x, s)
-            detail = scale.sample(temperature * noise, context, solver)
+            detail = scale.sample(temperature * self._noise(n, s), context, solver)
             x = detail if x is None else self.pyramid.merge(x, detail, s)
         assert x is not None
         return to_bytes(self.pixel_map.inverse(x)[0], self.pixel_map.bits)
+
+    @torch.no_grad()
+    def sample_with_log_prob(
+        self, n: int, solver: Solver | None = None
+    ) -> tuple[Pixels, PerSample]:
+        """Images drawn from the model, and the log-density of each draw in nats, `[n]`.
+
+        The model is a density `p` of images of real numbers `v`, the grey levels plus noise in
+        `[0, 1)`; the images are the whole part of a draw `v`, and the log-density is `log p(v)`.
+        It is what `log_prob` of the image gives if the noise that it draws is the part of `v`
+        behind the point. For the probability of the image, `P = ∫ p`, the mean over draws with
+        this image is an upper bound of `log P`, while the mean of `log_prob` is a lower bound.
+
+        Args:
+            n: Number of images, 1 or more.
+            solver: None: the flow's own solver. The trace is by the flow's own divergence: exact
+                or an unbiased estimate.
+
+        Raises:
+            InputError: Numbers out of range, or a pyramid that isn't exact.
+        """
+        check_counts(1, n=n)
+        if not self.exact:
+            raise InputError(
+                f"got a flow with a {type(self.pyramid).__name__}, which gives a bound and no "
+                "density of an image; take an exact pyramid, such as UnimodularPyramid"
+            )
+        x, log_prob = self.scales[0].sample_with_log_prob(self._noise(n, 0), None, solver)
+        for s, scale in enumerate(self.scales[1:], 1):
+            context = self.pyramid.context(x, s)
+            detail, step = scale.sample_with_log_prob(self._noise(n, s), context, solver)
+            x, log_prob = self.pyramid.merge(x, detail, s), log_prob + step
+        u, ladj = self.pixel_map.inverse(x)
+        levels = self.dims * self.pixel_map.bits * math.log(2)  # u is v / 2^bits
+        return to_bytes(u, self.pixel_map.bits), log_prob - ladj - levels
+
+    def _noise(self, n: int, scale: int) -> Image:
+        shape = self.scales[scale].shape.detail
+        return torch.randn(n, *shape, device=self.fitted.device, dtype=self.dtype)
 
     def _bytes(self, pixels: ArrayLike) -> Pixels:
         return as_bytes(pixels, 4, self.shape, like=self.scales[0].detail.mean)

@@ -102,6 +102,21 @@ class ScaleFlow(nn.Module):
             noise = block.flow(noise, context, 1.0, 0.0, solver)
         return self.detail.inverse(noise)[0]
 
+    def sample_with_log_prob(
+        self, noise: Image, context: Image | None, solver: Solver | None = None
+    ) -> tuple[Image, PerSample]:
+        """Detail made from standard normal noise, and its log-density given the context, `[b]`.
+
+        The arguments are those of `sample`.
+        """
+        context = self._standardize_context(context)
+        log_prob = normal_log_prob(noise)
+        for block in reversed(self.blocks):
+            noise, ladj, _ = block.transport(noise, context, 1.0, 0.0, solver)
+            log_prob = log_prob - ladj
+        detail, ladj = self.detail.inverse(noise)
+        return detail, log_prob - ladj
+
     def _standardize_context(self, context: Image | None) -> Image | None:
         if self.context is None:
             return None

@@ -68,7 +68,8 @@ class VideoTrainer(Trainer):
         Args:
             model: System.
             datamodule: Data set with the test videos.
-            ckpt_path: Weights of the model: best, last or the path of a file.
+            ckpt_path: Weights of the model: best, last, the path of a file, or the name of a
+                model that ships.
             times: Times of the predictions as START:STOP:STEP, without STOP itself. Examples:
                 0:20:0.25 is slow motion, -5:20:1 begins before the video, 19:-1:-1 plays
                 backward. None: the times of the video.
@@ -114,7 +115,8 @@ class VideoTrainer(Trainer):
         Args:
             model: System.
             datamodule: Data set with the test videos.
-            ckpt_path: Weights of the model: best, last or the path of a file.
+            ckpt_path: Weights of the model: best, last, the path of a file, or the name of a
+                model that ships.
             n: Number of videos, the first ones of the test set; each one gets the content of the
                 next one.
             out: PNG file to write. None: swap.png in the run's folder.
@@ -141,7 +143,8 @@ class VideoTrainer(Trainer):
         Args:
             model: System.
             datamodule: Data set with the test videos.
-            ckpt_path: Weights of the model: best, last or the path of a file.
+            ckpt_path: Weights of the model: best, last, the path of a file, or the name of a
+                model that ships.
             n: Number of videos, the first ones of the test set; each is mixed with the next one.
             steps: Number of mixed videos, the two ends included.
             out: PNG file to write. None: interpolate.png in the run's folder.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.flows.base import Bijection
+from common.nn.fields import as_field
 from common.ode.divergence import Divergence, Hutchinson
 from common.ode.evaluations import Evaluations, State
 from common.ode.regularize import Regularizer
@@ -31,10 +32,12 @@ class Transport(NamedTuple):
 class CNF(Bijection):
     """Continuous normalizing flow from `x = z(0)` to `z(1)` along `dz/dt = f(t, z, context)`.
 
-    `ladj = ∫₀¹ tr(∂f/∂z) dt` (Predoc III, eq. 3.9-3.10).
+    `ladj = ∫₀¹ tr(∂f/∂z) dt` (Predoc III, eq. 3.9-3.10). A sample `x, ladj = cnf.inverse(z)` of
+    noise `z ~ N(0, I)` has the log-density `normal_log_prob(z) - ladj`.
 
     Args:
-        field: Vector field, the module `f(t, z, context)`.
+        field: Vector field, the module `f(t, z, context)`; a module of `z` alone, such as an
+            `nn.Sequential`, or of `(t, z)` is a field without context (see `ModuleField`).
         solver: Solver of the ODE, for calls that give no other one.
         divergence: Exact or estimated trace. None: Hutchinson's estimate in forward mode.
         compile: Compile the field, with and without its trace (not the solve, whose control flow
@@ -52,7 +55,7 @@ class CNF(Bijection):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.field, self.solver = field, solver
+        self.field, self.solver = as_field(field), solver
         self.divergence = divergence or Hutchinson()
         if compile:
             # The fields of all scales and blocks share one cache, with one entry for each shape.

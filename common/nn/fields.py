@@ -1,8 +1,9 @@
-"""Vector fields `f(t, z, context) -> dz` for images.
+"""Vector fields `f(t, z, context) -> dz` for images, and fields made of any module.
 
 The time is a scalar in a solve. In training by flow matching each sample has its own time, `[b]`.
 """
 
+import inspect
 import math
 from itertools import pairwise
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.errors import check_counts
+from common.errors import InputError, check_counts
 from common.nn import dual
 from common.ode.divergence import TangentField
-from common.typing import Image
+from common.typing import Image, Sample
 
 BOUND = 8.0  # soft bound of the inputs of `ResidualField`, in standard deviations
 
@@ -216,3 +217,38 @@ class ResidualField(PathField):
         places = (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size
         frequencies = torch.arange(self.waves, device=like.device, dtype=like.dtype)
         return torch.cos(math.pi * frequencies[:, None] * places)
+
+
+class ModuleField(nn.Module):
+    """Field of any module, without context: `f(z)` (autonomous), or `f(t, z)` as in torchdiffeq.
+
+    Args:
+        module: Module such as an `nn.Sequential`, which maps `z` to `dz` of the same shape. If its
+            `forward` takes two arguments, they are the time, a scalar, and `z`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.timed = module, _n_arguments(module) > 1
+
+    def forward(self, t: Tensor, z: Sample, context: Tensor | None = None) -> Sample:
+        if context is not None:
+            name = type(self.module).__name__
+            raise InputError(
+                f"got a context for a field made of {name}, which takes none; give a module "
+                "whose forward is f(t, z, context)"
+            )
+        return self.module(t, z) if self.timed else self.module(z)
+
+
+def as_field(module: nn.Module) -> nn.Module:
+    """The module itself if it is a field `f(t, z, context)`, otherwise a `ModuleField` of it."""
+    return module if _n_arguments(module) > 2 else ModuleField(module)
+
+
+def _n_arguments(module: nn.Module) -> int:
+    """Largest number of arguments, up to 3, that the module's forward takes by position."""
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return 3
+    return min(3, sum(kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds))

@@ -1,8 +1,10 @@
 """Checkpoints: files from which a model is rebuilt, or its training resumed, and no code runs.
 
     python -m common.training.checkpoints inspect FILE
+    python -m common.training.checkpoints export CHECKPOINT MODEL.safetensors
 
-shows what a file holds, without loading any code.
+The first shows what a file holds, without loading any code; the second writes a model file, which
+is a small checkpoint of weights only.
 """
 
 import copy
@@ -17,8 +19,17 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, RunError, check_output, reason
 from common.files import check_content, is_file, is_ordinary, read_torch, shown, written_whole
+from common.training.model_files import (
+    CONFIGURATION,
+    ENDING,
+    package_of,
+    read_model_file,
+    shipped_models,
+    write_model_file,
+)
+from common.training.runs import configuration_of, run_name
 from common.training.trust import named_classes, plain_record, trusted_class
 
 # Injected modules are hyper-parameters here on purpose: a checkpoint records their class paths.
@@ -91,6 +102,25 @@ class Reloadable(LightningModule):
                 f"{source} doesn't give a {kind.__name__}: {reason(error)[:300]}; arguments that "
                 "it lacks can be given by name"
             ) from error
+
+    @classmethod
+    def pretrained(cls, name: str) -> Any:
+        """Trained model that ships with the package of this class, in evaluation mode.
+
+        Args:
+            name: Name of the model, such as `digits` of `MultiScaleFlowModule`.
+
+        Raises:
+            InputError: No model of this name ships with the package, or it is of another class.
+        """
+        package = package_of(cls)
+        models = shipped_models(package)
+        if name not in models:
+            known = ", ".join(models) or "none"
+            raise InputError(
+                f"no model {shown(name)} ships with {package.name}; give one of: {known}"
+            )
+        return cls.load_from_checkpoint(models[name]).eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # The factory of an optimiser that the command line makes refers to the whole command line,
@@ -178,7 +208,7 @@ def load_weights(model: Reloadable, path: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Content of a local checkpoint file, loaded without running any code from it.
+    """Content of a local checkpoint or model file, loaded without running any code from it.
 
     If the file is damaged, the one before it is read, with a warning.
 
@@ -209,10 +239,12 @@ def inspect(file: str) -> str:
     versions |= own if isinstance(own, dict) else {}
     count = sum(x.numel() for x in weights.values())
     resumable = all(checkpoint.get(key) for key in ("optimizer_states", "loops"))
+    trained_by = checkpoint.get(CONFIGURATION)
     lines = {
         "file": str(Path(file).resolve()),
         "written by": shown(", ".join(f"{name} {version}" for name, version in versions.items())),
         "step": shown(f"{checkpoint.get('global_step')}, epoch {checkpoint.get('epoch')}"),
+        **({} if trained_by is None else {"trained by": shown(f"configuration {trained_by}")}),
         "weights": f"{count:,} in {len(weights)} tensors",
         "training": "can be resumed" if resumable else "can't be resumed: weights only",
         "classes": "\n             ".join(named_classes(checkpoint.get("hyper_parameters", {}))),
@@ -223,12 +255,37 @@ def inspect(file: str) -> str:
     return text
 
 
+def export(checkpoint: str, out: str, configuration: str | None = None, half: bool = True) -> None:
+    """Writes a checkpoint as a model file: weights and record only, to be shared or shipped.
+
+    If the training averages the weights, they are the averaged ones.
+
+    Args:
+        checkpoint: Checkpoint file of a training by the command line.
+        out: Model file to write, with the ending .safetensors.
+        configuration: Name of the configuration, which a command with this file alone takes. None:
+            that of the checkpoint's run; outside a run, the name of the model file.
+        half: Write matrices and kernels in half precision.
+    """
+    check_output(out, ENDING)
+    content = read_checkpoint(checkpoint)
+    if not content.get("hyper_parameters"):
+        raise InputError(
+            f"{shown(checkpoint)} has no record from which its model could be rebuilt; give a "
+            "checkpoint of a training by the command line"
+        )
+    own = configuration_of(checkpoint)
+    name = configuration or (Path(out).stem if own is None else run_name([own]))
+    write_model_file(content, out, name, half)
+    print(f"model: {Path(out).resolve()} ({Path(out).stat().st_size / 1e6:.2f} MB)")
+
+
 def _previous(path: Path) -> Path:
     return path.parent / f"{path.name}.previous"
 
 
 def _checked(path: str | Path) -> dict[str, Any]:
-    checkpoint = read_torch(path)
+    checkpoint = read_model_file(path) if Path(path).suffix == ENDING else read_torch(path)
     # Copies, because the methods and the metadata of an OrderedDict may lie.
     checkpoint = dict(dict.items(checkpoint)) if isinstance(checkpoint, dict) else {}
     weights = checkpoint.get("state_dict")
@@ -254,4 +311,4 @@ def _checked(path: str | Path) -> dict[str, Any]:
 if __name__ == "__main__":
     from common.training.cli import run_command
 
-    run_command({"inspect": inspect})
+    run_command({"inspect": inspect, "export": export})

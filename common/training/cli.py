@@ -19,12 +19,10 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace, auto_cli
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import distributed
 
 from common import signals
 from common.errors import InputError, reason
-from common.files import is_file, shown
 from common.training import runs
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.function_evaluations import FunctionEvaluations
@@ -33,6 +31,7 @@ from common.training.callbacks.settings import Settings
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
 from common.training.checkpoints import CheckpointFiles
 from common.training.failures import Diagnosis, explained
+from common.training.finding import find_checkpoint, with_configuration
 from common.training.parser import Parser
 from common.training.system import System
 
@@ -44,8 +43,6 @@ warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but load
 warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
 
-CHECKPOINT = "DYNAMICAL_VISION_CHECKPOINT"  # variable for the processes of other devices
-
 
 class CommandLine(LightningCLI):
     """Command line of a package: LightningCLI with the rules of this project.
@@ -54,16 +51,17 @@ class CommandLine(LightningCLI):
       override the command line, and no class that the checkpoint names is imported.
     - `--ckpt_path last` and `--ckpt_path best` mean the checkpoint of this configuration that was
       written last; `fit` with `last` continues in the folder of its run, with any other checkpoint
-      it begins a new run.
+      it begins a new run. The name of a model that ships with the package means its file.
+    - A command without configuration takes that of its checkpoint's run or model file.
     - Checkpoints are local files and load with `weights_only=True`.
 
     Args:
         args: Arguments of LightningCLI.
-        package: Name of the package, part of the path of its runs.
+        package: Folder of the package; its name is part of the path of its runs.
         kwargs: Arguments of LightningCLI.
     """
 
-    def __init__(self, *args: Any, package: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, package: Path, **kwargs: Any) -> None:
         self.package = package
         super().__init__(*args, **kwargs)
 
@@ -91,10 +89,13 @@ class CommandLine(LightningCLI):
         root = config.trainer.default_root_dir
         root = runs.checked_root("lightning_logs" if root is None else root)
         files = [str(path) for path in config.config or [] if path is not None]
-        folder = root / self.package / runs.run_name(files)
+        folder = root / self.package.name / runs.run_name(files)
         run_id = runs.checked_id(config.run_id)
         wanted = config.get("ckpt_path")
-        config.ckpt_path = path = self._checkpoint(folder, wanted, run_id)
+        # The job of a cluster resumes its own run, and tests the runs of other jobs.
+        one = run_id if fitting else config.run_id
+        path = find_checkpoint(wanted, folder, self.package, str(self.subcommand), one)
+        config.ckpt_path = path
         # Results are written to the folder of their run. Training begins a new run, or goes on
         # with the last checkpoint of one.
         run = runs.run_of(path, folder) if path and (wanted == "last" or not fitting) else None
@@ -147,35 +148,6 @@ class CommandLine(LightningCLI):
                 _end_with(*told, error)
             raise
 
-    def _checkpoint(self, folder: Path, wanted: str | None, run_id: str | None) -> str | None:
-        """Path of the checkpoint that the command asks for. None: `fit` starts from nothing."""
-        fitting = self.subcommand == "fit"
-        if wanted is None and not fitting:
-            raise InputError(
-                f"{self.subcommand} needs --ckpt_path: best, last or the path of a file"
-            )
-        if wanted not in ("best", "last"):
-            if wanted is not None and not is_file(wanted):
-                raise InputError(f"there is no file {shown(wanted)}; give a path, best or last")
-            return wanted
-        told = os.environ.pop(CHECKPOINT, None)
-        if told is not None and getattr(rank_zero_only, "rank", 0) > 0:
-            return told  # by the process that started this one
-        # The job of a cluster resumes its own run, and tests the runs of other jobs.
-        one = run_id if fitting else self.config[self.subcommand].run_id
-        found = runs.newest_checkpoint(folder, wanted, one)
-        if found is not None:
-            rank_zero_info(f"{wanted} checkpoint: {found}")
-            os.environ[CHECKPOINT] = str(found)
-            return str(found)
-        missing = f"no {wanted}.ckpt in the runs of {folder / one if one else folder}"
-        if not fitting:
-            raise InputError(f"{missing}: fit first, or give the path of a file")
-        rank_zero_warn(
-            f"{missing}: training starts from the beginning; --run_id NAME continues another run"
-        )
-        return None
-
 
 def run(
     data: type[LightningDataModule],
@@ -204,7 +176,7 @@ def run(
             command_line(
                 System,
                 data,
-                package=configs.parent.name,
+                package=configs.parent,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
@@ -214,7 +186,7 @@ def run(
                 trainer_class=trainer,
                 parser_class=Parser,
                 trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
-                args=_with_shipped_configs(arguments, configs),
+                args=with_configuration(arguments, configs),
             )
         finally:
             runs.release_locks()
@@ -286,35 +258,3 @@ def _end_children(trainer: Trainer) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(2)  # a process that stops by itself, for the same reason
         child.kill()
-
-
-def _with_shipped_configs(arguments: list[str], configs: Path) -> list[str]:
-    """Arguments in which a configuration that ships with the package is found from any folder.
-
-    Raises:
-        InputError: A subcommand is given without a configuration.
-    """
-    if not arguments or arguments[0].startswith("-"):
-        return arguments
-    given = {argument.split("=")[0] for argument in arguments[1:]}
-    asks_for_help = any(argument.endswith(".help") for argument in given)
-    if not asks_for_help and not given & {"-c", "--config", "-h", "--help", "--print_config"}:
-        files = (p for p in configs.glob("**/*.yaml") if p.parent.name != "ablations")
-        shipped = ", ".join(sorted(str(path.relative_to(configs)) for path in files))
-        raise InputError(
-            f"{arguments[0]} needs --config FILE; {configs.parent.name}/configs has {shipped}"
-        )
-    found = list(arguments)
-    for i, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option in ("-c", "--config") and equals:
-            found[i] = f"{option}={_shipped(value, configs)}"
-        elif option in ("-c", "--config") and i + 1 < len(arguments):
-            found[i + 1] = _shipped(arguments[i + 1], configs)
-    return found
-
-
-def _shipped(name: str, configs: Path) -> str:
-    """Path of a configuration file: as given, or in the installed package."""
-    places = (Path(name), configs.parents[1] / name, configs / name)
-    return next((str(place) for place in places if is_file(place)), name)

@@ -17,14 +17,31 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from common.errors import InputError, check_output
+from common.files import is_file
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, CONFIGURATION = "checkpoints", "config.yaml"
 _locks: dict[Path, TextIO] = {}
 
 
 def run_name(configs: Sequence[str | Path]) -> str:
-    """Name of a configuration that is stacked from files: their names, joined by `+`."""
-    return "+".join(Path(config).stem for config in configs) or "unnamed"
+    """Name of a configuration that is stacked from files: their names, joined by `+`.
+
+    The `config.yaml` of a run has the name of the run's configuration.
+    """
+    names = (
+        path.parent.parent.name if _is_of_run(path) else path.stem for path in map(Path, configs)
+    )
+    return "+".join(names) or "unnamed"
+
+
+def configuration_of(checkpoint: str | Path) -> Path | None:
+    """File `config.yaml` of the run that a checkpoint belongs to. None: it belongs to no run."""
+    path = Path(os.path.abspath(checkpoint)).parent.parent / CONFIGURATION
+    return path if _is_of_run(path) else None
+
+
+def _is_of_run(path: Path) -> bool:
+    return is_file(path) and path.name == CONFIGURATION and (path.parent / CHECKPOINTS).is_dir()
 
 
 def checked_root(root: str | Path) -> Path:
@@ -216,4 +233,5 @@ class BeginRun(SaveConfigCallback):
         # What this command made of the configuration isn't part of it.
         self.config.ckpt_path = self.config.run_id = None
         self.config.allow_changes = False
+        self.config.pop("weights_only", None)  # an option of Lightning's own subcommands only
         super().setup(trainer, pl_module, "fit")

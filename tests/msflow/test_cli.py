@@ -15,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.errors import InputError
+from common.training.checkpoints import export
 from msflow.cli import main
 from msflow.module import MultiScaleFlowModule
 from tests.common.data.mixed_images import write_mixed
@@ -362,3 +363,22 @@ def test_a_checkpoint_of_another_model_is_refused(trained, subcommand, capfd):
     error = capfd.readouterr().err
     assert "the checkpoint is of another model" in error
     assert "weights differ, the first is flow.scales.0.blocks.0.field." in error
+
+
+def test_the_path_of_a_checkpoint_is_enough(config, tmp_path, monkeypatch, capsys):
+    call(config, "fit", "--trainer.max_epochs", "1")
+    best = version(config) / "checkpoints" / "best.ckpt"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(["sample", "--ckpt_path", str(best), "--n", "4", "--out", "grid.png"])
+    assert (tmp_path / "elsewhere" / "grid.png").is_file()
+    main(["predict", f"--ckpt_path={best}"])
+    assert (version(config) / "predictions.csv").is_file()
+    assert not (tmp_path / "elsewhere" / "lightning_logs").exists()
+    assert not (version(config).parent / "version_1").exists()
+    export(str(best), "model.safetensors")
+    call(config, "test", "--ckpt_path", "model.safetensors")
+    assert "uniform dequantization" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["sample", "--ckpt_path", "model.safetensors"])
+    assert "sample needs --config FILE" in capsys.readouterr().err  # its own isn't a shipped one

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from common.errors import InputError
-from common.flows.pixel import InkMap, Logit, bits_per_dim
+from common.flows.pixel import InkMap, Logit, bits_per_dim, to_bytes
 from common.flows.pyramid import HaarPyramid, LaplacianPyramid, UnimodularPyramid
 from common.ode.divergence import Exact
 from common.ode.solve import Solver
@@ -291,3 +291,32 @@ def test_bits_of_a_uniform_density_are_eight():
     # p(x) of u ~ U[0, 1) pushed through the logit is σ'(x) / (1 - 2λ).
     uniform = (torch.sigmoid(x) * torch.sigmoid(-x) / 0.9).log().flatten(1).sum(1)
     torch.testing.assert_close(bits_per_dim(uniform + ladj, 16), torch.full((6,), 8.0))
+
+
+@pytest.mark.parametrize("pixel_map", [Logit(0.05), InkMap(bits=5)], ids=["logit", "ink"])
+@pytest.mark.parametrize("pyramid", ["unimodular", "haar"])
+def test_samples_come_with_the_log_density_of_their_draw(pyramid, pixel_map, monkeypatch):
+    flow = make_flow(pyramid, pixel_map=pixel_map, n_blocks=2, steps=16)
+    flow.fit_statistics(torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8))
+    drawn = []
+    keep = lambda u, bits: drawn.append(u) or to_bytes(u, bits)
+    monkeypatch.setattr("msflow.flow.to_bytes", keep)
+    pixels, log_prob = flow.sample_with_log_prob(2)
+    v = drawn[0] * 2**pixel_map.bits
+    # With the noise of the draw, `log_prob` evaluates the same point.
+    monkeypatch.setattr(torch, "rand", lambda *args, **options: v - v.floor())
+    torch.testing.assert_close(flow.log_prob(pixels), log_prob, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixels.double(), v.floor() * 2 ** (8 - pixel_map.bits))
+
+
+def test_samples_with_and_without_log_density_are_equal():
+    flow = make_flow()
+    torch.manual_seed(1)
+    pixels, log_prob = flow.sample_with_log_prob(3)
+    torch.manual_seed(1)
+    assert torch.equal(pixels, flow.sample(3))
+    assert log_prob.shape == (3,)
+    with pytest.raises(InputError, match="got n 0"):
+        flow.sample_with_log_prob(0)
+    with pytest.raises(InputError, match="LaplacianPyramid, which gives a bound"):
+        make_flow("laplacian").sample_with_log_prob(3)

@@ -1,5 +1,6 @@
 """Latent ODE: video prediction by a neural ODE in a latent space (Predoc III, chapter 4)."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -8,11 +9,16 @@ from torch.distributions import Normal
 
 from common.errors import InputError, check_counts, check_positive, check_shares
 from common.inputs import ArrayLike
+from common.nn.mlp import MLPField
+from common.ode.solve import Solver
 from common.typing import Codes, ImageShape, Mask, PerSample, Times, Video, Videos, VideoTimes
 from video_ode.dynamics.base import DynamicsFactory
+from video_ode.dynamics.ode import NeuralODE
 from video_ode.elbo import PixelLikelihood, gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory
-from video_ode.latent_ode.encoders import SequenceEncoderFactory
+from video_ode.frames.small import SmallEncoder
+from video_ode.frames.sprites import SpriteDecoder
+from video_ode.latent_ode.encoders import GRUEncoder, SequenceEncoderFactory
 from video_ode.predictor import TrainablePredictor, finite
 
 
@@ -89,6 +95,29 @@ class LatentODE(TrainablePredictor):
         self.prefix, self.consistency, self.decoded = prefix, consistency, decoded
         self.likelihood: PixelLikelihood = likelihood
         self.scale, self.kl_weight = scale, kl_weight
+
+    @classmethod
+    def small(cls, shape: ImageShape) -> "LatentODE":
+        """Latent ODE for two CPU cores: that of `configs/latent_ode/latent_ode_digits.yaml`.
+
+        Args:
+            shape: Channels, height and width of a frame; the sides are multiples of 8.
+        """
+        field = partial(MLPField, activation="silu", last_gain=0.1)
+        solver = Solver("midpoint", step_size=1.0)
+        return cls(
+            shape,
+            partial(SmallEncoder, pooled=64),
+            GRUEncoder,
+            SpriteDecoder,
+            partial(NeuralODE, field=field, solver=solver, order=2, static_size=48),
+            latent_size=64,
+            growth=0.4,
+            prefix=0.5,
+            consistency=0.5,
+            likelihood="bernoulli",
+            kl_weight=0.005,
+        )
 
     def encode(self, video: Video, times: Times | VideoTimes, mask: Mask | None = None) -> Normal:
         """Posterior `q(z(t₀) | x)` of the state at the first time `t₀`.

@@ -1,6 +1,7 @@
 """SRVP: stochastic latent residual video prediction (Franceschi et al. 2020; SRVP slides)."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +9,15 @@ from torch.distributions import Normal
 
 from common.errors import InputError, check_counts, check_positive, check_shares
 from common.inputs import ArrayLike
-from common.nn.mlp import MLP
+from common.nn.mlp import MLP, MLPField
 from common.typing import Codes, ImageShape, PerSample, Video
 from video_ode.content import Content, SeparatingPredictor
 from video_ode.dynamics.base import DynamicsFactory, PiecewiseContext
+from video_ode.dynamics.residual import ResidualEuler
 from video_ode.elbo import gaussian, kl, negative_log_likelihood
 from video_ode.frames.base import DecoderFactory, EncoderFactory, Skips
+from video_ode.frames.small import SmallEncoder
+from video_ode.frames.sprites import SpriteDecoder
 from video_ode.predictor import TrainablePredictor, finite
 
 
@@ -103,6 +107,31 @@ class SRVP(TrainablePredictor, SeparatingPredictor):
         self.scale, self.beta_y, self.beta_z, self.n_inference = scale, beta_y, beta_z, n_inference
         self.residual_weight, self.annealing, self.growth = residual_weight, annealing, growth
         self.shortest, self.decoded, self.predicted_steps = shortest, decoded, predicted_steps
+
+    @classmethod
+    def small(cls, shape: ImageShape) -> "SRVP":
+        """SRVP for two CPU cores: that of `configs/srvp/srvp_digits.yaml`.
+
+        Args:
+            shape: Channels, height and width of a frame; the sides are multiples of 8.
+        """
+        field = partial(MLPField, width=128, layers=4, gain=1.41, last_gain=0.1)
+        return cls(
+            shape,
+            partial(SmallEncoder, widths=(16, 32, 64), code_size=64, pooled=64),
+            SpriteDecoder,
+            partial(ResidualEuler, field=field),
+            y_size=20,
+            z_size=10,
+            hidden=128,
+            prior_width=128,
+            scale=0.2,
+            beta_z=15.0,
+            residual_weight=0.1,
+            annealing=0.5,
+            shortest=6,
+            growth=0.4,
+        )
 
     def loss(
         self, video: ArrayLike, times: ArrayLike, mask: ArrayLike, n_cond: int, progress: float

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from common.errors import InputError
 from common.flows.base import normal_log_prob
 from common.flows.cnf import CNF
 from common.flows.pixel import Logit, bits_per_dim, dequantize, to_bytes
@@ -212,3 +213,46 @@ def test_logit_conversion_is_equation_6_15():
 def test_logit_margin_must_make_sense():
     with pytest.raises(ValueError, match=r"0, 0\.5"):
         Logit(0.5)
+
+
+class TwoArguments(nn.Module):
+    """Field as in torchdiffeq: the time and the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 3)
+
+    def forward(self, t, y):
+        return torch.tanh(self.net(y)) * t
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 3)), TwoArguments()],
+    ids=["sequential", "time and state"],
+)
+@pytest.mark.parametrize("mode", ["exact", "hutchinson"])
+def test_any_module_is_a_field_with_its_own_divergence(module, mode):
+    module = module.double()
+    flow = CNF(module, Solver("dopri5", 1e-9, 1e-9), Exact() if mode == "exact" else None)
+    x, t = torch.randn(4, 3), torch.tensor(0.5)
+    value = module(t, x) if isinstance(module, TwoArguments) else module(x)
+    torch.testing.assert_close(flow.field(t, x), value)
+    z, ladj = flow(x)
+    assert set(dict(flow.field.named_parameters())) == {
+        f"module.{name}" for name, _ in module.named_parameters()
+    }
+    if mode == "exact":
+        jacobian = torch.autograd.functional.jacobian(lambda v: flow(v)[0].sum(0), x)
+        true = jacobian.transpose(0, 1).slogdet().logabsdet
+        torch.testing.assert_close(ladj, true, atol=1e-6, rtol=0)
+    torch.testing.assert_close(flow.inverse(z)[0], x, atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match="which takes none"):
+        flow(x, x)
+
+
+def test_a_linear_module_gives_the_matrix_exponential_and_its_trace():
+    linear = nn.Linear(3, 3, bias=False).double()
+    z, ladj = CNF(linear, Solver("dopri5", 1e-10, 1e-10), Exact())(x := torch.randn(2, 3))
+    torch.testing.assert_close(z, x @ torch.matrix_exp(linear.weight).T, atol=1e-7, rtol=0)
+    torch.testing.assert_close(ladj, linear.weight.trace().expand(2), atol=1e-9, rtol=0)
