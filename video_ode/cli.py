@@ -58,7 +58,7 @@ class VideoTrainer(Trainer):
         input: str | None = None,
         start: float = 0.0,
         times: str | None = None,
-        frame_rate: float | None = None,
+        step: int = 1,
         timing: Timing = "stamps",
         n: int = 8,
         n_samples: int = 4,
@@ -80,10 +80,10 @@ class VideoTrainer(Trainer):
             start: Time in s at which the given frames begin in a video of the input.
             times: Times of the predictions as START:STOP:STEP, without STOP itself. Examples:
                 0:20:0.25 is slow motion, -5:20:1 begins before the video, 19:-1:-1 plays
-                backward. 0 is the first given frame, and 1 is one frame of the data or of the
-                input later. None: the times of the video; for an input, see `OwnClips`.
-            frame_rate: Number of frames a second that the model is made for. A video of the input
-                of 60 frames a second gives every 5th frame for 12. None: that of the video.
+                backward. 0 is the first given frame and 1 the next one. None: the times of the
+                video; for an input, twice as many as are given, or quarters of optical flow.
+            step: Number of frames of the input in a unit of time: every step-th frame is given.
+                With 5, a model of 12 frames a second gets a video of 60 as it expects it.
             timing: stamps: the frames of an input have the times of their time stamps; frames:
                 they count as evenly spaced.
             n: Number of videos, the first ones of the test set.
@@ -104,7 +104,7 @@ class VideoTrainer(Trainer):
             ("gif", "mp4", "png", "frames", "npz") if input else ("gif", "mp4", "png")
         )
         writer = PredictionWriter(Path(out or self._folder / "predictions"), forms, fps)
-        window = Window(start, frame_rate, timing)
+        window = Window(start, step, timing)
         own = None if input is None else OwnClips(model, input, window, times)
         self._load(model, datamodule, ckpt_path)
         bar = partial(tqdm, desc="videos", disable=self.progress_bar_callback is None)
@@ -220,6 +220,7 @@ class VideoCommandLine(CommandLine):
         super().before_instantiate_classes()
         config = self.config[self.subcommand]
         if config.get("input") is not None:
+            self._dump_config()  # of the whole configuration; it is made once
             config.data = None  # whose files may not be on this machine
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:

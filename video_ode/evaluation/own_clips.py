@@ -12,7 +12,7 @@ from common.data.formats.footage import FrameFolder, FrameFormat
 from common.data.formats.video_files import VideoFile, open_video
 from common.data.formats.video_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, videos_under
 from common.data.videos.base import Clip
-from common.errors import InputError, check_counts, check_positive
+from common.errors import InputError, check_counts
 from common.files import is_file, shown
 from common.training.system import System
 from video_ode.evaluation.pictures import TOLERANCE
@@ -35,20 +35,19 @@ class Window(NamedTuple):
 
     Attributes:
         start: Time in s at which the given frames begin.
-        frame_rate: Number of units of time in a second; the given frames are about one unit apart.
-            None: that of the video, so that its frames are given as they follow each other.
+        step: Number of frames of the video in a unit of time; every `step`-th frame is given.
         timing: `stamps`: the frames have the times of their time stamps; `frames`: they are taken
             as evenly spaced.
     """
 
     start: float = 0.0
-    frame_rate: float | None = None
+    step: int = 1
     timing: Timing = "stamps"
 
     def check(self) -> None:
         """Raises an `InputError` if a number is out of range."""
         check_counts(0, start=self.start)
-        check_positive(frame_rate=self.frame_rate)
+        check_counts(1, step=self.step)
 
 
 class OwnClips:
@@ -82,6 +81,7 @@ class OwnClips:
         self.times = time_range(times)
         start, stop, step = (float(x) for x in f"{times}:1".split(":")[:3])
         begin = f"_start{window.start:g}" if window.start else ""
+        begin += f"_step{window.step}" if window.step > 1 else ""
         asked = f"{begin}_{start:g}to{stop:g}by{step:g}"
         self.videos = {file: f"{name}{asked}" for file, name in found_videos(path).items()}
 
@@ -105,7 +105,7 @@ class OwnClips:
                 paths += self._written(video, writer, n_samples)
             except InputError as error:
                 failed.append(str(error) if str(video) in str(error) else f"{video}: {error}")
-        print("\n".join(f"prediction: {path}" for path in paths))
+        print("".join(f"prediction: {path}\n" for path in paths), end="")
         if failed:
             count = f"{len(failed)} of {len(self.videos)} videos aren't predicted:\n"
             raise InputError((count if len(self.videos) > 1 else "") + "\n".join(failed))
@@ -178,8 +178,7 @@ def read_clip(path: Path, given: GivenFrames, window: Window, until: float | Non
     video = _opened(path, given)
     seconds, gap = _seconds(video, window.timing)
     first = _frame_at(window.start, path, seconds, gap)
-    rate = window.frame_rate or 1 / gap
-    step = max(1, round(1 / (gap * rate)))
+    step = window.step
     last = first + (given.n - 1) * step
     if last >= len(video):
         spaced = "" if step == 1 else f", every {step}th one, so {last - first + 1} in all"
@@ -188,7 +187,7 @@ def read_clip(path: Path, given: GivenFrames, window: Window, until: float | Non
             f"second {window.start:g} on; the model needs {given.n}{spaced}: give an earlier "
             "start or a longer video"
         )
-    units = (seconds - seconds[first]) * rate
+    units = (seconds - seconds[first]) / (gap * step)
     if until is None:
         parts = [range(first, last + 1)]
     else:
