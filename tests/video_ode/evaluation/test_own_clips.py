@@ -1,5 +1,7 @@
 """Videos of the user, predicted: which frames are given, what is written, what is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,11 @@ from common.errors import InputError
 from common.files import free_path
 from tests.common.data.videos.test_folder import steps, write
 from tests.common.data.videos.test_video_files import write as stamped
-from tests.stubs.video_gan import VideoGAN
+from tests.stubs.video_gan import LatentGenerator, VideoGAN
 from tests.video_ode import models
 from tests.video_ode.fakes import Guess
 from video_ode.cli import main
+from video_ode.dynamics.residual import ResidualEuler
 from video_ode.evaluation.own_clips import OwnClips, Window, read_clip
 from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.systems import GivenFrames
@@ -128,7 +131,7 @@ def test_optical_flow_gives_the_frames_between_two(tmp_path):
 
 
 def test_a_model_of_any_size_takes_the_video_at_its_own(tmp_path):
-    system = VideoPredictionModule(WarpingPredictor(pyramid(others=[-1], times=[0])), 2)
+    system = VideoPredictionModule(WarpingPredictor(pyramid(others=[-1.0], times=[0.0])), 2)
     path = write(tmp_path / "a.mkv", steps(6, (20, 36)))
     found = np.load(predicted(system, tmp_path, path)[0])
     assert found["samples"].shape == (2, 4, 3, 20, 36)
@@ -142,9 +145,9 @@ def test_frames_and_lossless_video_are_the_best_sample_to_the_bit(tmp_path):
                       formats=("npz", "frames", "mkv", "gif", "mp4", "png"))  # fmt: skip
     best = (np.load(files[0])["samples"][0] * 255).round().astype(np.uint8)
     pictures = [np.array(Image.open(files[1] / f"{k:05d}.png")) for k in range(8)]
-    np.testing.assert_array_equal(np.stack(pictures)[:, None], best)
+    np.testing.assert_array_equal(np.stack(pictures).transpose(0, 3, 1, 2), best)
     for file in (files[2], *videos_under(files[1]).values()):
-        video = open_video(file, FrameFormat(16, 16, 1))
+        video = open_video(file, FrameFormat(16, 16))
         np.testing.assert_array_equal(video.read(range(8)), best)
     assert all(path.exists() for path in files)
 
@@ -212,7 +215,11 @@ def test_what_is_no_video_is_named(name, message, tmp_path):
 def test_systems_without_frames_say_why_they_take_no_input(tmp_path):
     path = clip(tmp_path / "a.mkv", 4)
     with pytest.raises(InputError, match="VideoGAN generates videos from noise"):
-        OwnClips(VideoGAN(), path, Window())
+        OwnClips(
+            VideoGAN(LatentGenerator(models.SHAPE, partial(ResidualEuler, field=models.FIELD))),
+            path,
+            Window(),
+        )
     fields = models.separation(fields=True)
     with pytest.raises(InputError, match="predicts fields of physics"):
         OwnClips(VideoPredictionModule(fields, 3), path, Window())
@@ -254,5 +261,5 @@ def test_one_command_predicts_a_folder_at_quarters_of_frames_without_the_data_se
     assert all(f"prediction: {folder / name}\n" in told.out for name in expected)
     main([*command[:6], "in/one.mkv", *command[7:], "--formats", "[npz]", "--out", "here"])
     with np.load("here/one_start0.08_-1to5by0.25.npz") as found:
-        assert found["samples"].shape == (4, 24, 1, 16, 16)
+        assert found["samples"].shape == (4, 24, 3, 16, 16)
     assert not (tmp_path / "predictions").exists()
