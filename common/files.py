@@ -1,5 +1,6 @@
 """Files: written whole or not at all, and read as data, never as code."""
 
+import itertools
 import os
 import pickletools
 import re
@@ -15,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from common.errors import InputError
+from common.errors import InputError, check_output
 
 # What tensors and plain data are made of. PyTorch trusts more, such as `bytearray`, which can ask
 # for any amount of memory.
@@ -53,6 +54,31 @@ def written_whole(path: str | Path, keep: Path | None = None) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_new(path: str | Path, *endings: str) -> None:
+    """Checks that a new file can be written (see `check_output`), which replaces no other one.
+
+    Raises:
+        InputError: The file exists, or can't be written.
+    """
+    check_output(path, *endings)
+    if Path(path).exists():
+        raise InputError(f"{shown(path)} exists; give another file as out, or remove it")
+
+
+def free_path(path: Path, *endings: str) -> Path:
+    """The path, or the first of `name-2`, `name-3` and so on with which no file is replaced.
+
+    Args:
+        path: Path of a file.
+        endings: The path is without an ending, and there must be no file of this name with any of
+            these endings. None given: the path has its ending.
+    """
+    base, each = (path, endings) if endings else (path.with_suffix(""), (path.suffix,))
+    names = itertools.chain([base.name], (f"{base.name}-{k}" for k in itertools.count(2)))
+    free = next(n for n in names if not any((base.parent / f"{n}{e}").exists() for e in each))
+    return path.with_name(free if endings else free + path.suffix)
 
 
 def read_torch(path: str | Path) -> Any:

@@ -15,7 +15,8 @@ from pytorch_lightning.cli import LightningArgumentParser
 from torch import Tensor, nn
 
 from common.data.base import Data
-from common.errors import InputError, check_counts, check_output
+from common.errors import InputError, check_counts
+from common.files import check_new, free_path
 from common.training.callbacks.prediction_table import PredictionTable
 from common.training.callbacks.sample_grid import save_png
 from common.training.checkpoints import load_weights
@@ -44,7 +45,8 @@ class SupervisedTrainer(Trainer):
             datamodule: Not needed.
             ckpt_path: Checkpoint: best, last or a file's path.
             zoom: Number of pixels of a weight along each side.
-            out: PNG file to write. None: filters.png in the run's folder.
+            out: New PNG file to write. None: filters.png in the run's folder, or, if there is
+                one, filters-2.png and so on.
 
         Returns:
             The file.
@@ -55,7 +57,7 @@ class SupervisedTrainer(Trainer):
         assert ckpt_path is not None
         check_counts(1, zoom=zoom)
         if out is not None:
-            check_output(out, ".png")
+            check_new(out, ".png")
         load_weights(model, ckpt_path)
         convolutions = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
         if not convolutions:
@@ -65,7 +67,7 @@ class SupervisedTrainer(Trainer):
             )
         picture = filter_grid(convolutions[0].weight, zoom=zoom)
         folder = Path(self.log_dir or self.default_root_dir)
-        path = save_png(picture, folder / "filters.png" if out is None else out, zoom=1)
+        path = save_png(picture, free_path(folder / "filters.png") if out is None else out, zoom=1)
         print(f"filters: {path}")
         return path
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from common.data.images import embedded, files, folder  # noqa: F401  for short names of data sets
 from common.data.images.base import ImageData
-from common.errors import InputError, check_counts, check_output
+from common.errors import InputError, check_counts
+from common.files import check_new, free_path
 from common.flows.pixel import reduce_bits
 from common.metrics.codecs import codec_bits_per_dim
 from common.training.callbacks.prediction_table import PredictionTable
@@ -36,8 +37,8 @@ class FlowTrainer(Trainer):
         n: int = 64,
         temperature: float = 1.0,
         batch_size: int = 256,
-        out: str = "samples.png",
-    ) -> None:
+        out: str | None = None,
+    ) -> Path:
         """Draws images from a trained system and writes them as one picture.
 
         Args:
@@ -49,12 +50,17 @@ class FlowTrainer(Trainer):
             temperature: Scale of the base noise; below 1 the images are more likely and less
                 varied.
             batch_size: Number of images drawn at once.
-            out: PNG file to write.
+            out: New PNG file to write. None: a file in the run's folder whose name tells the
+                temperature, with -2 and so on if there is one.
+
+        Returns:
+            The file.
         """
         assert ckpt_path is not None
         check_counts(1, n=n, batch_size=batch_size)
         check_counts(0, temperature=temperature)
-        check_output(out, ".png")
+        if out is not None:
+            check_new(out, ".png")
         if not isinstance(model, Sampler):
             raise InputError(
                 f"{type(model).__name__} draws no images; give it a method sample(n, temperature)"
@@ -63,7 +69,11 @@ class FlowTrainer(Trainer):
         model.to(self.strategy.root_device).eval()
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
         pixels = torch.cat([model.sample(size, temperature).cpu() for size in sizes])
-        print(f"samples: {save_png(image_grid(pixels), out)}")
+        folder = Path(self.log_dir or self.default_root_dir)
+        own = free_path(folder / f"samples_temperature{temperature:g}.png")
+        path = save_png(image_grid(pixels), own if out is None else out)
+        print(f"samples: {path}")
+        return path
 
 
 class BitsTable(PredictionTable):

@@ -22,25 +22,24 @@ from tqdm import tqdm
 
 from common import signals
 from common.data.videos.base import Clip, VideoData
-from common.errors import InputError, check_counts, check_output
+from common.errors import InputError, check_counts
+from common.files import check_new, free_path
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run, run_command
 from common.training.parser import Parser
 from common.training.system import System
 from video_ode import short_names  # noqa: F401  so that these names are known
+from video_ode.evaluation.own_clips import OwnClips, Timing, Window
 from video_ode.evaluation.pictures import save_png
 from video_ode.evaluation.predictions import (
     conditioned,
     first_videos,
     time_range,
-    write_drawn,
-    write_generated,
-    write_predicted,
+    write_test_videos,
 )
 from video_ode.evaluation.protocol import Evaluation
 from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.swap import interpolated, swapped
-from video_ode.evaluation.systems import Displaying, Generating
 from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.objects.feature_clips import FeatureClips
@@ -54,30 +53,47 @@ class VideoTrainer(Trainer):
     def predict(  # type: ignore[override]
         self,
         model: System,
-        datamodule: VideoData,
+        datamodule: VideoData | None = None,
         ckpt_path: str | None = None,
+        input: str | None = None,
+        start: float = 0.0,
         times: str | None = None,
+        step: int = 1,
+        timing: Timing = "stamps",
         n: int = 8,
         n_samples: int = 4,
-        formats: Sequence[Format] = ("gif", "mp4", "png"),
+        formats: Sequence[Format] | None = None,
         fps: float = 8.0,
         out: str | None = None,
     ) -> list[Path]:
-        """Predicts test videos at any times, or generates videos, as GIF, MP4 and PNG files.
+        """Predicts test videos or your own at any times, or generates videos, and writes files.
+
+        No file is replaced: if there are files of a name, the next ones get the name with -2.
 
         Args:
             model: System.
-            datamodule: Data set with the test videos.
+            datamodule: Data set with the test videos. None: there is an input.
             ckpt_path: Weights of the model: best, last, the path of a file, or the name of a
                 model that ships.
+            input: Video file, or folder with videos, all of which are predicted instead of test
+                videos. The size and the number of given frames are those of the model; the data
+                set of the configuration isn't read. None: test videos.
+            start: Time in s at which the given frames begin in a video of the input.
             times: Times of the predictions as START:STOP:STEP, without STOP itself. Examples:
                 0:20:0.25 is slow motion, -5:20:1 begins before the video, 19:-1:-1 plays
-                backward. None: the times of the video.
+                backward. 0 is the first given frame and 1 the next one. None: the times of the
+                video; for an input, twice as many as are given, or quarters of optical flow.
+            step: Number of frames of the input in a unit of time: every step-th frame is given.
+                With 5, a model of 12 frames a second gets a video of 60 as it expects it.
+            timing: stamps: the frames of an input have the times of their time stamps; frames:
+                they count as evenly spaced.
             n: Number of videos, the first ones of the test set.
             n_samples: Number of samples of each video; the best and up to three others are shown.
                 For a generator: number of motions from one content and one first state.
-            formats: One or more of gif, mp4 and png.
-            fps: Number of frames a second of the animations.
+            formats: One or more of gif, mp4 and png (for the eye), frames (a PNG file of each
+                frame), mkv (lossless) and npz (arrays). None: gif, mp4 and png; for an input also
+                frames and npz.
+            fps: Number of frames a second of the animations and videos.
             out: Folder to write to. None: predictions/ in the run's folder.
 
         Returns:
@@ -85,22 +101,20 @@ class VideoTrainer(Trainer):
         """
         check_counts(1, n=n, n_samples=n_samples)
         asked = None if times is None else time_range(times)
-        writer = PredictionWriter(Path(out or self._folder / "predictions"), formats, fps)
+        forms = formats or (
+            ("gif", "mp4", "png", "frames", "npz") if input else ("gif", "mp4", "png")
+        )
+        writer = PredictionWriter(Path(out or self._folder / "predictions"), forms, fps)
+        window = Window(start, step, timing)
+        own = None if input is None else OwnClips(model, input, window, times)
         self._load(model, datamodule, ckpt_path)
-        bar = partial(tqdm, desc="videos", total=n, disable=self.progress_bar_callback is None)
-        videos = (video.to(model.device) for video in first_videos(datamodule, n))
+        bar = partial(tqdm, desc="videos", disable=self.progress_bar_callback is None)
         with evaluation_mode(model):
-            if isinstance(model, Generating):
-                each = iter(bar(range(n)))
-                paths = write_generated(writer, model, videos, asked, each, n_samples)
-            elif isinstance(model, Displaying):
-                shown = iter(bar(videos))
-                paths = write_drawn(writer, model, datamodule, shown, asked, n_samples)
-            else:
-                predicted = iter(bar(videos))
-                paths = write_predicted(writer, conditioned(model), predicted, asked, n_samples)
-        print("\n".join(f"prediction: {path}" for path in paths))
-        return paths
+            if own is not None:
+                return own.write(writer, n_samples, bar)
+            if datamodule is None:
+                raise InputError("got neither data nor input; give one of them")
+            return write_test_videos(writer, model, datamodule, n, asked, n_samples, bar)
 
     def swap(
         self,
@@ -119,7 +133,8 @@ class VideoTrainer(Trainer):
                 model that ships.
             n: Number of videos, the first ones of the test set; each one gets the content of the
                 next one.
-            out: PNG file to write. None: swap.png in the run's folder.
+            out: New PNG file to write. None: swap.png in the run's folder, or, if there is one,
+                swap-2.png and so on.
 
         Returns:
             Written file.
@@ -147,7 +162,8 @@ class VideoTrainer(Trainer):
                 model that ships.
             n: Number of videos, the first ones of the test set; each is mixed with the next one.
             steps: Number of mixed videos, the two ends included.
-            out: PNG file to write. None: interpolate.png in the run's folder.
+            out: New PNG file to write. None: interpolate.png in the run's folder, or, if there is
+                one, interpolate-2.png and so on.
 
         Returns:
             Written file.
@@ -163,9 +179,9 @@ class VideoTrainer(Trainer):
     def _folder(self) -> Path:
         return Path(self.log_dir or self.default_root_dir)
 
-    def _load(self, model: System, data: VideoData, ckpt_path: str | None) -> None:
+    def _load(self, model: System, data: VideoData | None, ckpt_path: str | None) -> None:
         assert ckpt_path is not None
-        if isinstance(model, VideoPredictionModule):
+        if isinstance(model, VideoPredictionModule) and data is not None:
             model.check(data, "predict")
         load_weights(model, ckpt_path)
         if isinstance(data, FeatureClips):
@@ -179,7 +195,7 @@ class VideoTrainer(Trainer):
         check_counts(2, n=n)
         conditioned(model)
         if out is not None:
-            check_output(out, ".png")
+            check_new(out, ".png")
         self._load(model, data, ckpt_path)
         videos = list(first_videos(data, n))
         if not isinstance(videos[0], Clip):
@@ -190,7 +206,7 @@ class VideoTrainer(Trainer):
         return Clip.join(videos).to(model.device)
 
     def _shown(self, name: str, picture: Tensor, out: str | None) -> Path:
-        path = save_png(picture, self._folder / f"{name}.png" if out is None else out)
+        path = save_png(picture, free_path(self._folder / f"{name}.png") if out is None else out)
         print(f"{name}: {path}")
         return path
 
@@ -202,6 +218,13 @@ class VideoCommandLine(CommandLine):
     def subcommands() -> dict[str, set[str]]:
         own = ("predict", "swap", "interpolate")
         return {**CommandLine.subcommands(), **{name: {"model", "datamodule"} for name in own}}
+
+    def before_instantiate_classes(self) -> None:
+        super().before_instantiate_classes()
+        config = self.config[self.subcommand]
+        if config.get("input") is not None:
+            self._dump_config()  # of the whole configuration; it is made once
+            config.data = None  # whose files may not be on this machine
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)

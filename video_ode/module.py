@@ -15,6 +15,7 @@ from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
 from common.typing import Times, Video, Videos, VideoTimes
 from video_ode.content import SeparatingPredictor
+from video_ode.evaluation.systems import GivenFrames
 from video_ode.predictor import Scoring, TrainablePredictor, VideoPredictor, to_unit
 
 
@@ -93,6 +94,21 @@ class VideoPredictionModule(AutomaticSystem):
                 f"got videos of {n_frames} frames and n_cond {self.n_cond}; no frame is left to "
                 "predict: lower model.n_cond or raise data.n_eval_frames"
             )
+
+    def given_frames(self) -> GivenFrames:
+        """Frames that the predictor needs of a video of the user.
+
+        Raises:
+            InputError: The predictor is for fields, or for frames of neither 1 nor 3 channels.
+        """
+        shape = self.predictor.shape
+        channels = self.predictor.channels if shape is None else shape[0]
+        if self.predictor.fields or channels not in (1, 3):
+            raise InputError(
+                f"this {type(self.predictor).__name__} predicts fields of physics, which no video "
+                "file holds; leave input out"
+            )
+        return GivenFrames(self.n_cond, channels, None if shape is None else shape[1:])
 
     def clip_of(self, batch: Clip | ArrayLike) -> Clip:
         """Clip of a batch; videos without times, with or without labels, get 0, 1, 2 and so on.

@@ -41,10 +41,12 @@ class VideoPredictor(nn.Module, abc.ABC):
 
     Attributes:
         shape: Channels, height and width of the frames. None: any.
+        channels: Number of channels, where `shape` is None.
         fields: Whether the frames are fields, floats of any range, and no pictures.
     """
 
     shape: ImageShape | None = None
+    channels: int = 3
     fields: bool = False
 
     @abc.abstractmethod

@@ -81,7 +81,7 @@ def frame_units(
     if not bool(mask.all()) or (len(gaps) and float(gaps.max() - gaps.min()) > 1e-3):
         raise InputError(
             f"{name} steps from frame to frame and needs all of them, evenly spaced; set "
-            "data.observed 1 (and data.timing frames for video files), or use a latent ODE for "
+            "data.observed 1 (and timing frames for video files), or use a latent ODE for "
             "irregular times"
         )
     spacing = float(gaps[0]) if len(gaps) else 1.0

@@ -95,6 +95,8 @@ def test_a_trained_network_is_judged_asked_and_shown(config, capsys):
     call(config, "filters", "--ckpt_path", "best", "--zoom", "4")
     path = version(config) / "filters.png"
     assert f"filters: {path}" in capsys.readouterr().out
+    call(config, "filters", "--ckpt_path", "best", "--zoom", "4")
+    assert f"filters: {path.with_name('filters-2.png')}" in capsys.readouterr().out
     shown = torch.from_numpy(np.array(Image.open(path)))
     assert torch.equal(shown, filter_grid(module.network.conv1.conv.weight, zoom=4)[0])
 

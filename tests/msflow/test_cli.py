@@ -113,7 +113,15 @@ def test_fit_leaves_checkpoints_samples_and_logs_and_the_rest_uses_them(config, 
     picture = config.parent / "grid.png"
     call(config, "sample", "--ckpt_path", "best", "--n", "3", "--out", str(picture))
     assert f"samples: {picture}" in capfd.readouterr().out
-    assert picture.is_file()
+    before = picture.read_bytes()
+    with pytest.raises(SystemExit):
+        call(config, "sample", "--ckpt_path", "best", "--n", "3", "--out", str(picture))
+    assert "grid.png exists; give another file" in capfd.readouterr().err
+    assert picture.read_bytes() == before
+    for end in ("", "-2"):
+        call(config, "sample", "--ckpt_path", "best", "--n", "3", "--temperature", "0.5")
+        path = folder / f"samples_temperature0.5{end}.png"
+        assert f"samples: {path}" in capfd.readouterr().out
 
 
 def table(out):

@@ -55,8 +55,10 @@ def test_a_trained_model_is_evaluated_shown_and_loaded_again(config, capsys):
     out = capsys.readouterr().out
     assert "MovingDigits (srvp): (n_cond, n_total, n_samples) = (3, 6, 2), 4 videos" in out
     assert "constant velocity" in out
-    call(config, "predict", "--ckpt_path", "best", "--n", "1", "--formats", "[png]")
-    assert (checkpoint(config).parents[1] / "predictions" / "video_00000.png").is_file()
+    for _ in range(2):
+        call(config, "predict", "--ckpt_path", "best", "--n", "1", "--formats", "[png]")
+    folder = checkpoint(config).parents[1] / "predictions"
+    assert {x.name for x in folder.iterdir()} == {"video_00000.png", "video_00000-2.png"}
     module = VideoPredictionModule.load_from_checkpoint(checkpoint(config, "best")).eval()
     state = torch.load(checkpoint(config, "best"), weights_only=True)["state_dict"]
     for name, value in module.state_dict().items():

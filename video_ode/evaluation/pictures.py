@@ -193,11 +193,19 @@ def save_mp4(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
         frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=BACKGROUND
     )
     with av.open(str(path), "w") as container:
-        rate = Fraction(fps).limit_denominator(1000)
-        stream = h264_stream(container, frames.shape[-2], frames.shape[-1], rate)
-        for frame in _channels_last(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+        stream = h264_stream(container, frames.shape[-2], frames.shape[-1], _rate(fps))
+        _encode(container, stream, frames)
+    return path
+
+
+def save_mkv(frames: Tensor, path: str | Path, fps: float = 8.0) -> Path:
+    """Writes a video `[t c h w]` of bytes as an MKV file without loss (FFV1); returns its path."""
+    path = _ready(path)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=_rate(fps))
+        stream.height, stream.width = frames.shape[-2:]
+        stream.pix_fmt = "bgr0"
+        _encode(container, stream, frames.expand(-1, 3, -1, -1))
     return path
 
 
@@ -219,10 +227,22 @@ def h264_stream(container: Any, height: int, width: int, rate: Fraction, crf: in
 
 
 def save_png(picture: Tensor, path: str | Path) -> Path:
-    """Writes a picture `[3 h w]` of bytes as a PNG file and returns its path."""
+    """Writes a picture `[c h w]` of bytes, grey or in colour, as a PNG file; returns its path."""
     path = _ready(path)
-    PILImage.fromarray(_channels_last(picture)).save(path)
+    pixels = _channels_last(picture)
+    PILImage.fromarray(pixels[..., 0] if len(picture) == 1 else pixels).save(path)
     return path
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1000)
+
+
+def _encode(container: Any, stream: Any, frames: Tensor) -> None:
+    """Adds all frames `[t 3 h w]` of bytes to a stream of a file that is written."""
+    for frame in _channels_last(frames):
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    container.mux(stream.encode())
 
 
 def _panels(row: Row, zoom: int | None) -> Tensor:

@@ -1,7 +1,7 @@
 """Predictions of test videos at asked times, written to files."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,14 @@ from common.data.videos.base import Clip, VideoData
 from common.errors import InputError
 from common.training.system import System
 from common.typing import Times, Videos
-from video_ode.evaluation.systems import Displaying, Generating, Predicting, Replaying
-from video_ode.evaluation.writer import PredictionWriter
+from video_ode.evaluation.systems import (
+    Displaying,
+    Generating,
+    Predicting,
+    Replaying,
+    Watching,
+)
+from video_ode.evaluation.writer import PredictionWriter, observed
 
 MOST_TIMES = 10_000  # of a prediction
 
@@ -44,15 +50,49 @@ def first_videos(data: VideoData, n: int) -> Iterator[Any]:
     data.prepare_data()
     data.setup("predict")
     videos = (
-        batch.select([i]) for batch in data.predict_dataloader() for i in range(batch_size(batch))
+        batch.select([i])
+        for batch in data.predict_dataloader()
+        for i in range(len(clip_of(batch).frames))
     )
     return islice(videos, n)
 
 
-def batch_size(batch: Any) -> int:
-    """Number of videos of a batch, a `Clip` or a batch that has a `clip`."""
-    clip = batch if isinstance(batch, Clip) else batch.clip
-    return len(clip.frames)
+def clip_of(batch: Any) -> Clip:
+    """Clip of a batch, which is a `Clip` or has a `clip`."""
+    return batch if isinstance(batch, Clip) else batch.clip
+
+
+def write_test_videos(
+    writer: PredictionWriter,
+    model: System,
+    data: VideoData,
+    n: int,
+    times: Times | None,
+    n_samples: int,
+    bar: Callable[..., Iterable[Any]],
+) -> list[Path]:
+    """Writes predictions of test videos, or generated videos, and prints the files.
+
+    Args:
+        writer: Writer of the files.
+        model: System that predicts, draws or generates.
+        data: Data set.
+        n: Number of videos, the first ones of the test set.
+        times: Times of the predictions. None: those of the videos.
+        n_samples: Number of samples of each video.
+        bar: Progress bar: from the videos and `total` to the same videos.
+    """
+    videos = (video.to(model.device) for video in first_videos(data, n))
+    if isinstance(model, Generating):
+        paths = write_generated(writer, model, videos, times, iter(bar(range(n))), n_samples)
+    else:
+        shown = iter(bar(videos, total=n))
+        if isinstance(model, Displaying):
+            paths = write_drawn(writer, model, data, shown, times, n_samples)
+        else:
+            paths = write_predicted(writer, conditioned(model), shown, times, n_samples)
+    print("\n".join(f"prediction: {path}" for path in paths))
+    return paths
 
 
 def write_predicted(
@@ -61,15 +101,19 @@ def write_predicted(
     clips: Iterator[Clip],
     times: Times | None,
     n_samples: int,
+    name: str | None = None,
 ) -> list[Path]:
-    """Writes predictions of the clips, at these times or, for None, at the times of each clip."""
+    """Writes predictions of the clips, at these times or, for None, at the times of each clip.
+
+    The files are named `name`, or, for None, by the numbers of the clips.
+    """
     paths = []
     for clip in clips:
         wanted = asked_times(clip, times)
         order = wanted.argsort()  # the model gets the times in ascending order
         samples = model.predict(clip, wanted[order].to(clip.times), n_samples)
         samples = samples[:, :, order.argsort().to(samples.device)]
-        paths += writer.write(clip, model.n_cond, wanted, samples)
+        paths += writer.write(clip, model.n_cond, wanted, samples, name)
     return paths
 
 
@@ -86,23 +130,31 @@ def write_generated(
         wanted = asked_times(clip, times)
         order = wanted.argsort()
         videos = [_motions(model, wanted[order], n_samples) for _ in numbers]
-        return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()])
+        return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()], wanted)
     return []
 
 
 def write_drawn(
     writer: PredictionWriter,
     model: Displaying,
-    data: VideoData,
+    data: VideoData | None,
     videos: Iterator[Any],
     times: Times | None,
     n_samples: int,
+    name: str | None = None,
 ) -> list[Path]:
-    """Writes what a system draws of its predictions; returns the files."""
+    """Writes what a system draws of its predictions; returns the files, named as predictions."""
     paths = []
     for i, video in enumerate(videos):
+        clip = clip_of(video)
+        arrays = {"times": asked_times(clip, times)}
+        if isinstance(model, Watching) and model.given_frames().between:
+            given = torch.zeros_like(clip.mask[0])
+            given[[0, -1]] = True
+            arrays |= observed(clip, 0, given)
         for found in model.draw(video, data, times, n_samples):
-            paths += writer.write_scene(found, f"video_{i:05d}")
+            arrays["samples"] = found.samples[0].frames[None]
+            paths += writer.write_scene(found, name or f"video_{i:05d}", arrays)
     return paths
 
 

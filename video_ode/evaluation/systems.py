@@ -1,6 +1,6 @@
 """Interfaces of systems, as the evaluation and the command line see them."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pytorch_lightning import LightningModule
 
@@ -65,6 +65,34 @@ class Displaying(Protocol):
             times: Times of the predictions, in the order in which to show them. None: the times of
                 the videos.
             n_samples: Number of samples of each video, if the prediction is random.
+        """
+
+
+class GivenFrames(NamedTuple):
+    """Frames of a video that a system predicts from.
+
+    Attributes:
+        n: Number of given frames.
+        channels: 3: colour; 1: grey.
+        size: Height and width of the frames in px. None: any.
+        between: Whether the frames between the given ones are predicted, not those after them.
+    """
+
+    n: int
+    channels: int
+    size: tuple[int, int] | None
+    between: bool = False
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """System that predicts from the frames of any video, such as a file of the user."""
+
+    def given_frames(self) -> GivenFrames:
+        """Frames that the system needs.
+
+        Raises:
+            InputError: The frames are no pictures that a video could have.
         """
 
 

@@ -84,7 +84,7 @@ class FlowEstimator(TrainablePredictor):
             )
         self.warping = warping or CoordinateWarping(ONE_STEP)
         self.motion_loss = loss or MotionLoss()
-        self.shape = shape
+        self.shape, self.channels = shape, self.network.channels
 
     def flows(self, first: ArrayLike, last: ArrayLike) -> Flows:
         """Optical flow between two frames.

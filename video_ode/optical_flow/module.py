@@ -16,6 +16,7 @@ from common.training.system import AutomaticSystem
 from common.typing import Times
 from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
 from video_ode.evaluation.report import MODEL
+from video_ode.evaluation.systems import GivenFrames
 from video_ode.optical_flow.estimator import FlowEstimator
 from video_ode.optical_flow.evaluation import FlowEvaluation, Rows, flow_table, write_flow_table
 from video_ode.predictor import to_pixels, to_unit
@@ -65,6 +66,11 @@ class OpticalFlowModule(AutomaticSystem):
                 f"the data's frames have {data.shape[0]} channels but the network takes "
                 f"{self.estimator.network.channels}; change network.channels or the data"
             )
+
+    def given_frames(self) -> GivenFrames:
+        """Frames that the estimator needs of a video of the user: two, for those between them."""
+        size = None if self.estimator.shape is None else self.estimator.shape[1:]
+        return GivenFrames(2, self.estimator.channels, size, between=True)
 
     def training_step(self, batch: FlowClip | Clip, batch_idx: int) -> Tensor:
         clip = _clip(batch)

@@ -50,7 +50,7 @@ class WarpingPredictor(TrainablePredictor):
             )
         self.warping = warping or CoordinateWarping(SOLVER)
         self.motion_loss = loss or MotionLoss()
-        self.shape = shape
+        self.shape, self.channels = shape, self.network.channels
 
     def motion(self, video: Video, anchor: int) -> Motion:
         """Motion around a frame of videos `[b t c h w]`, at time 0, from it and those before."""

@@ -29,6 +29,12 @@ class VideoFile(Footage):
         self.stream = VideoStream(path)
         self.stamps = self.stream.stamps
 
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """Width and height at which players show the frames, before they get their format."""
+        width, height = self.stream.size
+        return max(1, round(width * self.stream.aspect)), height
+
     def __len__(self) -> int:
         return len(self.stream)
 
@@ -37,7 +43,7 @@ class VideoFile(Footage):
         return np.stack([convert(image, aspect) for image in self.stream.images(frames)])
 
 
-def open_video(path: Path, frame_format: FrameFormat) -> Footage:
+def open_video(path: Path, frame_format: FrameFormat) -> VideoFile | FrameFolder:
     """Reader of a video file, or of numbered frames (a path of `videos_under`).
 
     Raises:

@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.data.formats.video_streams import VideoStream
-from common.errors import InputError, check_output
-from common.files import is_file, shown, written_whole
+from common.errors import InputError
+from common.files import check_new, is_file, shown, written_whole
 from video_ode.optical_flow.estimator import FlowEstimator
 from video_ode.optical_flow.retiming.movies import FORMATS, write_movie
 from video_ode.optical_flow.retiming.shots import Neighbours, TimedFrame, neighbours
@@ -182,9 +182,7 @@ def _target(
         )
         out = path.with_name(f"{path.stem}{''.join(options)}.mp4")
     target = Path(out)
-    check_output(target, *FORMATS)
-    if target.exists():
-        raise InputError(f"{shown(target)} exists; give another file as out, or remove it")
+    check_new(target, *FORMATS)
     return target
 
 
