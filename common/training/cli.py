@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,27 +21,21 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import distributed
 
-from common import signals
+from common import progress, signals
 from common.errors import InputError, reason
 from common.files import is_file, shown
-from common.training import runs
+from common.training import library_messages, runs  # noqa: F401
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
+from common.training.callbacks.display import display
 from common.training.callbacks.function_evaluations import FunctionEvaluations
 from common.training.callbacks.random_state import RandomState
-from common.training.callbacks.settings import Settings
+from common.training.callbacks.run_log import RunLog
+from common.training.callbacks.settings import Settings, flattened
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
 from common.training.checkpoints import CheckpointFiles
 from common.training.failures import Diagnosis, explained
-from common.training.parser import Parser
+from common.training.parser import Parser, versions
 from common.training.system import System
-
-warnings.filterwarnings("ignore", message=r".*does not have many workers")
-warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-warnings.filterwarnings("ignore", message=r".*(is not empty|in eval mode at the start)")
-warnings.filterwarnings("ignore", message=r".*'set_vital' is deprecated")
-warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but loading a checkpoint")
-warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter")
-warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
 
 CHECKPOINT = "DYNAMICAL_VISION_CHECKPOINT"  # variable for the processes of other devices
 
@@ -123,13 +116,15 @@ class CommandLine(LightningCLI):
         plugins = settings.trainer.plugins or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
         plugins.append(CheckpointFiles())
+        settings.trainer.callbacks = display(settings.trainer)
         try:
             trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"trainer: {reason(error)}") from error
         self._dump_config()
         allowed = settings.get("allow_changes", False)
-        own = [Settings(self.config_dump, allowed), Diagnosis(), *trainer.callbacks]  # type: ignore[attr-defined]
+        values = flattened(self.config_dump)
+        own = [Settings(values, allowed), Diagnosis(), RunLog(values), *trainer.callbacks]  # type: ignore[attr-defined]
         # The run begins before any other callback writes into its folder.
         own.sort(key=lambda callback: not isinstance(callback, runs.BeginRun))
         trainer.callbacks = own  # type: ignore[attr-defined]
@@ -213,10 +208,12 @@ def run(
                 save_config_kwargs={"overwrite": True},
                 trainer_class=trainer,
                 parser_class=Parser,
+                parser_kwargs={"version": versions()},
                 trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
                 args=_with_shipped_configs(arguments, configs),
             )
         finally:
+            progress.show(True)
             runs.release_locks()
             _end_communication()
             # Lightning leaves LOCAL_RANK, with which another run in this process would wait for
@@ -239,7 +236,7 @@ def run_command(
     single = isinstance(functions, list) and len(functions) == 1
     components: Any = functions[0] if single else functions  # type: ignore[index]
     with _reported_mistakes():
-        auto_cli(components, args=args, parser_class=Parser)
+        auto_cli(components, args=args, parser_class=Parser, version=versions())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -128,6 +129,12 @@ class Parser(LightningArgumentParser):
             known = f"class {match[1]} is unknown; {_known(match[1], classes)}"
             message = message.replace(match[0], known)
         return message
+
+
+def versions() -> str:
+    """Versions of this project, PyTorch and Lightning, for `--version`."""
+    names = ("dynamical-vision", "torch", "pytorch-lightning")
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
 def condensed(message: str) -> str:
