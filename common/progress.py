@@ -4,8 +4,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 T = TypeVar("T")
 PAUSE = 60.0  # seconds from one line to the next
@@ -14,12 +15,32 @@ REDRAWN = 0.25  # seconds from one state of a bar to the next
 
 
 class _State:
+    """Whether loops show their progress, and the bars that are on the terminal."""
+
     shown = True
+    bars: ClassVar[list["_Bar"]] = []
 
 
 def show(shown: bool) -> None:
     """Says whether the loops of this process show their progress."""
     _State.shown = shown
+
+
+@contextmanager
+def hidden(hide: bool = True) -> Iterator[None]:
+    """Context in which loops don't show their progress, if `hide` is true."""
+    before, _State.shown = _State.shown, _State.shown and not hide
+    try:
+        yield
+    finally:
+        _State.shown = before
+
+
+def reset() -> None:
+    """Takes bars off the terminal that an error left there, and lets loops show theirs again."""
+    _State.shown = True
+    while _State.bars:
+        _State.bars[-1].close()
 
 
 def on_terminal() -> bool:
@@ -117,11 +138,13 @@ class _Bar(Lines):
             self._live = _live()
             self._task = self._live.add_task(self.title, total=self.total, text="")
             self._live.start()
+            _State.bars.append(self)
         text = "  ".join([*self._pace(done), note])
         self._live.update(self._task, completed=done, text=text)
 
     def close(self) -> None:
-        if self._live is not None:
+        if self in _State.bars:
+            _State.bars.remove(self)
             self._live.stop()
 
 

@@ -11,18 +11,17 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
-from tqdm import tqdm
 
 from common import signals
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError, check_counts, check_output
+from common.progress import Progress
 from common.training.checkpoints import load_weights
 from common.training.cli import CommandLine, run, run_command
 from common.training.parser import Parser
@@ -86,17 +85,15 @@ class VideoTrainer(Trainer):
         asked = None if times is None else time_range(times)
         writer = PredictionWriter(Path(out or self._folder / "predictions"), formats, fps)
         self._load(model, datamodule, ckpt_path)
-        bar = partial(tqdm, desc="videos", total=n, disable=self.progress_bar_callback is None)
         videos = (video.to(model.device) for video in first_videos(datamodule, n))
+        predicted = iter(Progress(videos, "Predicting videos", n))
         with evaluation_mode(model):
             if isinstance(model, Generating):
-                each = iter(bar(range(n)))
+                each = iter(Progress(range(n), "Generating videos"))
                 paths = write_generated(writer, model, videos, asked, each, n_samples)
             elif isinstance(model, Displaying):
-                shown = iter(bar(videos))
-                paths = write_drawn(writer, model, datamodule, shown, asked, n_samples)
+                paths = write_drawn(writer, model, datamodule, predicted, asked, n_samples)
             else:
-                predicted = iter(bar(videos))
                 paths = write_predicted(writer, conditioned(model), predicted, asked, n_samples)
         print("\n".join(f"prediction: {path}" for path in paths))
         return paths

@@ -213,7 +213,6 @@ def run(
                 args=_with_shipped_configs(arguments, configs),
             )
         finally:
-            progress.show(True)
             runs.release_locks()
             _end_communication()
             # Lightning leaves LOCAL_RANK, with which another run in this process would wait for
@@ -252,6 +251,7 @@ def _reported_mistakes() -> Iterator[None]:
         _end_with(*told, error)
     finally:
         threading.excepthook = before
+        progress.reset()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -58,9 +58,10 @@ class BestCheckpoint(_Checkpoint):
 
     def _update_best_and_save(self, current: Tensor, trainer: Trainer, *rest: Any) -> None:
         super()._update_best_and_save(current, trainer, *rest)
-        for logger in trainer.loggers if self.best_model_score is not None else []:
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped
-            logger.log_metrics({self.title: float(self.best_model_score)}, step)
+        assert self.best_model_score is not None
+        best = {self.title: float(self.best_model_score)}
+        for logger in trainer.loggers:
+            logger.log_metrics(best, trainer.fit_loop.epoch_loop._batches_that_stepped)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = sorted(trainer.callback_metrics)

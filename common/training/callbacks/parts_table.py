@@ -36,8 +36,8 @@ def parts_table(model: nn.Module) -> str:
     rows += [("other weights", "", rest)] if rest > 0 else []
     fixed = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     note = f"{_count(model):,} weights" + (f", {fixed:,} of them not trained" if fixed else "")
-    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    lines = [f"{n:<{widths[0]}}  {kind:<{widths[1]}}  {c:>13,}" for n, kind, c in rows]
+    names, kinds = (max(map(len, column)) for column in list(zip(*rows, strict=True))[:2])
+    lines = [f"{name:<{names}}  {kind:<{kinds}}  {count:>13,}" for name, kind, count in rows]
     return "\n".join(["model:", *(f"  {line}" for line in lines), f"  {note}"])
 
 
