@@ -94,7 +94,7 @@ class Lines:
         total: Number of items. None: unknown.
     """
 
-    def __init__(self, title: str, total: float | None) -> None:
+    def __init__(self, title: str, total: int | float | None) -> None:
         self.title, self.total = title, total
         self._begin = self._told = time.monotonic()
 
@@ -124,7 +124,7 @@ class Lines:
 class _Bar(Lines):
     """Bar on the terminal, below any other that is shown."""
 
-    def __init__(self, title: str, total: float | None) -> None:
+    def __init__(self, title: str, total: int | float | None) -> None:
         super().__init__(title, total)
         self._told += DELAY - REDRAWN
         self._live: Any = None

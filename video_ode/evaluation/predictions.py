@@ -86,7 +86,7 @@ def write_generated(
         wanted = asked_times(clip, times)
         order = wanted.argsort()
         videos = [_motions(model, wanted[order], n_samples) for _ in numbers]
-        return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()])
+        return writer.write_generated(torch.cat(videos, 1)[:, :, order.argsort()], wanted)
     return []
 
 

@@ -21,6 +21,7 @@ from video_ode.evaluation.pictures import (
     save_png,
     strip,
 )
+from video_ode.evaluation.rows import numbered
 from video_ode.evaluation.samples import scenes
 from video_ode.predictor import to_pixels
 
@@ -68,20 +69,27 @@ class PredictionWriter:
         """
         order = best_first(clip, n_cond, times, samples)[:, : self.n_shown]
         shown = samples[order.T, torch.arange(samples.shape[1], device=order.device)]
-        found = zip(scenes(clip, n_cond, times, shown), clip.number.tolist(), strict=True)
-        return [path for s, i in found for path in self.write_scene(s, f"video_{i:05d}")]
+        paths = []
+        for s, own, i in zip(
+            scenes(clip, n_cond, times, shown), order.tolist(), clip.number.tolist(), strict=True
+        ):
+            labels = [numbered("sample", k) for k in own]
+            rows = [row._replace(label=x) for row, x in zip(s.samples, labels, strict=True)]
+            paths += self.write_scene(s._replace(samples=rows), f"video_{i:05d}")
+        return paths
 
-    def write_generated(self, motions: Videos) -> list[Path]:
+    def write_generated(self, motions: Videos, times: Times) -> list[Path]:
         """Writes `generated_<number>.<format>` for each generated video; returns the files.
 
         Args:
             motions: Motions of each video, `[s n t c h w]`, shown side by side; equal ones are
                 shown once.
+            times: Times of their frames, `[t]`.
         """
         paths = []
         for i, shown in enumerate(to_pixels(motions).cpu().unbind(1)):
             different = [shown[0], *(v for v in shown[1:] if not torch.equal(v, shown[0]))]
-            found = generated_scene(different[: self.n_shown])
+            found = generated_scene(different[: self.n_shown], times.tolist(), "motion")
             paths += self.write_scene(found, f"generated_{i:05d}")
         return paths
 
@@ -92,9 +100,9 @@ class PredictionWriter:
     def _save(self, found: Scene, form: Format, name: str) -> Path:
         path = self.folder / f"{name}.{form}"
         if form == "png":
-            return save_png(strip(found.rows), path)
+            return save_png(strip(found.rows, times=found.times), path)
         save = save_gif if form == "gif" else save_mp4
-        return save(animation([found.panels]), path, self.fps)
+        return save(animation([found.panels], times=[found.times]), path, self.fps)
 
 
 def best_first(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) -> Tensor:

@@ -12,7 +12,7 @@ from common.training.system import System
 
 # Settings that say what was trained and how; the others say where, and what is shown.
 OF_THE_RUN = re.compile(
-    r"(model|data)($|\..*)|seed_everything"
+    r"model(\..*)?|data(\.(?!num_workers).*)?|seed_everything"
     r"|trainer\.(max_(epochs|steps)|precision|accumulate_grad_batches|gradient_clip_val)"
 )
 POINTS, SELDOM = 10, 50  # least points of a curve in an epoch, and most steps between two points
@@ -62,7 +62,7 @@ class RunLog(Callback):
 
 
 def readable(settings: dict[str, Any]) -> dict[str, str | int | float | bool]:
-    """Settings of a run that can be read in a table, without those that aren't set.
+    """Settings of a run that can be read in a table, without those that are off or not set.
 
     A class stands under the name of its option, and its arguments directly below it.
     """
@@ -71,7 +71,8 @@ def readable(settings: dict[str, Any]) -> dict[str, str | int | float | bool]:
         key = re.sub(r"\.init_args(?=\.)", "", key)
         if key.endswith("class_path"):
             key, value = key.removesuffix(".class_path"), str(value).rpartition(".")[2]
-        if not OF_THE_RUN.fullmatch(key) or value in (None, [], {}):
+        unset = value is None or value is False or value in ([], {}, -1)
+        if unset or not OF_THE_RUN.fullmatch(key):
             continue
         found[key] = value if isinstance(value, str | int | float | bool) else str(value)
     return found

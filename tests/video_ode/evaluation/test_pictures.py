@@ -7,9 +7,6 @@ import torch
 from PIL import Image
 
 from video_ode.evaluation.pictures import (
-    BACKGROUND,
-    COLOURS,
-    Row,
     animation,
     enlarged,
     gif,
@@ -19,6 +16,7 @@ from video_ode.evaluation.pictures import (
     scene,
     strip,
 )
+from video_ode.evaluation.rows import BACKGROUND, COLOURS, Row
 
 
 def video(t=6, c=1, h=12, w=12, top=256):
