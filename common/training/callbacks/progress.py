@@ -177,21 +177,20 @@ class ProgressLines(ProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tell(trainer)
 
-    def on_validation_batch_end(self, *batch: Any) -> None:
-        self._evaluated("val", *batch)
+    def on_validation_batch_start(self, *batch: Any) -> None:
+        self._evaluate("val", *batch)
 
-    def on_test_batch_end(self, *batch: Any) -> None:
-        self._evaluated("test", *batch)
+    def on_test_batch_start(self, *batch: Any) -> None:
+        self._evaluate("test", *batch)
 
-    def on_predict_batch_end(self, *batch: Any) -> None:
-        self._evaluated("predict", *batch)
+    def on_predict_batch_start(self, *batch: Any) -> None:
+        self._evaluate("predict", *batch)
 
-    def _evaluated(
+    def _evaluate(
         self,
-        title: str,
+        stage: str,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -199,9 +198,10 @@ class ProgressLines(ProgressBar):
         if not self._enabled:
             return
         if self.has_dataloader_changed(dataloader_idx) or self._evaluation is None:
-            total = getattr(self, f"total_{title}_batches_current_dataloader")
-            self._evaluation = progress.Lines(f"{title}: batch", total)
-        self._evaluation.at(batch_idx + 1)
+            total = getattr(self, f"total_{stage}_batches_current_dataloader")
+            self._evaluation = progress.Lines(f"{stage} batches", total)
+        if batch_idx:
+            self._evaluation.at(batch_idx)
 
     def _tell(self, trainer: Trainer) -> None:
         """Writes a line about the training."""
