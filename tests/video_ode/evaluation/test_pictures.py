@@ -224,16 +224,16 @@ def test_labels_and_times_stand_beside_frames_that_stay_as_they_were():
         Row(video(4), ["given", "given", "true", "true"], "truth"),
         Row(video(4), ["predicted"] * 4),
     ]
-    bare = strip([row._replace(label="") for row in rows], zoom=1)
-    picture = strip(rows, zoom=1, times=[0.0, 0.5, 1.0, 1.5])
+    bare = strip([row._replace(label="") for row in rows], zoom=2)
+    picture = strip(rows, zoom=2, times=[0.0, 0.5, 1.0, 1.5])
     height, width = bare.shape[1] - 8, bare.shape[2] - 8
     inside = picture[:, 4 + HEIGHT : 4 + HEIGHT + height, -4 - width : -4]
     torch.testing.assert_close(inside, bare[:, 4:-4, 4:-4])
     assert (picture[:, 4 : 4 + HEIGHT] > 150).any()  # the times
     assert (picture[:, 4 + HEIGHT :, : -4 - width] > 150).any()  # the label
-    legend = picture[:, -4 - HEIGHT :]
-    for kind in ("given", "predicted", "true"):
-        assert contains(legend, COLOURS[kind])
+    legend = picture[:, -4 - HEIGHT :].int()
+    for kind in ("given", "predicted", "true"):  # thin letters are nearly of the colour
+        assert (legend - torch.tensor(COLOURS[kind])[:, None, None]).abs().amax(0).min() < 40
 
 
 def test_the_time_of_an_animation_goes_on_and_the_labels_stay():
