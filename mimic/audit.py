@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from common.errors import InputError, check_counts, check_words
+from common.progress import hidden
 from mimic.critic.critics import CriticFactory, MapCritic
 from mimic.critic.estimators import gaussian_total_correlation
 from mimic.features.layers import (
@@ -206,12 +207,14 @@ class TotalCorrelationAudit(Callback):
 
     def _finish(self, pl_module: LightningModule) -> None:
         every, self._kept = self._kept, {}
+        trainer = pl_module.trainer
+        quiet = trainer.progress_bar_callback is None or not trainer.is_global_zero
         for loader, kept in every.items():
             suffix = f"/dataloader_idx_{loader}" if len(every) > 1 else ""
             for name, parts in kept.items():
                 try:
                     # Tensors of evaluation may not be trained on, but copies may.
-                    with torch.inference_mode(False), torch.enable_grad():
+                    with torch.inference_mode(False), torch.enable_grad(), hidden(quiet):
                         rows = _gathered(parts, self.samples, pl_module.device)
                         with warnings.catch_warnings(record=True) as said:
                             warnings.simplefilter("always")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, leaky_relu, one_hot
 
+from common.progress import Progress
 from mimic.critic.devices import own_draws
 from mimic.features.rows import Rows
 from mimic.features.ties import atoms
@@ -168,7 +169,7 @@ def _fitted(
     every = Scored(*(each.expand(len(before), *each.shape) for each in scored))
     best, kept = torch.zeros(len(before)), torch.zeros(before.shape[0], len(scored.x))
     rows_of, last = [part.nonzero().flatten() for part in train], 0
-    for step in range(steps + 1):
+    for step in Progress(range(steps + 1), "Fitting densities"):
         if step in {0, steps} or step % max(1, steps // 20) == 0:
             with torch.no_grad():
                 ratios = net.eval()(every)

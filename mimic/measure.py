@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError, check_counts, check_positive, check_words
+from common.progress import Progress
 from mimic.critic.critics import CriticFactory, HybridCritic
 from mimic.critic.devices import alone
 from mimic.critic.estimators import EstimatorName, discrimination, log_mean_exp
@@ -285,7 +286,7 @@ def fit_critics(
     best, kept = -math.inf, None
     # Often at first: a critic soon knows each of a few samples by heart.
     evaluated = {2**k for k in range(8)} | {*range(0, steps, max(1, steps // 40)), steps}
-    for step in range(steps + 1):
+    for step in Progress(range(steps + 1), "Training a critic"):
         if check is not None and step in evaluated:
             score = _score(game, check, generator)
             if score > best:

@@ -69,8 +69,8 @@ class FlowTrainer(Trainer):
         model.to(self.strategy.root_device).eval()
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
         pixels = torch.cat([model.sample(size, temperature).cpu() for size in sizes])
-        folder = Path(self.log_dir or self.default_root_dir)
-        own = free_path(folder / f"samples_temperature{temperature:g}.png")
+        run_folder = Path(self.log_dir or self.default_root_dir)
+        own = free_path(run_folder / f"samples_temperature{temperature:g}.png")
         path = save_png(image_grid(pixels), own if out is None else out)
         print(f"samples: {path}")
         return path

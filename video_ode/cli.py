@@ -11,14 +11,12 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser
 from torch import Tensor
-from tqdm import tqdm
 
 from common import signals
 from common.data.videos.base import Clip, VideoData
@@ -108,13 +106,12 @@ class VideoTrainer(Trainer):
         window = Window(start, step, timing)
         own = None if input is None else OwnClips(model, input, window, times)
         self._load(model, datamodule, ckpt_path)
-        bar = partial(tqdm, desc="videos", disable=self.progress_bar_callback is None)
         with evaluation_mode(model):
             if own is not None:
-                return own.write(writer, n_samples, bar)
+                return own.write(writer, n_samples)
             if datamodule is None:
                 raise InputError("got neither data nor input; give one of them")
-            return write_test_videos(writer, model, datamodule, n, asked, n_samples, bar)
+            return write_test_videos(writer, model, datamodule, n, asked, n_samples)
 
     def swap(
         self,

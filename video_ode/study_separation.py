@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from common.data.fields.wave_set import WaveEq, wave_parameters, wave_sequence
 from common.data.fields.waves import WaveSolver
@@ -27,6 +26,7 @@ from common.experiments import (
     run_grid,
     write_report,
 )
+from common.progress import Progress
 from common.training.cli import run_command
 from video_ode.cli import main
 from video_ode.evaluation.baselines import COPY, MEAN
@@ -124,7 +124,7 @@ def _fine_waves(n: int) -> Tensor:
     solver, data = WaveSolver(FINER), WaveEq()
     draws = wave_parameters(data.n_sequences, data.seed)[int(0.8 * data.n_sequences) :][:n]
     videos = []
-    for k, (force, speed) in enumerate(tqdm(draws, "Solving the wave equation", delay=1)):
+    for k, (force, speed) in enumerate(Progress(draws, "Solving the wave equation")):
         frames = wave_sequence(solver, force, speed)
         start = 7 * k % (len(frames) - data.n_eval_frames + 1)  # all times are equally likely
         videos.append(torch.from_numpy(frames[start : start + data.n_eval_frames]))

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.errors import InputError
+from common.progress import Progress
 from common.typing import Pixels
 
 WEBP_LIMIT = 16383  # longest side of the format, in pixels
@@ -42,9 +43,11 @@ def codec_bits_per_dim(images: Pixels, method: int = 6) -> dict[str, float]:
     if method not in range(7):
         raise InputError(f"got method {method}; give 0 (fast) to 6 (small files)")
     sizes = {
-        "png": sum(_png_size(image) for image in images),
-        "webp": sum(_webp_size(image, method) for image in images),
-        "webp_montage": sum(_webp_size(sheet, method) for sheet in _montages(images)),
+        "png": sum(_png_size(image) for image in Progress(images, "PNG files")),
+        "webp": sum(_webp_size(image, method) for image in Progress(images, "WebP files")),
+        "webp_montage": sum(
+            _webp_size(sheet, method) for sheet in Progress(_montages(images), "WebP sheets")
+        ),
     }
     return {codec: 8 * size / images.numel() for codec, size in sizes.items()}
 

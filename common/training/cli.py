@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,27 +20,21 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch import distributed
 
-from common import signals
+from common import progress, signals
 from common.errors import InputError, reason
-from common.training import runs
+from common.training import library_messages, runs  # noqa: F401
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
+from common.training.callbacks.display import display
 from common.training.callbacks.function_evaluations import FunctionEvaluations
 from common.training.callbacks.random_state import RandomState
-from common.training.callbacks.settings import Settings
+from common.training.callbacks.run_log import RunLog
+from common.training.callbacks.settings import Settings, flattened
 from common.training.callbacks.skip_bad_steps import SkipBadSteps
 from common.training.checkpoints import CheckpointFiles
 from common.training.failures import Diagnosis, explained
 from common.training.finding import find_checkpoint, with_configuration
-from common.training.parser import Parser
+from common.training.parser import Parser, versions
 from common.training.system import System
-
-warnings.filterwarnings("ignore", message=r".*does not have many workers")
-warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-warnings.filterwarnings("ignore", message=r".*(is not empty|in eval mode at the start)")
-warnings.filterwarnings("ignore", message=r".*'set_vital' is deprecated")
-warnings.filterwarnings("ignore", message=r".*WeightAveraging callback, but loading a checkpoint")
-warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter")
-warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
 
 
 class CommandLine(LightningCLI):
@@ -124,13 +117,15 @@ class CommandLine(LightningCLI):
         plugins = settings.trainer.plugins or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
         plugins.append(CheckpointFiles())
+        settings.trainer.callbacks = display(settings.trainer)
         try:
             trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"trainer: {reason(error)}") from error
         self._dump_config()
         allowed = settings.get("allow_changes", False)
-        own = [Settings(self.config_dump, allowed), Diagnosis(), *trainer.callbacks]  # type: ignore[attr-defined]
+        values = flattened(self.config_dump)
+        own = [Settings(values, allowed), Diagnosis(), RunLog(values), *trainer.callbacks]  # type: ignore[attr-defined]
         # The run begins before any other callback writes into its folder.
         own.sort(key=lambda callback: not isinstance(callback, runs.BeginRun))
         trainer.callbacks = own  # type: ignore[attr-defined]
@@ -185,6 +180,7 @@ def run(
                 save_config_kwargs={"overwrite": True},
                 trainer_class=trainer,
                 parser_class=Parser,
+                parser_kwargs={"version": versions()},
                 trainer_defaults={"callbacks": [RandomState(), FunctionEvaluations(), *callbacks]},
                 args=with_configuration(arguments, configs),
             )
@@ -211,7 +207,7 @@ def run_command(
     single = isinstance(functions, list) and len(functions) == 1
     components: Any = functions[0] if single else functions  # type: ignore[index]
     with _reported_mistakes():
-        auto_cli(components, args=args, parser_class=Parser)
+        auto_cli(components, args=args, parser_class=Parser, version=versions())
 
 
 @contextmanager
@@ -227,6 +223,7 @@ def _reported_mistakes() -> Iterator[None]:
         _end_with(*told, error)
     finally:
         threading.excepthook = before
+        progress.reset()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -5,7 +5,9 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import yaml
@@ -61,6 +63,7 @@ UNKNOWN_OPTION = re.compile(
     r"unrecognized arguments: --([^\s=]+).*|.*[Oo]ption '([^']+)'(?: is not accepted.*)?$"
 )
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+NOT_IN_MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'(\. Got value: \S+)?")
 
 
 class Parser(LightningArgumentParser):
@@ -127,7 +130,18 @@ class Parser(LightningArgumentParser):
             classes = list(dict.fromkeys(path.rpartition(".")[2] for path in paths))
             known = f"class {match[1]} is unknown; {_known(match[1], classes)}"
             message = message.replace(match[0], known)
+        if match := NOT_IN_MODULE.search(message):
+            inside = vars(sys.modules.get(match[1], sys)).items()
+            names = [x for x, value in inside if isinstance(value, type | ModuleType)]
+            known = f"{match[1]} has no {match[2]}; {_known(match[2], names)}"
+            message = message.replace(match[0], known)
         return message
+
+
+def versions() -> str:
+    """Versions of this project, PyTorch and Lightning, for `--version`."""
+    names = ("dynamical-vision", "torch", "pytorch-lightning")
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
 def condensed(message: str) -> str:
@@ -163,6 +177,8 @@ def _reason(texts: list[str], value: str) -> str:
     """One reason for all that is wrong with one option."""
     plain = [match for text in texts if (match := PLAIN.match(text))]
     other = [text for text in texts if not PLAIN.match(text)]
+    if meant := [text for text in other if "did you mean" in text]:
+        return meant[0]
     if other and not any(match[2] in SCALARS for match in plain):
         for pattern, plainer in PLAINER.items():
             other = [re.sub(pattern, plainer, text) for text in other]

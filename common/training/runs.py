@@ -148,20 +148,21 @@ class RunLogger(TensorBoardLogger):
         exists: bool = True,
         waits: bool = False,
     ) -> None:
-        super().__init__(save_dir, name, version)
+        super().__init__(save_dir, name, version, default_hp_metric=False)
         self._exists, self._waits = exists, waits
-        self._hyperparameters: Any = None
 
     @property
     def experiment(self) -> Any:
         # The folder is made when something is written, not when Lightning asks for the writer.
         return _Silent() if self._waits else _Later(lambda: super(RunLogger, self).experiment)
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        if self._waits:
-            self._hyperparameters = params
-        else:
-            super().log_hyperparams(params, *args, **kwargs)
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: `RunLog` logs the settings, and `config.yaml` keeps them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what was logged, without Lightning's `hparams.yaml`: there is `config.yaml`."""
+        self.experiment.flush()
 
     def begin(self) -> None:
         """Makes the folder of a new run and locks it. To be called by one process.
@@ -180,9 +181,6 @@ class RunLogger(TensorBoardLogger):
                 folder = Path(self.log_dir)
         lock(folder)
         self._waits = False
-        if self._hyperparameters is not None:
-            self.log_hyperparams(self._hyperparameters)
-        self.save()
 
     def _next_after(self, folder: Path) -> int | str:
         if isinstance(self._version, int):

@@ -57,7 +57,7 @@ class System(Reloadable, abc.ABC):
     @property
     def progress(self) -> float:
         """Share of the training batches that are done, in `[0, 1]`; 1 if training has no end."""
-        total = self._total_batches()
+        total = self.total_batches
         done = max(0, self.trainer.fit_loop.total_batch_idx)
         return 1.0 if math.isinf(total) else min(1.0, done / total)
 
@@ -129,7 +129,9 @@ class System(Reloadable, abc.ABC):
             self._total_steps = float(self.trainer.estimated_stepping_batches)
         return self._total_steps
 
-    def _total_batches(self) -> float:
+    @property
+    def total_batches(self) -> float:
+        """Number of batches of the whole training; infinite if it has no end."""
         trainer, total = self.trainer, math.inf
         if trainer.max_epochs is not None and trainer.max_epochs != -1:
             if trainer.train_dataloader is None:
@@ -242,7 +244,7 @@ class ManualSystem(System):
         self.untoggle_optimizer(optimizer)
 
     def _steps_of(self, player: Player) -> float:
-        return self._total_batches() / (self.accumulate * player.every)
+        return self.total_batches / (self.accumulate * player.every)
 
     @staticmethod
     def _as_list(found: Any) -> list[Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from common.data.draws import uniform
 from common.data.videos.base import Clip
@@ -14,6 +13,7 @@ from common.errors import RunError
 from common.metrics.frames import FrameMetric
 from common.metrics.frechet import frechet_distance
 from common.metrics.video import ClipClassifier, ClipFeatures, inception_score
+from common.progress import Progress
 from common.typing import Times, Video
 from video_ode.evaluation.report import MODEL, VideoScores, cell, number, text_table, write_csv
 from video_ode.evaluation.scores import of_every_process
@@ -70,7 +70,7 @@ def generated_features(
     found = []
     with torch.random.fork_rng([times.device] if times.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for start in tqdm(range(0, share, batch_size), "Generating", disable=rank > 0, delay=5):
+        for start in Progress(range(0, share, batch_size), "Generating", shown=rank == 0):
             count = min(batch_size, share - start)
             video = generate(count, times[start // batch_size % len(times)])
             if not video.isfinite().all():

@@ -1,12 +1,10 @@
 """Predictions of videos of the user: files, or folders of frames, of any size and frame rate."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common.data.formats.footage import FrameFolder, FrameFormat
 from common.data.formats.video_files import VideoFile, open_video
@@ -14,6 +12,7 @@ from common.data.formats.video_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, vide
 from common.data.videos.base import Clip
 from common.errors import InputError, check_counts
 from common.files import is_file, shown
+from common.progress import Progress
 from common.training.system import System
 from video_ode.evaluation.pictures import TOLERANCE
 from video_ode.evaluation.predictions import (
@@ -85,22 +84,19 @@ class OwnClips:
         asked = f"{begin}_{start:g}to{stop:g}by{step:g}"
         self.videos = {file: f"{name}{asked}" for file, name in found_videos(path).items()}
 
-    def write(
-        self, writer: PredictionWriter, n_samples: int, bar: Callable[..., Iterable[Path]] = tqdm
-    ) -> list[Path]:
+    def write(self, writer: PredictionWriter, n_samples: int) -> list[Path]:
         """Writes the predictions of all videos that can be predicted, and prints the files.
 
         Args:
             writer: Writer of the files.
             n_samples: Number of samples of each video.
-            bar: Progress bar: from the videos to the same videos.
 
         Raises:
             InputError: Some videos can't be read, are too short, or can't be predicted by this
                 system. They are named after the others are written.
         """
         paths, failed = [], []
-        for video in bar(self.videos):
+        for video in Progress(self.videos, "Predicting videos"):
             try:
                 paths += self._written(video, writer, n_samples)
             except InputError as error:

@@ -2,7 +2,8 @@
 
 All of them are bytes: videos `uint8 [t c h w]`, pictures `uint8 [3 h w]`, and animations
 `uint8 [t 3 h w]`. The frames have a coloured border: green at the times of the conditioning
-frames, red for later predictions, grey for true frames.
+frames, red for later predictions, grey for true frames. Rows with labels show them, with the
+times of their frames and the meaning of the colours.
 """
 
 import io
@@ -10,7 +11,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -18,31 +19,22 @@ import torch
 from PIL import Image as PILImage
 from torch import Tensor
 
-Kind = Literal["given", "predicted", "true", "none"]
-COLOURS: dict[Kind, tuple[int, int, int]] = {
-    "given": (64, 170, 92),
-    "predicted": (214, 72, 64),
-    "true": (150, 150, 150),
-    "none": (56, 56, 56),
-}
-BACKGROUND = 28  # grey level between the frames and in place of a missing frame
+from video_ode.evaluation.rows import (
+    BACKGROUND,
+    COLOURS,
+    Kind,
+    Row,
+    numbered,
+    with_legend,
+    with_names,
+    with_times,
+    with_titles,
+)
+
 SIDE = 128  # approximate height or width of an enlarged frame, in pixels
 LINE = 16  # height of a frame of one line of pixels, in pixels
 TOLERANCE = 1e-3  # times that differ by less are the same
 MAX_GIF_FPS = 50  # viewers slow down faster files
-
-
-class Row(NamedTuple):
-    """Row of a picture: a video, and the kind of each of its frames.
-
-    Attributes:
-        frames: Video `[t c h w]` of bytes.
-        kinds: Kind of each frame, which gives the colour of its border; a frame of kind `none` is
-            left blank.
-    """
-
-    frames: Tensor
-    kinds: Sequence[Kind]
 
 
 class Scene(NamedTuple):
@@ -55,12 +47,14 @@ class Scene(NamedTuple):
         known: True frames at exactly the times of the samples, blank at other times. None: a
             generated video.
         samples: Samples of the model.
+        times: Times of the frames of all rows; empty if they aren't to be shown.
     """
 
     context: Row | None
     truth: Row | None
     known: Row | None
     samples: list[Row]
+    times: Sequence[float] = ()
 
     @property
     def panels(self) -> list[Row]:
@@ -97,23 +91,38 @@ def scene(
     shown = [g and bool(seen[i]) for g, i in zip(given, places, strict=True)]
     video = frames[held]
     return Scene(
-        Row(video, ["given" if x else "none" for x in shown]),
-        Row(video, ["true" if x else "none" for x in within]),
-        Row(video, [_kind(*x) for x in zip(exact, shown, strict=True)]),
-        [Row(sample, ["given" if x else "predicted" for x in given]) for sample in samples],
+        Row(video, ["given" if x else "none" for x in shown], "given"),
+        Row(video, ["true" if x else "none" for x in within], "truth"),
+        Row(video, [_kind(*x) for x in zip(exact, shown, strict=True)], "truth"),
+        [
+            Row(sample, ["given" if x else "predicted" for x in given], numbered("sample", i))
+            for i, sample in enumerate(samples)
+        ],
+        at,
     )
 
 
-def generated_scene(videos: Sequence[Tensor]) -> Scene:
-    """Scene of generated videos `[t c h w]`, for which there is neither context nor truth."""
-    return Scene(None, None, None, [Row(v, ["predicted"] * len(v)) for v in videos])
+def generated_scene(
+    videos: Sequence[Tensor], times: Sequence[float] = (), name: str = "generated"
+) -> Scene:
+    """Scene of generated videos `[t c h w]`, for which there is neither context nor truth.
+
+    Args:
+        videos: The videos.
+        times: Times of their frames; empty if they aren't to be shown.
+        name: Label of the videos, before their numbers.
+    """
+    rows = [Row(v, ["predicted"] * len(v), numbered(name, i)) for i, v in enumerate(videos)]
+    return Scene(None, None, None, rows, times)
 
 
 def _kind(known: bool, given: bool) -> Kind:
     return ("given" if given else "true") if known else "none"
 
 
-def strip(rows: Sequence[Row], columns: int = 20, zoom: int | None = None) -> Tensor:
+def strip(
+    rows: Sequence[Row], columns: int = 20, zoom: int | None = None, times: Sequence[float] = ()
+) -> Tensor:
     """Strip: a picture of videos below each other, with time from left to right.
 
     Args:
@@ -121,21 +130,38 @@ def strip(rows: Sequence[Row], columns: int = 20, zoom: int | None = None) -> Te
         columns: Largest number of frames in a row. Of longer videos, every second frame is shown,
             or every third, and so on.
         zoom: Factor of enlargement. None: enlarge to about 128 pixels.
+        times: Times of the frames, written above them; empty if they aren't to be shown.
     """
     step = math.ceil(len(rows[0].kinds) / columns)
-    lines = [torch.cat(list(_panels(row, zoom)[::step]), -1) for row in rows]
-    return _with_margin(torch.cat(lines, -2))
+    panels = [_panels(row, zoom)[::step] for row in rows]
+    lines = [torch.cat(list(line), -1) for line in panels]
+    if any(row.label for row in rows):
+        lines = with_names(lines, [row.label for row in rows])
+    picture = torch.cat(lines, -2)
+    if len(times):
+        picture = with_times(picture, panels[0].shape[-1], times[::step])
+    return _with_margin(with_legend(picture, rows))
 
 
-def animation(videos: Sequence[Sequence[Row]], zoom: int | None = None) -> Tensor:
+def animation(
+    videos: Sequence[Sequence[Row]],
+    zoom: int | None = None,
+    times: Sequence[Sequence[float]] = (),
+) -> Tensor:
     """Animation of videos below each other, each with panels side by side that play together.
 
     Args:
         videos: Panels of each video, all of equal length and size.
         zoom: Factor of enlargement. None: enlarge to about 128 pixels.
+        times: Times of the frames of each video, written above its last panel; empty if they
+            aren't to be shown.
     """
-    lines = [torch.cat([_panels(row, zoom) for row in panels], -1) for panels in videos]
-    return _with_margin(torch.cat(lines, -2))
+    lines = []
+    for i, rows in enumerate(videos):
+        panels = [_panels(row, zoom) for row in rows]
+        panels = with_titles(panels, rows, times[i] if len(times) else ())
+        lines.append(torch.cat(panels, -1))
+    return _with_margin(with_legend(torch.cat(lines, -2), [row for v in videos for row in v]))
 
 
 def enlarged(video: Tensor, zoom: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Predictions of test videos at asked times, written to files."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 
 from common.data.videos.base import Clip, VideoData
 from common.errors import InputError
+from common.progress import Progress
 from common.training.system import System
 from common.typing import Times, Videos
 from video_ode.evaluation.systems import (
@@ -69,7 +70,6 @@ def write_test_videos(
     n: int,
     times: Times | None,
     n_samples: int,
-    bar: Callable[..., Iterable[Any]],
 ) -> list[Path]:
     """Writes predictions of test videos, or generated videos, and prints the files.
 
@@ -80,13 +80,13 @@ def write_test_videos(
         n: Number of videos, the first ones of the test set.
         times: Times of the predictions. None: those of the videos.
         n_samples: Number of samples of each video.
-        bar: Progress bar: from the videos and `total` to the same videos.
     """
     videos = (video.to(model.device) for video in first_videos(data, n))
     if isinstance(model, Generating):
-        paths = write_generated(writer, model, videos, times, iter(bar(range(n))), n_samples)
+        numbers = iter(Progress(range(n), "Generating videos"))
+        paths = write_generated(writer, model, videos, times, numbers, n_samples)
     else:
-        shown = iter(bar(videos, total=n))
+        shown = iter(Progress(videos, "Predicting videos", n))
         if isinstance(model, Displaying):
             paths = write_drawn(writer, model, data, shown, times, n_samples)
         else:

@@ -73,7 +73,7 @@ class AnimatedSamples(Callback):
             self._clip = batch.select(slice(self.n))
         last = batch_idx == int(trainer.num_val_batches[dataloader_idx]) - 1
         if last and isinstance(trainer.logger, TensorBoardLogger):
-            frames = animation([s.panels for s in self._scenes(pl_module)])
+            frames = animated(self._scenes(pl_module))
             add_gif(trainer.logger, "samples", frames, self.fps, trainer.global_step)
 
     # Not on_train_end: the averaged weights may be put into the model only then.
@@ -83,9 +83,9 @@ class AnimatedSamples(Callback):
         if self._clip is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found = self._scenes(pl_module)
-        frames = animation([s.panels for s in found])
-        print(f"samples: {save_gif(frames, folder / 'samples.gif', self.fps)}")
-        picture = torch.cat([strip(s.rows) for s in found], -2)
+        gif_path = save_gif(animated(found), folder / "samples.gif", self.fps)
+        print(f"samples: {gif_path}")
+        picture = torch.cat([strip(s.rows, times=s.times) for s in found], -2)
         print(f"samples: {save_png(picture, folder / 'samples.png')}")
 
     def _scenes(self, pl_module: LightningModule) -> list[Scene]:
@@ -100,8 +100,9 @@ class AnimatedSamples(Callback):
             if isinstance(pl_module, Displaying):
                 return pl_module.draw(clip, None, None, self.n_samples)
             if isinstance(pl_module, Generating):
-                videos = pl_module.generate(len(clip.frames), clip.own_times()[0])
-                return [generated_scene(list(to_pixels(videos).cpu()))]
+                times = clip.own_times()[0]
+                videos = pl_module.generate(len(clip.frames), times)
+                return [generated_scene(list(to_pixels(videos).cpu()), times.tolist())]
         raise not_a_video_system(pl_module)
 
 
@@ -122,6 +123,11 @@ def scenes(clip: Clip, n_cond: int, times: Times | VideoTimes, samples: Videos) 
         scene(frames[i], own[i], clip.mask[i, :n_cond], asked[i], pixels[:, i])
         for i in range(len(frames))
     ]
+
+
+def animated(found: list[Scene]) -> Tensor:
+    """Animation `[t 3 h w]` of scenes below each other."""
+    return animation([s.panels for s in found], times=[s.times for s in found])
 
 
 def add_gif(

@@ -1,5 +1,7 @@
 """Pictures of swapped contents, and of motions between two motions."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,8 @@ from common.data.videos.base import Clip
 from common.errors import InputError
 from common.training.system import System
 from video_ode.content import SeparatingPredictor
-from video_ode.evaluation.pictures import Kind, Row, strip
+from video_ode.evaluation.pictures import strip
+from video_ode.evaluation.rows import Kind, Row
 from video_ode.evaluation.systems import Swapping
 from video_ode.predictor import VideoPredictor, to_pixels, to_unit
 
@@ -39,7 +42,10 @@ def swapped(system: System, clip: Clip, n_cond: int) -> Tensor:
     mixed = system.swap(clip, content)[0]
     shown = clip.unit_range(clip.frames)
     rows = zip(shown, shown.roll(-1, 0), clip.unit_range(mixed), strict=True)
-    return _picture([[("true", a), ("true", b), ("predicted", c)] for a, b, c in rows], n_cond)
+    names = ("motion", "content", "prediction")
+    kinds: tuple[Kind, ...] = ("true", "true", "predicted")
+    groups = [list(zip(kinds, names, videos, strict=True)) for videos in rows]
+    return _picture(groups, clip, n_cond)
 
 
 def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> Tensor:
@@ -66,7 +72,10 @@ def interpolated(model: VideoPredictor, clip: Clip, n_cond: int, n: int = 5) -> 
         video, video.roll(-1, 0), clip.times[..., :n_cond], clip.times, shares
     )
     shown = clip.unit_range(mixed).transpose(0, 1)
-    return _picture([[("predicted", v) for v in rows] for rows in shown], n_cond)
+    names = [f"{share:.0%}" for share in shares]
+    predicted: list[Kind] = ["predicted"] * n
+    groups = [list(zip(predicted, names, rows, strict=True)) for rows in shown]
+    return _picture(groups, clip, n_cond)
 
 
 def _separating(model: VideoPredictor) -> SeparatingPredictor:
@@ -83,14 +92,17 @@ def _check_two(clip: Clip) -> None:
         raise InputError(f"got {len(clip.frames)} video; give 2 or more")
 
 
-def _picture(groups: list[list[tuple[Kind, Tensor]]], n_cond: int) -> Tensor:
-    """Picture of groups of videos, one video a row, each with the kind of its frames."""
+def _picture(
+    groups: Sequence[Sequence[tuple[Kind, str, Tensor]]], clip: Clip, n_cond: int
+) -> Tensor:
+    """Picture of groups of videos, one video a row, with the kind of its frames and a label."""
+    times = clip.own_times()[0].tolist()
     pictures = []
     for group in groups:
         rows = []
-        for kind, video in group:
+        for kind, label, video in group:
             given: Kind = "given" if kind == "predicted" else kind
             kinds = [given if t < n_cond else kind for t in range(len(video))]
-            rows.append(Row(to_pixels(video).cpu(), kinds))
-        pictures.append(strip(rows))
+            rows.append(Row(to_pixels(video).cpu(), kinds, label))
+        pictures.append(strip(rows, times=times))
     return torch.cat(pictures, -2)

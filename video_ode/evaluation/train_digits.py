@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import trange
 
 from common.data.base import Split
 from common.data.images.embedded import EmbeddedDigits
 from common.data.videos.moving_mnist import DigitSimulator, MovingDigits
 from common.files import written_whole
 from common.metrics.digits import WEIGHTS, DigitFeatures, DigitNetwork
+from common.progress import Progress
 from common.training.cli import run_command
 from common.typing import Integers, PixelVideo
 
@@ -49,7 +49,7 @@ def train(
     network = DigitNetwork(DigitFeatures.num_features, DigitFeatures.n_classes)
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
-    bar = trange(steps, desc="Training")
+    bar = Progress(range(steps), "Training")
     for step in bar:
         n_frames = int(torch.randint(8, 17, ()))
         numbers = torch.arange(step * batch_size, (step + 1) * batch_size)
@@ -59,7 +59,7 @@ def train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}")
+        bar.note = f"loss {loss.item():.3f}"
     state = {
         name: x.half() if x.is_floating_point() else x for name, x in network.state_dict().items()
     }

@@ -24,6 +24,7 @@ from video_ode.evaluation.pictures import (
     save_png,
     strip,
 )
+from video_ode.evaluation.rows import numbered
 from video_ode.evaluation.samples import scenes
 from video_ode.predictor import to_pixels
 
@@ -95,7 +96,10 @@ class PredictionWriter:
             given = clip.mask[i].clone()
             given[n_cond:] = False
             arrays = {"times": each[i], "samples": best[:, i], **observed(clip, i, given)}
-            paths += self.write_scene(shown, name or f"video_{number:05d}", arrays)
+            labels = [numbered("sample", k) for k in order[: self.n_shown, i].tolist()]
+            rows = zip(shown.samples, labels, strict=True)
+            labelled = shown._replace(samples=[row._replace(label=x) for row, x in rows])
+            paths += self.write_scene(labelled, name or f"video_{number:05d}", arrays)
         return paths
 
     def write_generated(self, motions: Videos, times: Times) -> list[Path]:
@@ -111,7 +115,7 @@ class PredictionWriter:
             zip(motions.unbind(1), to_pixels(motions).cpu().unbind(1), strict=True)
         ):
             different = [shown[0], *(v for v in shown[1:] if not torch.equal(v, shown[0]))]
-            found = generated_scene(different[: self.n_shown])
+            found = generated_scene(different[: self.n_shown], times.tolist(), "motion")
             arrays = {"times": times, "samples": video}
             paths += self.write_scene(found, f"generated_{i:05d}", arrays)
         return paths
@@ -131,13 +135,13 @@ class PredictionWriter:
         if form == "npz":
             return save_npz(path, arrays)
         if form == "png":
-            return save_png(strip(found.rows), path)
+            return save_png(strip(found.rows, times=found.times), path)
         if form == "frames":
             return save_frames(found.samples[0].frames, path)
         if form == "mkv":
             return save_mkv(found.samples[0].frames, path, self.fps)
         save = save_gif if form == "gif" else save_mp4
-        return save(animation([found.panels]), path, self.fps)
+        return save(animation([found.panels], times=[found.times]), path, self.fps)
 
 
 def observed(clip: Clip, i: int, given: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import trange
 
 from common.data.base import STAGES, Split
 from common.data.cache import cache_path, cached
@@ -19,6 +18,7 @@ from common.data.formats.arrays import mapped
 from common.data.videos.base import Clip, Clips, VideoData
 from common.errors import InputError
 from common.files import written_whole
+from common.progress import Progress
 from common.typing import Integers
 from video_ode.objects.extractor import FeatureExtractor, fingerprint
 
@@ -220,7 +220,7 @@ def _parts(
     """Arrays to store, by name, of one video after the other."""
     training, device = extractor.training, next(extractor.parameters()).device
     extractor.eval()
-    for i in trange(_count(videos), desc=title, delay=1):
+    for i in Progress(range(_count(videos)), title):
         batch = _tracked(videos.__getitems__([i]))  # type: ignore[attr-defined]
         clip = batch.clip.to(device)
         with torch.no_grad():

@@ -10,7 +10,8 @@ from common.data.driving.tracks import TrackedClip, Tracks
 from common.data.videos.base import VideoData
 from common.errors import InputError
 from common.typing import Times
-from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
+from video_ode.evaluation.pictures import TOLERANCE, Scene
+from video_ode.evaluation.rows import Kind, Row, numbered
 from video_ode.objects.decoders.base import FeatureDecoder
 from video_ode.objects.extractor import FeatureExtractor
 from video_ode.objects.feature_clips import FeatureClips
@@ -34,26 +35,27 @@ def feature_scenes(
         paths: Samples, each feature maps `[b t c h w]`.
         given: Whether each time is between the first and the last conditioning frame, `[t]`.
     """
+    times = videos.clip.own_times()[0].tolist()
     kinds: list[Kind] = ["given" if x else "predicted" for x in given.tolist()]
     true: list[Kind] = ["true"] * len(kinds)
 
-    def row(frames: Tensor, readings: Sequence[object], kinds: Sequence[Kind]) -> Row:
+    def row(frames: Tensor, readings: Sequence[object], kinds: Sequence[Kind], label: str) -> Row:
         pairs = zip(frames, readings, strict=True)
-        return Row(torch.stack([extractor.drawn(*pair) for pair in pairs]), kinds)
+        return Row(torch.stack([extractor.drawn(*pair) for pair in pairs]), kinds, label)
 
     scenes = []
     truths = [extractor.truths(videos, k) for k in range(len(kinds))]
     for i, frames in enumerate(videos.clip.frames):
-        truth = row(frames, [each[i] for each in truths], true)
+        truth = row(frames, [each[i] for each in truths], true, "truth")
         rows = []
-        for path in paths:
+        for k, path in enumerate(paths):
             features = [x[i] for x in path]
             readings = extractor.readings(features)
-            rows.append(row(frames, readings, kinds))
+            rows.append(row(frames, readings, kinds, numbered("sample", k)))
             if decoder is not None:
                 decoded = to_pixels(decoder(scale_of(decoder, features)))
-                rows.append(row(decoded, readings, kinds))
-        scenes.append(Scene(None, truth, truth, rows))
+                rows.append(row(decoded, readings, kinds, "decoded"))
+        scenes.append(Scene(None, truth, truth, rows, times))
     return scenes
 
 

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import trange
 
 from common.data.base import Split
 from common.data.driving.scenes import DrivingScenes
 from common.errors import check_counts
 from common.metrics.detection import Truths
+from common.progress import Progress
 from common.typing import Image, Times
 from video_ode.objects.detection.detector import truths_at
 
@@ -56,7 +56,7 @@ def train_on_scenes(
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.001)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
     n_scenes = max(1, batch_size // FRAMES)
-    bar = trange(steps, desc="Training")
+    bar = Progress(range(steps), "Training")
     for step in bar:
         numbers = list(range(step * n_scenes, (step + 1) * n_scenes))
         value = loss(labelled_frames(data, "train", numbers, LAST * torch.rand(FRAMES)))
@@ -66,7 +66,7 @@ def train_on_scenes(
             nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{value.item():.3f}")
+        bar.note = f"loss {value.item():.3f}"
 
 
 def labelled_frames(

@@ -14,8 +14,9 @@ from common.ode.evaluations import SolveError
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem
 from common.typing import Times
-from video_ode.evaluation.pictures import TOLERANCE, Kind, Row, Scene
+from video_ode.evaluation.pictures import TOLERANCE, Scene
 from video_ode.evaluation.report import MODEL
+from video_ode.evaluation.rows import Kind, Row
 from video_ode.evaluation.systems import GivenFrames
 from video_ode.optical_flow.estimator import FlowEstimator
 from video_ode.optical_flow.evaluation import FlowEvaluation, Rows, flow_table, write_flow_table
@@ -142,8 +143,11 @@ class OpticalFlowModule(AutomaticSystem):
                 colours.append(true.expand(len(kinds), -1, -1, -1))
             # One scale for all, so that they can be compared.
             flows = [flow_colours(x, longest or None) for x in colours]
-            rows = [Row(frames[i], kinds), *(Row(x, kinds) for x in flows)]
-            scenes.append(Scene(None, _true(frame, within), _true(frame, exact), rows))
+            names = ("velocity", "true flow")
+            rows = [Row(frames[i], kinds, "between")]
+            rows += [Row(x, kinds, name) for x, name in zip(flows, names, strict=False)]
+            truth, known = _true(frame, within), _true(frame, exact)
+            scenes.append(Scene(None, truth, known, rows, wanted.tolist()))
         return scenes
 
     def _logged(self, stage: str) -> Rows:
@@ -161,4 +165,4 @@ def _clip(batch: FlowClip | Clip) -> Clip:
 
 def _true(frames: Tensor, shown: Tensor) -> Row:
     """Row of true frames, blank where they aren't shown."""
-    return Row(frames, ["true" if x else "none" for x in shown.tolist()])
+    return Row(frames, ["true" if x else "none" for x in shown.tolist()], "truth")

@@ -11,7 +11,6 @@ from itertools import cycle
 
 import torch
 from torch import Tensor, nn
-from tqdm import trange
 
 from common.data.flow.driving import DrivingFlow
 from common.data.flow.homographies import HomographyFlow
@@ -20,6 +19,7 @@ from common.data.videos.embedded_clips import EmbeddedClips
 from common.errors import check_counts
 from common.metrics.frames import psnr
 from common.nn.shipped import write_weights
+from common.progress import Progress
 from common.training.cli import run_command
 from video_ode.optical_flow.estimator import WEIGHTS, FlowEstimator, blended
 from video_ode.predictor import to_unit
@@ -49,7 +49,7 @@ def train(
     model = FlowEstimator()
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
-    videos, bar = _videos(batch_size), trange(steps, desc="Training")
+    videos, bar = _videos(batch_size), Progress(range(steps), "Training")
     for step in bar:
         video = next(videos)
         seen = torch.ones(video.shape[:2], dtype=torch.bool)
@@ -59,7 +59,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}")
+        bar.note = f"loss {loss.item():.3f}"
     write_weights(model, out)
     print(f"weights: {out}; {_middle_frames(model.eval())}")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.data.cache import cache_path, cached
 from common.data.fields.sea import SIDE, SeaSurface, zone_file
@@ -14,6 +13,7 @@ from common.data.fields.waves import runge_kutta
 from common.data.formats.netcdf import check_variables
 from common.errors import InputError, check_counts, extra
 from common.files import written_whole
+from common.progress import Progress
 
 YEAR = 365  # days
 SPIN_UP = 60  # days before the first one, in which the eddies form the fronts
@@ -88,8 +88,9 @@ class SyntheticSea(SeaSurface):
                 stack.enter_context(_new_file(zone_file(self.root, zone), self.days))
                 for zone in range(1, self.n_zones + 1)
             ]
-            progress = tqdm(simulate(tiles * SIDE, self.days, self.seed), "Stirring the sea",
-                            self.days, delay=1)  # fmt: skip
+            progress = Progress(
+                simulate(tiles * SIDE, self.days, self.seed), "Stirring the sea", self.days
+            )
             for day, field in enumerate(progress):
                 parts = field.reshape(tiles, SIDE, tiles, SIDE).swapaxes(1, 2)
                 parts = parts.reshape(-1, SIDE, SIDE)[: self.n_zones]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.data.base import Split
 from common.data.cache import cache_path, cached
@@ -20,6 +19,7 @@ from common.data.videos.windows import (
 )
 from common.errors import InputError, check_counts
 from common.files import written_whole
+from common.progress import Progress
 
 SIMULATED, EVERY = 300, 2  # frames of the simulation; every second one is kept
 FORCES, SPEEDS = (1.0, 30.0), (300.0, 400.0)  # ranges of the source's strength and the speed
@@ -114,7 +114,7 @@ class WaveEq(WindowData):
         header = {"descr": "<f4", "fortran_order": False, "shape": self._all_shape()}
         with written_whole(path) as new, new.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for force, speed in tqdm(draws, "Solving the wave equation", delay=1):
+            for force, speed in Progress(draws, "Solving the wave equation"):
                 kept = self.pixels(wave_sequence(solver, force, speed))
                 file.write(np.ascontiguousarray(kept, "<f4").data)
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from common.errors import InputError
+from common.progress import Progress
 
 MOST_BYTES = 2**27  # frames that are held in order to read backward
 
@@ -71,14 +71,8 @@ class VideoStream:
         self._count = 0
         self._keys: list[tuple[int, int]] = []  # number and time stamp of each key frame
         with opened(path) as (container, stream):
-            every = tqdm(
-                container.demux(stream),
-                f"Reading {path.name}",
-                total=stream.frames or None,
-                unit="frame",
-                delay=1,
-                leave=False,
-                disable=not bar,
+            every = Progress(
+                container.demux(stream), f"Reading {path.name}", stream.frames or None, bar
             )
             end, stamps = self._scan(iter(every), stream)
             tick = float(stream.time_base)

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torchdata.stateful_dataloader import StatefulDataLoader
-from tqdm import tqdm
 
 from common.data.base import SPLITS, Split, check_fractions
 from common.data.formats.footage import FrameFormat
 from common.data.formats.image_files import LEAST_ZOOM, WHOLE, Window, images_under, read_image
 from common.data.images.base import ImageData, ImageStack
 from common.errors import InputError, check_counts, check_words
+from common.progress import Progress
 from common.typing import Pixels
 
 Crop = Literal["centre", "random", "none"]
@@ -178,7 +178,7 @@ class ImageFolder(ImageData):
         pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
         try:
             made = pool.map(attempt, range(len(names)))
-            told = list(tqdm(made, f"Reading {part} images", len(names), False, delay=1))
+            told = list(Progress(made, f"Reading {part} images", len(names)))
         finally:
             pool.shutdown(cancel_futures=True)
         if broken := [words for words in told if words is not None]:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from common.data.base import Split
 from common.data.cache import cache_path, cached
@@ -28,6 +27,7 @@ from common.data.videos.windows import (
 )
 from common.errors import InputError, check_words
 from common.files import written_whole
+from common.progress import Progress
 
 MARGIN = 4  # columns at each side that random crops never show (TGANv2)
 BLOCK = 32  # videos decoded at once: all of them might fill the memory
@@ -157,14 +157,13 @@ class UCF101(WindowData):
     def _write(self, folder: Path, videos: list[Path]) -> None:
         decode = functools.partial(decoded, size=self.frame_size)
         lengths = []
-        bar = tqdm(total=len(videos), desc="Decoding UCF101", delay=1)
-        with written_whole(folder / FRAMES) as new, new.open("wb") as file, bar:
-            for k in range(0, len(videos), BLOCK):
+        with written_whole(folder / FRAMES) as new, new.open("wb") as file:
+            blocks = [videos[k : k + BLOCK] for k in range(0, len(videos), BLOCK)]
+            for block in Progress(blocks, "Decoding UCF101"):
                 with ThreadPoolExecutor() as pool:
-                    for frames in pool.map(decode, videos[k : k + BLOCK]):
+                    for frames in pool.map(decode, block):
                         file.write(frames.data)
                         lengths.append(len(frames))
-                        bar.update()
         # Last, because it says that the frames are complete.
         with written_whole(folder / LENGTHS) as new:
             new.write_text(json.dumps(lengths))

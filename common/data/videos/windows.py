@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from tqdm import tqdm
 
 from common.data.base import Split
 from common.data.draws import uniform
 from common.data.formats.footage import Footage, MemoryVideo
 from common.data.videos.base import Clips, FieldScale, VideoData
 from common.errors import InputError, check_counts
+from common.progress import Progress
 from common.typing import Frames, Times, VideoTimes
 
 T = TypeVar("T")
@@ -174,8 +174,8 @@ class WindowData(VideoData):
         with ThreadPoolExecutor() as pool:
             # The results are taken one by one, so the first broken video stops a strict set.
             found = []
-            for video in tqdm(
-                pool.map(attempt, openers), f"Reading {split} videos", len(openers), False, delay=1
+            for video in Progress(
+                pool.map(attempt, openers), f"Reading {split} videos", len(openers)
             ):
                 if self.strict and isinstance(video, InputError):
                     pool.shutdown(wait=False, cancel_futures=True)

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
 
 from common import signals
 from common.errors import InputError, check_counts
@@ -37,6 +38,8 @@ class _Checkpoint(ModelCheckpoint):
 class BestCheckpoint(_Checkpoint):
     """Callback that keeps `best.ckpt`, the checkpoint with the best value of a logged number.
 
+    It logs the best value so far, for example `best/bpd` for `val/bpd`.
+
     Args:
         monitor: Log key of the number, which validation must log.
         mode: `min` if small values are better, `max` if large values are better.
@@ -47,6 +50,18 @@ class BestCheckpoint(_Checkpoint):
 
     def __init__(self, monitor: str = "val/bpd", mode: Literal["min", "max"] = "min") -> None:
         super().__init__(monitor=monitor, mode=mode, filename="best", enable_version_counter=False)
+
+    @property
+    def title(self) -> str:
+        """Log key of the best value so far."""
+        return f"best/{str(self.monitor).removeprefix('val/')}"
+
+    def _update_best_and_save(self, current: Tensor, trainer: Trainer, *rest: Any) -> None:
+        super()._update_best_and_save(current, trainer, *rest)
+        assert self.best_model_score is not None
+        best = {self.title: float(self.best_model_score)}
+        for logger in trainer.loggers:
+            logger.log_metrics(best, trainer.fit_loop.epoch_loop._batches_that_stepped)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         known = sorted(trainer.callback_metrics)

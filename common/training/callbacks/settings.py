@@ -36,13 +36,12 @@ class Settings(Callback):
     allowed, the optimisers go on with the new settings.
 
     Args:
-        values: Configuration, as nested plain data.
+        values: Configuration, as one dictionary of plain data with dotted keys.
         allow_changes: Go on with changed settings.
     """
 
     def __init__(self, values: dict[str, Any], allow_changes: bool = False) -> None:
-        flat = _flat(values)
-        self.values = {k: v for k, v in flat.items() if not re.fullmatch(OF_THE_COMMAND, k)}
+        self.values = {k: v for k, v in values.items() if not re.fullmatch(OF_THE_COMMAND, k)}
         self.allow_changes = allow_changes
 
     def on_save_checkpoint(
@@ -116,12 +115,12 @@ def _check_end(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
             )
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def flattened(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.data.formats.arrays import layout, loaded, opened
 from common.errors import extra
+from common.progress import Progress
 
 ROWS_AT_ONCE = 4096  # rows in memory at once: 50 MB of colour images of 64x64
 
@@ -80,8 +80,7 @@ def _gathered(
 ) -> np.ndarray:
     """Rows asked for, read block by block of `size` rows from `start` on."""
     kept = []
-    # The bar appears only if reading takes more than two seconds.
-    for start in tqdm(range(0, rows[-1] + 1, size), f"reading {path.name}", leave=False, delay=2):
+    for start in Progress(range(0, rows[-1] + 1, size), f"Reading {path.name}"):
         first, end = np.searchsorted(rows, (start, start + size))
         kept.append(block(start)[rows[first:end] - start])
     return np.concatenate(kept)

@@ -3,11 +3,13 @@
 import errno
 import os
 import threading
+from importlib import metadata
 
 import pytest
 
 from common.errors import InputError, check_counts
 from common.training.cli import run_command
+from msflow.cli import main
 
 
 def times(a: int, b: int = 2) -> None:
@@ -86,3 +88,53 @@ def test_known_failures_of_threads_are_warnings_and_others_keep_their_trace(caps
     run_command([in_a_thread], ["false"])
     assert threading.excepthook is before
     assert "KeyError: 'x'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("functions", [[times], [times, broken], {"times": times}])
+def test_versions(functions, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_command(functions, ["--version"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"dynamical-vision {metadata.version('dynamical-vision')}, torch " in shown
+
+
+def test_options_of_functions_cannot_be_abbreviated(capsys):
+    for functions, args in (([in_a_thread], []), ([times, in_a_thread], ["in_a_thread"])):
+        with pytest.raises(SystemExit) as end:
+            run_command(functions, [*args, "--ful", "true"])
+        assert end.value.code == 2
+    assert "full" in capsys.readouterr().err
+
+
+FIT = ("fit", "--config", "msflow/configs/digits.yaml", "--print_config")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "meant"),
+    [
+        ("--model", "MultiScaleFlowModul", "MultiScaleFlowModule"),
+        ("--model.flow.field", "ResidualFeld", "ResidualField"),
+        ("--model.optimizer", "Adamm", "Adam"),
+        ("--model.optimizer", "torch.optim.Adamm", "Adam"),
+        ("--data", "EmbeddedDigitz", "EmbeddedDigits"),
+        ("--data", "common.data.images.embeded.EmbeddedDigits", "embedded"),
+        ("--trainer.callbacks", "SampleGrd", "SampleGrid"),
+        ("--trainer.logger", "TensorBordLogger", "TensorBoardLogger"),
+        ("--data.batch_siz", "3", "batch_size"),
+        ("--trainer.max_ep", "3", "--trainer.max_epochs"),
+        ("--model.flow.solver.meth", "rk4", "solver.method"),
+    ],
+)
+def test_typos_and_abbreviations_are_answered_with_what_is_known(option, value, meant, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*FIT, option, value])
+    assert end.value.code == 2
+    assert f"did you mean {meant}" in capsys.readouterr().err
+
+
+def test_packages_tell_their_versions(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert "pytorch-lightning 2." in capsys.readouterr().out

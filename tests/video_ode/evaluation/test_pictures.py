@@ -7,9 +7,6 @@ import torch
 from PIL import Image
 
 from video_ode.evaluation.pictures import (
-    BACKGROUND,
-    COLOURS,
-    Row,
     animation,
     enlarged,
     gif,
@@ -19,6 +16,7 @@ from video_ode.evaluation.pictures import (
     scene,
     strip,
 )
+from video_ode.evaluation.rows import BACKGROUND, COLOURS, HEIGHT, Row
 
 
 def video(t=6, c=1, h=12, w=12, top=256):
@@ -219,3 +217,37 @@ def test_borders_tell_the_kind(kind):
     picture = strip([row(video(2, top=40), kind)])
     assert contains(picture, COLOURS[kind])
     assert not contains(picture, COLOURS["given" if kind != "given" else "predicted"])
+
+
+def test_labels_and_times_stand_beside_frames_that_stay_as_they_were():
+    rows = [
+        Row(video(4), ["given", "given", "true", "true"], "truth"),
+        Row(video(4), ["predicted"] * 4),
+    ]
+    bare = strip([row._replace(label="") for row in rows], zoom=2)
+    picture = strip(rows, zoom=2, times=[0.0, 0.5, 1.0, 1.5])
+    height, width = bare.shape[1] - 8, bare.shape[2] - 8
+    inside = picture[:, 4 + HEIGHT : 4 + HEIGHT + height, -4 - width : -4]
+    torch.testing.assert_close(inside, bare[:, 4:-4, 4:-4])
+    assert (picture[:, 4 : 4 + HEIGHT] > 150).any()  # the times
+    assert (picture[:, 4 + HEIGHT :, : -4 - width] > 150).any()  # the label
+    legend = picture[:, -4 - HEIGHT :].int()
+    for kind in ("given", "predicted", "true"):  # thin letters are nearly of the colour
+        assert (legend - torch.tensor(COLOURS[kind])[:, None, None]).abs().amax(0).min() < 40
+
+
+def test_the_time_of_an_animation_goes_on_and_the_labels_stay():
+    found = look([0.0, 0.5, 1.0])
+    frames = animation([found.panels], times=[found.times])
+    titles = frames[:, :, 4 : 4 + HEIGHT, 4:-4].int()
+    changed = (titles - titles[0]).abs().amax((0, 1, 2)).nonzero()
+    width = titles.shape[-1] // len(found.panels)
+    assert changed.min() > 3 * width  # in the last panel only
+    for k in range(len(found.panels)):
+        assert (titles[..., k * width : (k + 1) * width - 60] > 150).any()
+
+
+def test_a_label_that_is_too_long_is_cut():
+    long = Row(video(1, h=4, w=4), ["true"], "a very long label of a row")
+    plain = animation([[Row(long.frames, long.kinds)]], zoom=1)
+    assert animation([[long]], zoom=1).shape[-1] == plain.shape[-1]

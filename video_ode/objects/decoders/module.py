@@ -13,7 +13,8 @@ from common.errors import InputError, check_counts
 from common.training.schedules import Schedule
 from common.training.system import AutomaticSystem, Player
 from common.typing import Image, Times
-from video_ode.evaluation.pictures import Row, Scene
+from video_ode.evaluation.pictures import Scene
+from video_ode.evaluation.rows import Row
 from video_ode.objects.decoders.base import FeatureDecoder, InvertibleDecoder
 from video_ode.objects.decoders.evaluation import DecodedScores
 from video_ode.objects.decoders.losses import cycle_loss, feature_loss, pixel_loss
@@ -170,8 +171,9 @@ class FrameDecoderModule(ExtractorSystem, AutomaticSystem):
         scenes = []
         for video in frames.to(self.device):
             decoded = to_pixels(self(self._extracted(to_unit(video))))
-            true = Row(video, ["true"] * len(video))
-            scenes.append(Scene(None, true, true, [Row(decoded, ["predicted"] * len(video))]))
+            true = Row(video, ["true"] * len(video), "truth")
+            rows = [Row(decoded, ["predicted"] * len(video), "decoded")]
+            scenes.append(Scene(None, true, true, rows, wanted.tolist()))
         return scenes
 
     def _evaluate(self, batch: FeatureClip | TrackedClip) -> None:

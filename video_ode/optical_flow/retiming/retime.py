@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from common.data.formats.video_streams import VideoStream
 from common.errors import InputError
 from common.files import check_new, is_file, shown, written_whole
+from common.progress import Progress
 from video_ode.optical_flow.estimator import FlowEstimator
 from video_ode.optical_flow.retiming.movies import FORMATS, write_movie
 from video_ode.optical_flow.retiming.shots import Neighbours, TimedFrame, neighbours
@@ -109,7 +109,7 @@ def retimed(
     made = frames_at(frames, speed / float(rate), count, interpolate)
     begin = time.perf_counter()
     with written_whole(target) as file:
-        bar = iter(tqdm(made, "Retiming", total=count, unit="frame"))
+        bar = iter(Progress(made, "Retiming", count))
         form = FORMATS[target.suffix.lower()]
         note = write_movie(file, form, bar, rate, stream, None if backward else speed)
     pace = count / (time.perf_counter() - begin)
