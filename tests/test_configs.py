@@ -30,6 +30,7 @@ SMALL_TGANV2 = [
     "[{class_path: video_ode.gan.tganv2.TGANv2Critic, "
     "init_args: {shape: [3, 128, 128], widths: [4, 8, 8, 8, 8]}}]",
 ]
+SMALL_FLOW = ["--model.flow.field.width", "8", "--model.flow.solver.step_size", "0.5"]
 WAVES = ["--data.n_sequences", "10", "--data.cache", "{folder}", "--data.clips_per_video", "2"]
 SEA = ["--data", "SyntheticSea", "--data.cache", "{folder}"]
 DRIVES = [
@@ -40,8 +41,8 @@ DRIVES = [
 # images in files of the same format; sets that are drawn first are made small.
 DATA = {
     "msflow/cifar10": ["--data", PHOTOS, "--data.crops_per_photo", "20"],
-    "msflow/images": ["--data.root", "{images}"],
-    "msflow/images_large": ["--data.root", "{images}"],
+    "msflow/images": ["--data.root", "{images}", *SMALL_FLOW],
+    "msflow/images_large": ["--data.root", "{images}", *SMALL_FLOW],
     "video_ode/srvp_mmnist": ["--data.root", "null"],
     "video_ode/srvp_mmnist_deterministic": ["--data.root", "null"],
     "video_ode/srvp_kth": [*CLIPS, "--data.channels", "1"],
@@ -105,9 +106,8 @@ def arguments(configs, folder):
     if base == "cifar10":
         write_cifar10(folder)
     if "{images}" in data:
-        write_mixed(folder / "images", 24)
-        data = ["--data.root", str(folder / "images")]
-    data = [re.sub("{folder}|{taxis}", str(folder), word) for word in data]
+        write_mixed(folder, 24)
+    data = [re.sub("{folder}|{taxis}|{images}", str(folder), word) for word in data]
     return [*files, *given, *data]
 
 
