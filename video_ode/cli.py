@@ -27,7 +27,7 @@ from common.training.cli import CommandLine, run, run_command
 from common.training.parser import Parser
 from common.training.system import System
 from video_ode import short_names  # noqa: F401  so that these names are known
-from video_ode.evaluation.own_clips import OwnClips, Timing, Window
+from video_ode.evaluation.own_clips import OWN_FORMATS, OwnClips, Timing, Window
 from video_ode.evaluation.pictures import save_png
 from video_ode.evaluation.predictions import (
     conditioned,
@@ -79,8 +79,9 @@ class VideoTrainer(Trainer):
             start: Time in s at which the given frames begin in a video of the input.
             times: Times of the predictions as START:STOP:STEP, without STOP itself. Examples:
                 0:20:0.25 is slow motion, -5:20:1 begins before the video, 19:-1:-1 plays
-                backward. 0 is the first given frame and 1 the next one. None: the times of the
-                video; for an input, twice as many as are given, or quarters of optical flow.
+                backward. The unit is a frame of the data, or a step of the input, whose first
+                given frame is at 0. None: the times of the video; for an input, twice as many as
+                the given ones, or quarters of the time between two frames for optical flow.
             step: Number of frames of the input in a unit of time: every step-th frame is given.
                 With 5, a model of 12 frames a second gets a video of 60 as it expects it.
             timing: stamps: the frames of an input have the times of their time stamps; frames:
@@ -99,11 +100,12 @@ class VideoTrainer(Trainer):
         """
         check_counts(1, n=n, n_samples=n_samples)
         asked = None if times is None else time_range(times)
-        forms = formats or (
-            ("gif", "mp4", "png", "frames", "npz") if input else ("gif", "mp4", "png")
-        )
-        writer = PredictionWriter(Path(out or self._folder / "predictions"), forms, fps)
+        if formats is None:
+            formats = ("gif", "mp4", "png") if input is None else OWN_FORMATS
+        writer = PredictionWriter(Path(out or self._folder / "predictions"), formats, fps)
         window = Window(start, step, timing)
+        if input is None and window != Window():
+            raise InputError("got start, step or timing, which are of an input; give input too")
         own = None if input is None else OwnClips(model, input, window, times)
         self._load(model, datamodule, ckpt_path)
         with evaluation_mode(model):

@@ -22,10 +22,11 @@ from video_ode.evaluation.predictions import (
     write_predicted,
 )
 from video_ode.evaluation.systems import Displaying, Generating, GivenFrames, Watching
-from video_ode.evaluation.writer import PredictionWriter
+from video_ode.evaluation.writer import Format, PredictionWriter
 
 FOLDER_RATE = 25.0  # frames a second of a folder of frames, whose files don't tell it
 LARGEST = 512  # height and width in px of the frames for a model that takes any size
+OWN_FORMATS: tuple[Format, ...] = ("gif", "mp4", "png", "frames", "npz")
 Timing = Literal["stamps", "frames"]
 
 
