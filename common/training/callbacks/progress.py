@@ -52,7 +52,7 @@ class _Training:
     def epoch(self) -> str:
         """Number of the epoch, from 1, such as `3/28`."""
         last = self.trainer.max_epochs or -1
-        return f"{self.trainer.current_epoch + 1}{f'/{last}' if last > 0 else ''}"
+        return f"{self.trainer.fit_loop.epoch_progress.current.ready}{f'/{last}' if last > 0 else ''}"
 
     def metrics(self) -> dict[str, float]:
         """Numbers logged for the bar, and those that choose checkpoints."""

@@ -76,6 +76,7 @@ def test_lines_a_minute_and_one_at_the_end_of_a_validation(clock, capsys, tmp_pa
     lines = [line for line in lines if line.startswith("step")]
     assert [line.split(",")[0] for line in lines] == ["step 11", "step 50", "step 100"]
     assert lines[0] == "step 11, epoch 1/2, train/loss 0.5, 1 steps/s, 0:01:29 left"
+    assert lines[2] == "step 100, epoch 2/2, train/loss 0.5, val/bpd 2, 1 steps/s, 0:00:00 left"
     # The time left counts validations; the speed doesn't.
     assert lines[1] == "step 50, epoch 1/2, train/loss 0.5, val/bpd 2, 1 steps/s, 0:01:20 left"
 
