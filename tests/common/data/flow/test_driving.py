@@ -29,6 +29,12 @@ def test_batches_are_the_pictures_and_the_flow_of_the_scenes():
     assert batch.flow.norm(dim=1).mean() > 0.5
 
 
+def test_training_frames_can_be_smaller():
+    data = DrivingFlow(size=(24, 32), train_size=(16, 20))
+    sizes = [data.clips(split).frames([0]).shape[-2:] for split in ("train", "val", "test")]
+    assert sizes == [(16, 20), (24, 32), (24, 32)]
+
+
 def test_start_times_are_spread_and_differ_between_the_splits():
     data = DrivingFlow(size=(16, 16))
     starts = {
