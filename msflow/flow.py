@@ -274,10 +274,11 @@ class MultiScaleFlow(nn.Module):
         """Images drawn from the model, and the log-density of each draw in nats, `[n]`.
 
         The model is a density `p` of images of real numbers `v`, the grey levels plus noise in
-        `[0, 1)`; the images are the whole part of a draw `v`, and the log-density is `log p(v)`.
-        It is what `log_prob` of the image gives if the noise that it draws is the part of `v`
-        behind the point. For the probability of the image, `P = ∫ p`, the mean over draws with
-        this image is an upper bound of `log P`, while the mean of `log_prob` is a lower bound.
+        `[0, 1)`. The images are the whole part of a draw `v`, and the log-density is `log p(v)`:
+        what `log_prob` gives for the image if the noise that it draws is the part of `v` behind
+        the point. So the mean over draws with one image is an upper bound of the logarithm of its
+        probability, `log ∫ p`, while the mean of `log_prob` is a lower bound. A `Logit` leaves
+        some density outside of the levels; a draw there becomes the nearest image.
 
         Args:
             n: Number of images, 1 or more.
