@@ -51,8 +51,8 @@ class _Training:
     @property
     def epoch(self) -> str:
         """Number of the epoch, from 1, such as `3/28`."""
-        last = self.trainer.max_epochs or -1
-        return f"{self.trainer.fit_loop.epoch_progress.current.ready}{f'/{last}' if last > 0 else ''}"
+        begun, last = self.trainer.fit_loop.epoch_progress.current.ready, self.trainer.max_epochs
+        return f"{begun}/{last}" if last and last > 0 else str(begun)
 
     def metrics(self) -> dict[str, float]:
         """Numbers logged for the bar, and those that choose checkpoints."""
