@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import GradientBoostingClassifier
 
 from common.errors import InputError
 from mimic import metrics
-from mimic.metrics import predictive
 from mimic.metrics.interventional import Interventions
 
 BY_ROWS = [metrics.MIG, metrics.MIGSup, metrics.Modularity, metrics.IRS]
@@ -21,8 +21,8 @@ every = pytest.mark.parametrize("kind", ALL)
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
     """No law here depends on how well the trees predict."""
-    forest = functools.partial(predictive.GradientBoostingClassifier, n_estimators=5)
-    monkeypatch.setattr(predictive, "GradientBoostingClassifier", forest)
+    forest = functools.partial(GradientBoostingClassifier, n_estimators=5)
+    monkeypatch.setattr("sklearn.ensemble.GradientBoostingClassifier", forest)
 
 
 def small(kind, **settings):

@@ -19,7 +19,7 @@ SIZES = RenderedSprites.factor_sizes
 def few_trees(monkeypatch):
     """So few that they take no time."""
     few = partial(GradientBoostingClassifier, n_estimators=5)
-    monkeypatch.setattr("mimic.metrics.predictive.GradientBoostingClassifier", few)
+    monkeypatch.setattr("sklearn.ensemble.GradientBoostingClassifier", few)
 
 
 def test_command_writes_tables_and_figures(tmp_path, capsys, monkeypatch):
