@@ -279,8 +279,7 @@ def fit_critics(
         steps: Number of steps.
         batch_size: Number of samples of a step.
         generator: Source of samples and shuffles.
-        check: Rows on which the critics are evaluated; their best weights are kept. None: their
-            last weights are kept.
+        check: Rows on which the best weights are chosen. None: the last weights are kept.
     """
     rates = [group["lr"] for group in game.optimizer.param_groups]
     best, kept = -math.inf, None

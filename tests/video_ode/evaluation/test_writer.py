@@ -16,6 +16,7 @@ from common.errors import InputError
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess
 from video_ode.cli import main
 from video_ode.evaluation.predictions import time_range
+from video_ode.evaluation.rows import HEIGHT
 from video_ode.evaluation.samples import AnimatedSamples, evaluation_mode
 from video_ode.evaluation.writer import PredictionWriter, best_first
 from video_ode.module import VideoPredictionModule
@@ -158,11 +159,12 @@ def test_backwards_is_the_reverse_of_forwards(trained, tmp_path):
     for name, times in (("on", "0:8:1"), ("back", "7:-1:-1")):
         call(trained, "predict", "--ckpt_path", "best", "--times", times, "--n", "1",
              "--formats", "[png]", "--out", str(tmp_path / name))  # fmt: skip
-    on, back = (
-        np.array(Image.open(tmp_path / name / "video_00000.png"))[4:-4, 4:-4]
+    pictures = [
+        np.array(Image.open(tmp_path / name / "video_00000.png"))[4 : -4 - HEIGHT, :-4]
         for name in ("on", "back")
-    )
-    panels = [np.stack(np.split(picture, FRAMES, axis=1)) for picture in (on, back)]
+    ]
+    side = (len(pictures[0]) - HEIGHT) // 5  # of a frame: the truth and four samples
+    panels = [np.stack(np.split(x[:, -FRAMES * side :], FRAMES, axis=1)) for x in pictures]
     np.testing.assert_array_equal(panels[0], panels[1][::-1])
 
 
