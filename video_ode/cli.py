@@ -27,8 +27,9 @@ from common.training.cli import CommandLine, run, run_command
 from common.training.parser import Parser
 from common.training.system import System
 from video_ode import short_names  # noqa: F401  so that these names are known
+from video_ode.evaluation.files.media import save_png
+from video_ode.evaluation.files.writer import Format, PredictionWriter
 from video_ode.evaluation.own_clips import OWN_FORMATS, OwnClips, Timing, Window
-from video_ode.evaluation.pictures import save_png
 from video_ode.evaluation.predictions import (
     conditioned,
     first_videos,
@@ -38,7 +39,6 @@ from video_ode.evaluation.predictions import (
 from video_ode.evaluation.protocol import Evaluation
 from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.swap import interpolated, swapped
-from video_ode.evaluation.writer import Format, PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.objects.feature_clips import FeatureClips
 from video_ode.optical_flow.retiming.retime import retime

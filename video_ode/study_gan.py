@@ -29,8 +29,9 @@ from common.experiments import (
 )
 from common.training.cli import run_command
 from video_ode.cli import main
+from video_ode.evaluation.files.media import save_gif
 from video_ode.evaluation.generation import HALF, SHUFFLED
-from video_ode.evaluation.pictures import animation, generated_scene, save_gif
+from video_ode.evaluation.pictures import animation, generated_scene
 from video_ode.evaluation.rows import Row
 from video_ode.gan.module import VideoGANModule
 from video_ode.predictor import to_pixels

@@ -12,7 +12,7 @@ from common.errors import InputError
 from common.metrics.frechet import FrechetDistance, frechet_distance
 from common.metrics.video import I3DFeatures, RandomVideoFeatures
 from tests.video_ode.models import latent_ode
-from video_ode.evaluation.pictures import save_mp4
+from video_ode.evaluation.files.media import save_mp4
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from common.errors import InputError, check_counts
 from common.files import is_file, shown
 from common.progress import Progress
 from common.training.system import System
+from video_ode.evaluation.files.writer import Format, PredictionWriter
 from video_ode.evaluation.pictures import TOLERANCE
 from video_ode.evaluation.predictions import (
     conditioned,
@@ -22,7 +23,6 @@ from video_ode.evaluation.predictions import (
     write_predicted,
 )
 from video_ode.evaluation.systems import Displaying, Generating, GivenFrames, Watching
-from video_ode.evaluation.writer import Format, PredictionWriter
 
 FOLDER_RATE = 25.0  # frames a second of a folder of frames, whose files don't tell it
 LARGEST = 512  # height and width in px of the frames for a model that takes any size

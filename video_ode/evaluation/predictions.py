@@ -13,6 +13,7 @@ from common.errors import InputError
 from common.progress import Progress
 from common.training.system import System
 from common.typing import Times, Videos
+from video_ode.evaluation.files.writer import PredictionWriter, observed
 from video_ode.evaluation.systems import (
     Displaying,
     Generating,
@@ -20,7 +21,6 @@ from video_ode.evaluation.systems import (
     Replaying,
     Watching,
 )
-from video_ode.evaluation.writer import PredictionWriter, observed
 
 MOST_TIMES = 10_000  # of a prediction
 

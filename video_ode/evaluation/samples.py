@@ -14,16 +14,8 @@ from torch import Tensor
 from common.data.videos.base import Clip
 from common.errors import check_counts, check_positive
 from common.typing import Times, Videos, VideoTimes
-from video_ode.evaluation.pictures import (
-    Scene,
-    animation,
-    generated_scene,
-    gif,
-    save_gif,
-    save_png,
-    scene,
-    strip,
-)
+from video_ode.evaluation.files.media import gif, save_gif, save_png
+from video_ode.evaluation.pictures import Scene, animation, generated_scene, scene, strip
 from video_ode.evaluation.systems import (
     Displaying,
     Generating,

@@ -19,10 +19,10 @@ from tests.video_ode import models
 from tests.video_ode.fakes import Guess
 from video_ode.cli import main
 from video_ode.dynamics.residual import ResidualEuler
+from video_ode.evaluation.files.writer import PredictionWriter
 from video_ode.evaluation.own_clips import OwnClips, Window, read_clip
 from video_ode.evaluation.samples import evaluation_mode
 from video_ode.evaluation.systems import GivenFrames
-from video_ode.evaluation.writer import PredictionWriter
 from video_ode.module import VideoPredictionModule
 from video_ode.optical_flow.estimator import FlowEstimator
 from video_ode.optical_flow.module import OpticalFlowModule

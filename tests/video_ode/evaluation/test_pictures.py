@@ -6,16 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from video_ode.evaluation.pictures import (
-    animation,
-    enlarged,
-    gif,
-    save_gif,
-    save_mp4,
-    save_png,
-    scene,
-    strip,
-)
+from video_ode.evaluation.files.media import gif, save_gif, save_mp4, save_png
+from video_ode.evaluation.pictures import animation, enlarged, scene, strip
 from video_ode.evaluation.rows import BACKGROUND, COLOURS, HEIGHT, Row
 
 

@@ -15,10 +15,10 @@ from common.data.videos.base import Clip
 from common.errors import InputError
 from tests.video_ode.fakes import FRAMES, DiscData, Discs, Guess
 from video_ode.cli import main
+from video_ode.evaluation.files.writer import PredictionWriter, best_first
 from video_ode.evaluation.predictions import time_range
 from video_ode.evaluation.rows import HEIGHT
 from video_ode.evaluation.samples import AnimatedSamples, evaluation_mode
-from video_ode.evaluation.writer import PredictionWriter, best_first
 from video_ode.module import VideoPredictionModule
 from video_ode.predictor import to_unit
 

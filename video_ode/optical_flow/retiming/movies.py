@@ -10,7 +10,7 @@ import numpy as np
 
 from common.data.formats.video_streams import Colours, VideoStream
 from common.errors import InputError
-from video_ode.evaluation.pictures import h264_stream
+from video_ode.evaluation.files.media import h264_stream
 from video_ode.optical_flow.retiming.sound import Sound
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}

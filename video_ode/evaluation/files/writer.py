@@ -13,17 +13,8 @@ from common.errors import InputError, check_counts, check_output, check_positive
 from common.files import free_path
 from common.metrics.frames import psnr
 from common.typing import Times, Videos, VideoTimes
-from video_ode.evaluation.pictures import (
-    TOLERANCE,
-    Scene,
-    animation,
-    generated_scene,
-    save_gif,
-    save_mkv,
-    save_mp4,
-    save_png,
-    strip,
-)
+from video_ode.evaluation.files.media import save_gif, save_mkv, save_mp4, save_png
+from video_ode.evaluation.pictures import TOLERANCE, Scene, animation, generated_scene, strip
 from video_ode.evaluation.rows import numbered
 from video_ode.evaluation.samples import scenes
 from video_ode.predictor import to_pixels
