@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import pytorch_lightning  # noqa: F401  it sets up its log when it is imported
 
 NOTEBOOKS = Path(__file__).parents[1] / "docs/notebooks"
 
