@@ -50,7 +50,11 @@ ROOMS = [
         ("inputs", "pictures that users give: one convention"),
     ],
     [("typing", "named shapes"), ("files", "whole writes, safe reads")],
-    [("errors", "errors for users, checks of options"), ("signals", "signals that stop a run")],
+    [
+        ("errors", "errors for users, checks of options"),
+        ("signals", "signals that stop a run"),
+        ("progress", "bars, and lines in pipes"),
+    ],
 ]
 
 

@@ -17,10 +17,14 @@ from functools import cache
 from pathlib import Path
 
 import jsonargparse
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 import common.training.cli as command_line
+from video_ode.evaluation.files.media import save_mp4
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("common", "msflow", "video_ode", "mimic")
@@ -50,6 +54,7 @@ SMALL_FLOW = {
     "model.flow.solver.step_size": 0.5,
     "model.statistics_images": 50,
 }
+IMAGES = {"msflow/configs/images.yaml"}
 # Blocks that import these run only where they are installed.
 OPTIONAL = {"segmentation_models_pytorch": "needs torchvision, which breaks a CPU-only PyTorch"}
 NOT_OURS = ("pip", "pytest", "venv")  # modules of other projects in commands
@@ -200,7 +205,9 @@ def test_options_in_tables_parse(package, parse, capsys):
 
 def tiny(words):
     """Words of a command that names configurations from anywhere and takes a few small steps."""
-    small = SMALL_FLOW if "msflow/configs/digits.yaml" in words else {}
+    small = SMALL_FLOW if {"msflow/configs/digits.yaml", *IMAGES} & set(words) else {}
+    if IMAGES & set(words):
+        small = {**small, "trainer.val_check_interval": 1, "trainer.max_steps": 2}
     options = [(f"--{name}", str(value)) for name, value in {**TINY, **small}.items()]
     named = [
         str(ROOT / word) if word.endswith(".yaml") and "/" in word else word for word in words
@@ -222,7 +229,8 @@ def trained(tmp_path_factory):
 
 def named_runs(page):
     """Package and configuration of each checkpoint that the code of a page loads."""
-    run = r"from (\w+)\.module import (?:.*\n)*?.*lightning_logs/\w+/(\w+)/version_0/checkpoints"
+    path = r"lightning_logs/\w+/(\w+)/version_0/checkpoints"
+    run = rf"from (\w+)(?:\.module)? import (?:.*\n)*?.*{path}"
     return [found for block in blocks(text(page), "python") for found in re.findall(run, block)]
 
 
@@ -254,7 +262,7 @@ ORDERS = {
 def test_the_first_tour_works_in_every_order(order, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "propagate", True)
     caplog.set_level(logging.INFO)
-    first, _, tour = blocks(text("README.md"), "bash")[:3]
+    first, _, _, tour = blocks(text("README.md"), "bash")[:4]
     trained = [words for words in commands(first, tmp_path) if words[1].endswith(".cli")]
     lines = [words for words in commands(tour, tmp_path) if words[0] == "-m"]
     assert len(trained) == 2
@@ -269,6 +277,34 @@ def test_the_first_tour_works_in_every_order(order, tmp_path, monkeypatch, caplo
     taken = re.findall("best checkpoint: (.*)", caplog.text)
     assert taken
     assert all(path.startswith("lightning_logs/msflow/digits/") for path in taken)
+
+
+def test_models_that_ship_work_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = commands(blocks(text("README.md"), "bash")[2], tmp_path)
+    assert len(lines) == 3
+    for _, module, *words in lines:
+        importlib.import_module(module).main([*words, "--n", "1"])
+    assert list(tmp_path.glob("lightning_logs/msflow/digits-sample/*/samples_temperature1.png"))
+    assert len(list(tmp_path.glob("lightning_logs/video_ode/*/*/predictions/*.gif"))) == 2
+
+
+def test_commands_about_your_own_data_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i, mode in enumerate(20 * ["RGB", "L", "RGBA"]):
+        (tmp_path / "FOLDER").mkdir(exist_ok=True)
+        Image.effect_noise((40 + i, 50), 60).convert(mode).save(tmp_path / f"FOLDER/{i}.png")
+    save_mp4((255 * torch.rand(24, 3, 48, 64)).byte(), tmp_path / "my.mp4", fps=12.0)
+    lines = commands(blocks(sections("README.md")["Your own data"], "bash")[0], tmp_path)
+    assert len(lines) == 5
+    for _, module, *words in lines:
+        configured = "--config" in words
+        importlib.import_module(module).main(tiny(words) if configured else words)
+    (table,) = tmp_path.glob("lightning_logs/msflow/images/*/predictions.csv")
+    assert len(table.read_text().splitlines()) == 61
+    (arrays,) = tmp_path.glob("lightning_logs/video_ode/*/*/predictions/my_*.npz")
+    assert np.load(arrays)["times"].tolist() == np.arange(0, 20, 0.25).tolist()
+    assert (tmp_path / "my_60fps.mp4").exists()
 
 
 EXAMPLES = {name: part for name, part in sections(EXTENDING).items() if "```python" in part}

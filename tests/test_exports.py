@@ -114,7 +114,8 @@ def test_shipped_models_work_from_any_folder_without_a_configuration(path, tmp_p
     words = ["--ckpt_path", path.stem]
     if path.parts[0] == "msflow":
         msflow.cli.main(["sample", *words, "--n", "2"])
-        assert (tmp_path / "samples.png").is_file()
+        run = tmp_path / "lightning_logs/msflow/digits-sample/version_0"
+        assert (run / "samples_temperature1.png").is_file()
         return
     video_ode.cli.main(["predict", *words, "--n", "1", "--formats", "[png]", "--data.n_test", "2"])
     runs = tmp_path / "lightning_logs" / "video_ode" / f"{path.stem}-predict" / "version_0"

@@ -105,7 +105,8 @@ def _class_at(module: str, name: str, trusted: tuple[str, ...]) -> type | None:
     if not _in(module, TRUSTED + trusted) or module.endswith("__main__"):
         return None
     try:
-        found = vars(importlib.import_module(module)).get(name)
+        # Not of `vars`: the packages export names that load when they are used.
+        found = getattr(importlib.import_module(module), name, None)
     except ImportError:
         return None
     # `torch.nn.ReLU` is defined in `torch.nn.modules.activation`, so only the name is equal.

@@ -81,7 +81,7 @@ class Settings(Callback):
 
     def _compare(self, saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
         """Says what has changed, and returns the keys of the changes that matter."""
-        keys = [key for key in sorted({*saved, *own}) if saved.get(key) != own.get(key)]
+        keys = [k for k in sorted({*saved, *own}) if _value(saved, k) != _value(own, k)]
         changes = {key: f"{key} {_short(saved.get(key))} → {_short(own.get(key))}" for key in keys}
         for key in keys:
             if re.fullmatch(WITHOUT_EFFECT, key):
@@ -124,6 +124,14 @@ def flattened(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _value(settings: dict[str, Any], key: str) -> Any:
+    """Value of a setting; of a class, its package and name: packages export names of modules."""
+    value = settings.get(key)
+    if key.endswith("class_path") and isinstance(value, str):
+        return re.sub(r"^(\w+)\..*\.(\w+)$", r"\1.\2", value)
+    return value
 
 
 def _short(value: Any) -> str:

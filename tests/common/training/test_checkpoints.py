@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from common.errors import InputError, RunError
 from common.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from common.training.callbacks.random_state import RandomState
+from common.training.callbacks.settings import Settings
 from common.training.checkpoints import CheckpointFiles, inspect, read_checkpoint
 from common.training.cli import run_command
 from common.training.trust import named_classes, plain_record, trusted_class
@@ -252,6 +253,17 @@ def test_a_run_that_was_to_end_early_goes_on_as_if_it_had_not(step, tmp_path):
     walk(tmp_path, max_steps=step, every=None)
     assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == step
     assert walk(tmp_path, resume=tmp_path / "last.ckpt").weight == whole.weight
+
+
+def test_classes_that_a_package_exports_are_trusted_and_are_no_change_of_settings():
+    assert trusted_class("msflow.MultiScaleFlow", "a.ckpt").__module__ == "msflow.flow"
+    with pytest.raises(InputError, match="no class of this project"):
+        trusted_class("msflow.exported", "a.ckpt")
+    key = "model.init_args.flow.class_path"
+    now = Settings({key: "msflow.MultiScaleFlow"})
+    assert now._compare({key: "msflow.flow.MultiScaleFlow"}, now.values) == []
+    with pytest.raises(InputError, match="changed"):
+        now._compare({key: "msflow.flow.OtherFlow"}, now.values)
 
 
 def test_a_class_method_is_trusted_if_it_takes_no_arguments():

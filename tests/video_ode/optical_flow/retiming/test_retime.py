@@ -425,7 +425,7 @@ def test_the_command_writes_beside_the_video_and_says_so(tmp_path, monkeypatch, 
     for name, count in (("a_60fps.mp4", 12), ("a_speed0.25_backward.mp4", 20)):
         assert f"retimed: {tmp_path / name} ({count} frames, " in shown.out
         assert len(read(tmp_path / name)[0]) == count
-    assert "Retiming: 100%" in shown.err
+    assert not shown.err  # in a pipe a line comes after a minute only
 
 
 @pytest.mark.parametrize(
