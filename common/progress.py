@@ -15,7 +15,7 @@ REDRAWN = 0.25  # seconds from one state of a bar to the next
 
 
 class _State:
-    """Whether loops show their progress, and the bars that are on the terminal."""
+    """State of this module: if loops show their progress, and the bars on the terminal."""
 
     shown = True
     bars: ClassVar[list["_Bar"]] = []

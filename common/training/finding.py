@@ -121,13 +121,14 @@ def _file(wanted: str, models: dict[str, Path]) -> Path:
 
 
 def _choices(models: dict[str, Path], *first: str) -> str:
+    """Text that lists the values of `--ckpt_path`, for a message."""
     ways = [*first, "the path of a file"]
     ways += [f"a model that ships ({', '.join(models)})"] if models else []
     return " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
 
 
 def _known(configs: Path) -> str:
-    """What ships with the package: configurations and models."""
+    """Text that lists the configurations and the models of a package, for a message."""
     files = (p for p in configs.glob("**/*.yaml") if p.parent.name != "ablations")
     names = ", ".join(sorted(str(path.relative_to(configs)) for path in files))
     package, models = configs.parent, ", ".join(shipped_models(configs.parent))
