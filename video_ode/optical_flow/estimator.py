@@ -48,10 +48,10 @@ class FlowEstimator(TrainablePredictor):
     each with a motion of its own, and mixed by nearness in time and by confidence.
 
     Args:
-        network: Network with the one other frame at the time 1. None: the default one.
-        warping: Solver of the warping ODE. None: coordinates by one Euler step, as for the network
-            by default; a frame at time t is then moved by t times the map of its own time. The
-            maps suit the solver that they were trained with.
+        network: Network with the one other frame at the time 1. None: the default one, with one
+            Euler step as its solver: a frame at time t is moved by t times the map of its time.
+        warping: Solver of the warping ODE. None: coordinates by the network's solver. The maps
+            suit the solver that they were trained with.
         loss: Training loss. None: the default one.
         shape: Channels, height and width of the frames. None: any size.
 
@@ -82,7 +82,7 @@ class FlowEstimator(TrainablePredictor):
                 f"got a network with other frames at {list(self.network.others)}; the estimation "
                 "needs others: [1]"
             )
-        self.warping = warping or CoordinateWarping(ONE_STEP)
+        self.warping = warping or CoordinateWarping(self.network.solver)
         self.motion_loss = loss or MotionLoss()
         self.shape, self.channels = shape, self.network.channels
 

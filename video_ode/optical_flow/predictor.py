@@ -8,7 +8,7 @@ from common.inputs import ArrayLike
 from common.typing import ImageShape, Times, Video, Videos
 from video_ode.optical_flow.losses import MotionLoss, total
 from video_ode.optical_flow.motion import Motion
-from video_ode.optical_flow.network import SOLVER, MotionPyramid
+from video_ode.optical_flow.network import MotionPyramid
 from video_ode.optical_flow.warping import CoordinateWarping, Warping
 from video_ode.predictor import TrainablePredictor, finite
 
@@ -25,7 +25,7 @@ class WarpingPredictor(TrainablePredictor):
     Args:
         network: Network with the other frames at `[-1]`, or `[-1, -2]` and so on. None: one other
             frame, and maps at the times from -1 to 4.
-        warping: Solver of the warping ODE. None: coordinates by midpoint steps of 1/2.
+        warping: Solver of the warping ODE. None: coordinates by the network's solver.
         loss: Training loss. None: the default one.
         shape: Channels, height and width of the frames. None: any size.
 
@@ -48,7 +48,7 @@ class WarpingPredictor(TrainablePredictor):
                 f"got a network with other frames at {list(self.network.others)}; the prediction "
                 "needs others: [-1], or [-1, -2] and so on"
             )
-        self.warping = warping or CoordinateWarping(SOLVER)
+        self.warping = warping or CoordinateWarping(self.network.solver)
         self.motion_loss = loss or MotionLoss()
         self.shape, self.channels = shape, self.network.channels
 
